@@ -1,0 +1,33 @@
+"""The decision function: one sign and one scale everywhere in this package."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ocsvm_jax.solver.solution import OCSVMSolution
+
+
+def decision_function(
+    solution: OCSVMSolution, k_query: Float[Array, "m n"]
+) -> Float[Array, " m"]:
+    """f(z) = sum_j alpha_j k(z_j, z) - rho, with sum(alpha) = 1; positive inside, negative outside.
+
+    Args:
+      solution: of a problem with n points.
+      k_query: (m, n) kernel of each query with each of the n points, `gram(kernel, queries, points)`.
+
+    Returns:
+      (m,) decision values, in units of K. scikit-learn's are larger by the factor nu * n.
+
+    Raises:
+      ValueError: if k_query does not have one column per point.
+    """
+    n = solution.alpha.shape[-1]
+    if k_query.ndim != 2 or k_query.shape[1] != n:
+        raise ValueError(
+            f"k_query has shape {k_query.shape}; the solution has {n} points, so it must be (m, {n}): "
+            "gram(kernel, queries, points)."
+        )
+    # Full precision: the values near the boundary are differences of numbers near rho.
+    product = jnp.matmul(k_query, solution.alpha, precision=lax.Precision.HIGHEST)
+    return product - solution.rho

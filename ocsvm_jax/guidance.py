@@ -1,0 +1,163 @@
+"""The guidance loss of OgAE (arXiv 2507.21164, equation (7)).
+
+A batch of latents is split in two halves. A one-class SVM is solved exactly on the first, z_sv; the
+loss is how far the second, z_L, falls outside of it. The gradient has two routes: the *expander*
+through z_sv (and through alpha and rho), which moves the boundary, and the *compactor* through z_L,
+which moves the points. Their weights (beta1, beta2) scale the gradients and never the value.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ocsvm_jax.arguments import as_float
+from ocsvm_jax.decision import decision_function
+from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
+from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
+
+_STD_FLOOR = 1e-6
+
+
+class GuidanceAux(NamedTuple):
+    """What the loss computed on the way; enough to score new latents later.
+
+    Attributes:
+      solution: of the dual on z_sv.
+      gamma: () the number used by the RBF kernel; NaN where another kernel was given.
+      z_sv: (b/2, d) the support half, standardised if asked for.
+      mean: (d,) of the support half, 0 without standardisation.
+      std: (d,) of the support half plus 1e-6, 1 without standardisation.
+      num_outside: () how many of z_L have a negative decision value.
+    """
+
+    solution: OCSVMSolution
+    gamma: Float[Array, ""]
+    z_sv: Float[Array, "half d"]
+    mean: Float[Array, " d"]
+    std: Float[Array, " d"]
+    num_outside: Int[Array, ""]
+
+
+def guidance_loss(
+    z: Float[Array, "b d"],
+    *,
+    nu: Any,
+    gamma: Any = "scale",
+    kernel: Kernel | None = None,
+    betas: tuple[Any, Any] = (1.0, 1.0),
+    standardize: bool = True,
+    differentiate_dual: bool = True,
+) -> tuple[Float[Array, ""], GuidanceAux]:
+    """n_sv * sum_i max(0, -f(z_L,i)) with f the one-class SVM of the first half (equation (7)).
+
+    Args:
+      z: (b, d) latents, b even: rows [:b/2] are z_sv, rows [b/2:] are z_L. Shuffle before.
+      nu: scalar in (0, 1], may be traced.
+      gamma: of the RBF kernel: a positive number (may be traced), "scale" or "auto", resolved on
+        z_sv and held constant in the derivative, as in the authors' experiments.
+      kernel: replaces the RBF kernel; any function of two points.
+      betas: (beta1, beta2), the weights of the expander's and the compactor's gradient, may be
+        traced. A route whose weight is 0 contributes exactly 0, whatever it computes.
+      standardize: scale each half per dimension by its own mean and (biased) standard deviation + 1e-6.
+      differentiate_dual: whether the expander differentiates alpha and rho; if not, they are
+        constants and only the kernel and the standardisation carry its gradient.
+
+    Returns:
+      The loss, a non-negative scalar, and a `GuidanceAux`.
+
+    Raises:
+      ValueError: if z is not two-dimensional with an even number of rows.
+    """
+    z = as_float(z)
+    if z.ndim != 2 or z.shape[0] % 2 or z.shape[0] == 0:
+        raise ValueError(
+            f"z has shape {z.shape}; guidance_loss splits it in two halves, so it must be (b, d) with "
+            "an even b: choose an even batch size, or drop a row."
+        )
+    half = z.shape[0] // 2
+    beta1, beta2 = (jnp.asarray(b).astype(z.dtype) for b in betas)
+    z_sv, mean, std = _standardized(scale_gradient(z[:half], beta1), standardize)
+    z_L, _, _ = _standardized(scale_gradient(z[half:], beta2), standardize)
+
+    number = jnp.asarray(jnp.nan, z.dtype)
+    if kernel is None:
+        number = resolve_gamma(gamma, z_sv)
+        number = lax.stop_gradient(number) if isinstance(gamma, str) else number
+        kernel = rbf(number)
+    solution = ocsvm_solve(gram(kernel, z_sv), nu)
+    used = solution if differentiate_dual else lax.stop_gradient(solution)
+    f = decision_function(used, gram(kernel, z_L, z_sv))
+    loss = half * jnp.sum(jnp.maximum(-f, 0))
+    aux = GuidanceAux(solution, number, z_sv, mean, std, jnp.sum(f < 0, dtype=jnp.int32))
+    return loss, lax.stop_gradient(aux)
+
+
+def _standardized(
+    z: Float[Array, "n d"], standardize: bool
+) -> tuple[Float[Array, "n d"], Float[Array, " d"], Float[Array, " d"]]:
+    if not standardize:
+        return z, jnp.zeros(z.shape[1], z.dtype), jnp.ones(z.shape[1], z.dtype)
+    mean = jnp.mean(z, axis=0, keepdims=True)
+    variance = jnp.mean((z - mean) ** 2, axis=0, keepdims=True)
+    # The square root has no derivative at 0: a constant feature is held at the floor instead.
+    positive = variance > 0
+    std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0) + _STD_FLOOR
+    return (z - mean) / std, mean[0], std[0]
+
+
+@jax.custom_jvp
+def scale_gradient(x: Float[Array, "..."], weight: Float[Array, ""]) -> Float[Array, "..."]:
+    """x, with its derivative multiplied by `weight`; a weight of 0 stops even NaN and infinity."""
+    del weight
+    return x
+
+
+@scale_gradient.defjvp
+def _scale_gradient_jvp(primals: Any, tangents: Any) -> Any:
+    x, weight = primals
+    dx, _ = tangents
+    return x, jnp.where(weight == 0, 0, dx) * weight
+
+
+BetaSchedule = Callable[[Any], tuple[Float[Array, ""], Float[Array, ""]]]
+
+
+def constant_betas(betas: tuple[float, float]) -> BetaSchedule:
+    """The same (beta1, beta2) in every epoch."""
+    _check_betas(betas)
+    return lambda epoch: (jnp.float32(betas[0]), jnp.float32(betas[1]))
+
+
+def two_phase_betas(
+    num_epochs: int,
+    first: tuple[float, float] = (1.0, 0.0),
+    second: tuple[float, float] = (1.0, 1.0),
+) -> BetaSchedule:
+    """`first` for the first half of the epochs, then `second` (the paper's best schedule).
+
+    The paper ends on (0.5, 0.5) or (1, 1); a note of its authors says it was run with (1, 1).
+
+    Args:
+      num_epochs: length of the training; epochs count from 0 and may be traced.
+      first: weights for epochs below num_epochs / 2 (rounded up).
+      second: weights from there on.
+    """
+    _check_betas(first)
+    _check_betas(second)
+    switch = (num_epochs + 1) // 2
+
+    def betas(epoch: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        early = jnp.asarray(epoch) < switch
+        pick = lambda a, b: jnp.where(early, jnp.float32(a), jnp.float32(b))  # noqa: E731
+        return pick(first[0], second[0]), pick(first[1], second[1])
+
+    return betas
+
+
+def _check_betas(betas: tuple[float, float]) -> None:
+    if len(betas) != 2 or any(not 0 <= float(b) < float("inf") for b in betas):
+        raise ValueError(f"betas are {betas}; they are two finite numbers of at least 0.")

@@ -1,0 +1,285 @@
+"""The report of a run: figures, and one HTML page that holds everything.
+
+The page needs nothing else: images and styles are inside, there is no script and no link, and it
+follows the reader's light or dark mode. All text that comes from outside is escaped.
+"""
+
+import base64
+import html
+import os
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocsvm_jax import figures, metrics
+from ocsvm_jax.figures import LatentPicture as LatentPicture
+from ocsvm_jax.metrics import METRICS, Row
+
+_SPLITS = {"val": "Validation", "validation": "Validation", "test": "Test", "": "Results"}
+_FIGURES = ("roc", "histograms", "losses", "latent")
+_STYLE = """
+:root { color-scheme: light dark; --text: #1b1b1b; --quiet: #555; --line: #d4d4d4; --page: #fff;
+  --panel: #f5f5f5; }
+@media (prefers-color-scheme: dark) { :root { --text: #e8e8e8; --quiet: #b0b0b0; --line: #444;
+  --page: #161616; --panel: #232323; } }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--text); background: var(--page);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+caption { text-align: left; color: var(--quiet); padding-bottom: .3rem; }
+th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child { text-align: left; }
+tbody th { font-weight: normal; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
+dt { color: var(--quiet); }
+dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
+pre { overflow-x: auto; padding: .7rem; background: var(--panel); font-size: .85rem; }
+figure { margin: 1.5rem 0; }
+figure .wide { margin: .3rem 0; }
+img { max-width: 100%; height: auto; background: #fff; }
+figcaption, p.note { color: var(--quiet); font-size: .92rem; }
+summary { cursor: pointer; padding: .4rem 0; }
+"""
+
+
+def write_report(
+    workdir: Path,
+    *,
+    title: str,
+    command: str,
+    config_text: str,
+    rows: Sequence[Row],
+    scores: Mapping[str, np.ndarray],
+    history: Sequence[Mapping[str, Any]],
+    latent: LatentPicture | None,
+    facts: Mapping[str, str],
+) -> Path:
+    """Writes ``report.html`` and ``figures/*.png`` into `workdir`.
+
+    Each file is written under another name first and then renamed, so that a reader never finds
+    half of it. A figure of an earlier report that this one does not have is removed.
+
+    Args:
+      workdir: directory of the run; made where it is missing.
+      title: name of the run.
+      command: command line that repeats it.
+      config_text: the full configuration.
+      rows: results as `metrics.table` gives them; a table for each value of their `split`.
+      scores: for the splits ``val`` and ``test``, the arrays ``<split>_labels`` (1 for an
+        anomalous image), ``<split>_corruption`` (names) and ``<split>_<score>`` for each score,
+        all (n,) and aligned. Figures are of the test split.
+      history: one mapping per epoch, from names to numbers; may be empty.
+      latent: a picture of the latents, if there is one.
+      facts: machine, commit, seed, wall time and the like.
+
+    Returns:
+      The path of ``report.html``.
+
+    Raises:
+      ValueError: an array of the test split is missing, or scores are not finite.
+    """
+    # An `.npz` file reads from disk at every access.
+    scores = dict(scores)
+    labels, corruption, tested = _split(scores, "test")
+    drawn = {
+        "roc": figures.png(figures.roc, labels, tested),
+        "histograms": figures.png(figures.histograms, labels, corruption, tested),
+    }
+    if figures.curves(history):
+        drawn["losses"] = figures.png(figures.losses, history)
+    if latent is not None:
+        drawn["latent"] = figures.png(figures.latent, latent)
+
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FIGURES:
+        if name in drawn:
+            _write(folder / f"{name}.png", drawn[name])
+        else:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+
+    body = [
+        f"<h1>{_text(title)}</h1>",
+        f"<pre><code>{_text(command)}</code></pre>",
+        _facts(facts),
+        _results(rows),
+        _by_corruption(scores),
+        "<h2>Figures</h2>",
+        *(_figure(name, image, _caption(name, latent)) for name, image in drawn.items()),
+        _training(history),
+        "<h2>Configuration</h2>",
+        f"<details><summary>Show it in full</summary><pre>{_text(config_text)}</pre></details>",
+    ]
+    path = workdir / "report.html"
+    _write(path, _page(title, body).encode("utf-8", errors="replace"))
+    return path
+
+
+def _split(
+    scores: Mapping[str, np.ndarray], split: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Labels, corruptions, and scores by name of one split."""
+    known = (f"{split}_labels", f"{split}_corruption")
+    prefix = f"{split}_"
+    named = {
+        key.removeprefix(prefix): np.asarray(values, dtype=np.float64)
+        for key, values in scores.items()
+        if key.startswith(prefix) and key not in known
+    }
+    if not named or not all(key in scores for key in known):
+        raise ValueError(
+            f"scores holds {', '.join(sorted(scores)) or 'nothing'}: "
+            f"it needs {known[0]}, {known[1]} and at least one score {prefix}<name>."
+        )
+    labels, corruption = (np.asarray(scores[key]) for key in known)
+    return labels, corruption.astype(str), named
+
+
+def _results(rows: Sequence[Row]) -> str:
+    parts = ["<h2>Results</h2>"]
+    header = ["score", *METRICS, "images", "anomalous"]
+    for split in dict.fromkeys(row.split for row in rows):
+        lines = [
+            [
+                row.score,
+                *(str(row.metrics[metric]) for metric in METRICS),
+                f"{row.n:,}",
+                f"{row.prevalence:.1%}",
+            ]
+            for row in rows
+            if row.split == split
+        ]
+        parts.append(_table(f"{_SPLITS.get(split, split)} images", header, lines))
+    parts.append(
+        '<p class="note">In brackets, 95% percentile bootstrap intervals over resampled images of '
+        "this one run: they leave out what another seed would change. Chance is 0.5 for AUROC, the "
+        "share of anomalous images for AUPR, and 0.5 for AUROC30, the area up to a false positive "
+        "rate of 0.3 in McClish's standardisation.</p>"
+    )
+    return "\n".join(parts)
+
+
+def _by_corruption(scores: Mapping[str, np.ndarray]) -> str:
+    parts = ["<h2>AUROC by corruption</h2>"]
+    for split in ("val", "test"):
+        if f"{split}_labels" not in scores:
+            continue
+        labels, corruption, named = _split(scores, split)
+        names = list(dict.fromkeys(corruption.tolist()))
+        lines = []
+        for score, values in named.items():
+            cells = [_auroc(labels, values, corruption == name) for name in names]
+            lines.append([score, *cells, _auroc(labels, values, np.full(labels.shape, True))])
+        parts.append(_table(f"{_SPLITS[split]} images", ["score", *names, "all"], lines))
+    return "\n".join(parts)
+
+
+def _auroc(labels: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> str:
+    both = len(np.unique(labels[chosen])) == 2
+    return f"{metrics.auroc(labels[chosen], values[chosen]):.3f}" if both else "one class"
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    items = [f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()]
+    return "\n".join(["<dl>", *items, "</dl>"]) if items else ""
+
+
+def _training(history: Sequence[Mapping[str, Any]]) -> str:
+    if not history:
+        return '<p class="note">No training history was recorded.</p>'
+    names = list(dict.fromkeys(name for epoch in history for name in epoch))
+    lines = [[_cell(epoch.get(name, "")) for name in names] for epoch in history]
+    table = _table("One row per epoch", names, lines)
+    return f"<details><summary>Training history, epoch by epoch</summary>\n{table}\n</details>"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _caption(name: str, latent: LatentPicture | None) -> str:
+    if name == "latent" and latent is not None:
+        x, y = latent.points.T
+        outside = (x < latent.axis_x[0]) | (x > latent.axis_x[-1])
+        outside |= (y < latent.axis_y[0]) | (y > latent.axis_y[-1])
+        return (
+            f"{latent.caption} At most {figures.MAX_POINTS_PER_GROUP:,} points of each group are "
+            f"drawn; {outside.sum():,} of {outside.size:,} points lie outside the picture."
+        )
+    return {
+        "roc": "ROC curves on the test images. Shaded: the false positive rates up to 0.3, over "
+        "which AUROC30 is computed.",
+        "histograms": "Distribution of each score on the normal and the anomalous test images, by "
+        "corruption. The panels of a row share their bins, which span the central 98% of the "
+        "scores of every corruption and a quarter more on either side; what lies beyond is counted "
+        "in the outermost bins.",
+        "losses": "What the training recorded in each epoch.",
+    }[name]
+
+
+def _figure(name: str, image: bytes, caption: str) -> str:
+    alt = {
+        "roc": "ROC curves of the scores; their areas are in the table of results.",
+        "histograms": "Histograms of the scores of normal and anomalous images by corruption; "
+        "the table by corruption says how well they separate.",
+        "losses": "Curves of the losses by epoch; the numbers are in the training history.",
+        "latent": "Latent points by group over a map of the decision function with its boundary.",
+    }[name]
+    data = base64.b64encode(image).decode("ascii")
+    # The header of a PNG file holds the width at byte 16 and the height at byte 20. Browsers count
+    # 96 pixels to the inch.
+    pixels = struct.unpack_from(">II", image, 16)
+    width, height = (round(size * 96 / figures.PNG_DPI) for size in pixels)
+    # The many panels of this one become unreadable on a phone: there it scrolls sideways instead.
+    style = f' style="min-width: {round(0.7 * width)}px"' if name == "histograms" else ""
+    return (
+        f'<figure><div class="wide" role="region" aria-label="{name}" tabindex="0">'
+        f'<img alt="{_text(alt)}" width="{width}" height="{height}"{style} '
+        f'src="data:image/png;base64,{data}"></div>\n'
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
+    )
+
+
+def _table(caption: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    columns = "".join(f'<th scope="col">{_text(name)}</th>' for name in header)
+    body = "\n".join(
+        f'<tr><th scope="row">{_text(first)}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in lines
+    )
+    return (
+        f'<div class="wide" role="region" aria-label="{_text(caption)}" tabindex="0"><table>'
+        f"<caption>{_text(caption)}</caption>\n"
+        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _page(title: str, body: Sequence[str]) -> str:
+    content = "\n".join(body)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    """Any text as HTML; the control characters that HTML does not allow become U+FFFD."""
+    return html.escape(re.sub(r"[^\t\n\r\x20-\x7e\xa0-\U0010ffff]", "\ufffd", str(value)))
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""`ocsvm_solve` and its derivative, by the implicit function theorem on the optimality system.
+
+Derivation. Hold the active set: F free, B at the upper bound, the rest at zero. There
+
+    (K alpha)_F = rho 1,     alpha_B = C_B,     sum(alpha) = 1.
+
+Differentiating, with dK symmetric and x = d alpha on F:
+
+    K_FF x - d rho 1 = -(dK alpha)_F - K_FB dC_B,     1'x = -1' dC_B.
+
+Put x = t 1/m + y with t = -1' dC_B, m = |F| and 1'y = 0; then H y = -P (dK alpha + K_FB dC_B + K_F1 t/m)
+with the reduced Hessian H of free_set.py, and d rho is the mean over F of (dK alpha + K d alpha).
+Everything is linear in (dK, dC), so the reverse rule is its transpose; H y = b goes through
+`lax.custom_linear_solve`, which differentiates again, to any order.
+
+Selections where the solution map has a kink: with H singular, the minimum-norm y (which leaves the
+derivative of f and rho the same as any other); with no free index, alpha_i = C_i / sum_B C and rho
+as chosen by `kkt.rho_weights`, held; at a change of the active set, the side the solve ended on.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from ocsvm_jax.solver import dual, free_set, kkt
+from ocsvm_jax.solver.batching import lanes_function
+from ocsvm_jax.solver.checks import check_arguments
+from ocsvm_jax.solver.solution import OCSVMSolution, Status
+
+
+def ocsvm_solve(
+    K: Float[Array, "n n"],
+    nu: Any,
+    *,
+    sample_weight: Float[Array, " n"] | None = None,
+    tol: float | None = None,
+    max_steps: int | None = None,
+) -> OCSVMSolution:
+    """Solves the one-class SVM dual exactly; differentiable in K, nu and sample_weight.
+
+    Minimises 1/2 alpha' K alpha subject to sum(alpha) = 1 and 0 <= alpha_i <= w_i / (nu * sum w)
+    (arXiv 2507.21164, equation (2) scaled to sum 1). Works under jit, vmap, grad, jvp, jacfwd,
+    jacrev and hessian. The derivative holds the active set, as the solution does almost everywhere;
+    ocsvm_jax/solver/implicit.py states which one-sided or minimum-norm derivative is taken elsewhere.
+
+    Args:
+      K: (n, n) Gram matrix, symmetric positive semi-definite. The dtype of K is the dtype of the
+        solve; integers are promoted to the default float, half precision to float32.
+      nu: scalar in (0, 1], may be traced: an upper bound on the share of points with f < 0 and a
+        lower bound on the share of support vectors.
+      sample_weight: (n,) non-negative weights, all 1 by default. A point of weight 0 takes no part,
+        so the weights also serve as a padding mask.
+      tol: bound on the KKT gap, in units of K. By default 1e-10 in float64 and 1e-6 in float32, times
+        the largest |K_ij - mean(K)|.
+      max_steps: bound on the two-variable steps, by default 10,000 + 100 n.
+
+    Returns:
+      An `OCSVMSolution`. Look at `status` and `gap`: a solve that could not reach `tol` says so.
+
+    Raises:
+      ValueError: if shapes do not fit, or if arguments that are not being traced hold NaN or
+        infinite values, nu outside (0, 1], or weights that are negative or all zero. Under jit
+        nothing can be raised: the solution is then all NaN and its status INVALID.
+    """
+    K, nu, w, tol, max_steps = check_arguments(K, nu, sample_weight, tol, max_steps)
+    total = jnp.sum(w)
+    valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
+    valid = valid & jnp.all(jnp.isfinite(K))
+    # An invalid problem is replaced before the iteration, which would not end on NaN, and its
+    # solution by NaN after it.
+    K = jnp.where(valid, K, 0)
+    C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
+    solution = _solve(max_steps, K, C, tol)
+    nan = lambda x: jnp.where(valid, x, jnp.nan)  # noqa: E731
+    return solution._replace(
+        alpha=nan(solution.alpha),
+        rho=nan(solution.rho),
+        gap=nan(solution.gap),
+        free=solution.free & valid,
+        status=jnp.where(valid, solution.status, jnp.int32(Status.INVALID)),
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _solve(
+    max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
+) -> OCSVMSolution:
+    run = lanes_function(partial(dual.solve_lanes, max_steps=max_steps))
+    state = run(K, C, tol)
+    g = free_set.matvec(dual.shift(K), state.alpha)
+    rho = jnp.sum(kkt.rho_weights(state.alpha, g, C) * g) + jnp.mean(K)
+    free = kkt.free_set(state.alpha, C)
+    return OCSVMSolution(state.alpha, rho, free, state.gap, state.num_steps, state.status)
+
+
+@_solve.defjvp
+def _solve_jvp(max_steps: int, primals: Any, tangents: Any) -> tuple[OCSVMSolution, OCSVMSolution]:
+    K, C, _ = primals
+    dK, dC, _ = tangents
+    solution = _solve(max_steps, *primals)
+    alpha, free = solution.alpha, solution.free
+    inside = free.astype(K.dtype)
+    m = jnp.sum(inside)
+    d_bound = jnp.where((alpha > 0) & ~free, dC, 0)
+    # With no free index the upper bounds alone make the sum: alpha_i = C_i / sum_B C.
+    total = jnp.where(m == 0, jnp.sum(jnp.where(alpha > 0, C, 0)), 1)
+    d_bound = (d_bound - jnp.where(m == 0, jnp.sum(d_bound), 0) * alpha) / total
+    even = -jnp.sum(d_bound) * inside / jnp.maximum(m, 1)
+
+    K_centred = K - lax.stop_gradient(jnp.mean(K))
+    dK = 0.5 * (dK + dK.T)
+    dg = free_set.matvec(dK, alpha) + free_set.matvec(K_centred, d_bound + even)
+    y = _solve_free_set(K_centred, free, -dg)
+    d_alpha = d_bound + even + y
+    held_K, held_alpha, held_C = lax.stop_gradient((K_centred, alpha, C))
+    v = kkt.rho_weights(held_alpha, free_set.matvec(held_K, held_alpha), held_C)
+    d_rho = jnp.sum(v * (dg + free_set.matvec(K_centred, y)))
+
+    none = lambda x: np.zeros(x.shape, jax.dtypes.float0)  # noqa: E731
+    return solution, OCSVMSolution(
+        alpha=d_alpha,
+        rho=d_rho,
+        free=none(solution.free),
+        gap=jnp.zeros_like(solution.gap),
+        num_steps=none(solution.num_steps),
+        status=none(solution.status),
+    )
+
+
+def _solve_free_set(
+    K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
+    inverse = lanes_function(_projected_inverses)(lax.stop_gradient(K), free)
+
+    def operator(y: Array) -> Array:
+        inner = free_set.project(y, free)
+        # Off the range of P the identity, whose scale does not matter: b has no part there.
+        return free_set.project(free_set.matvec(K, inner), free) + (y - inner)
+
+    def solve(_: Any, b: Array) -> Array:
+        inner = free_set.project(b, free)
+        y = free_set.matvec(inverse, inner)
+        residual = free_set.project(inner - free_set.matvec(K, y), free)
+        y = y + free_set.matvec(inverse, residual)
+        return y + (b - inner)
+
+    y = lax.custom_linear_solve(operator, free_set.project(b, free), solve, symmetric=True)
+    return free_set.project(y, free)
+
+
+def _projected_inverses(
+    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"]
+) -> Float[Array, "lanes n n"]:
+    """The pseudo-inverse of H = P K P of each lane, on all n indices (zero off the free set)."""
+    n = K.shape[1]
+    sizes = free_set.gathered_sizes(n)
+
+    def at_size(size: int):
+        def run() -> Array:
+            systems = jax.vmap(lambda k, f: free_set.reduced_system(k, f, size))(K, free)
+            inverses = jax.vmap(free_set.projected_inverse)(systems)
+
+            def by_eigenvalues() -> Array:
+                pseudo = jax.vmap(lambda k, s: free_set.pseudo_inverse(k, s, size))(K, systems)
+                return jnp.where(systems.singular[:, None, None], pseudo, inverses)
+
+            # An eigendecomposition costs twenty times a Cholesky factorisation: only if needed.
+            return lax.cond(jnp.any(systems.singular), by_eigenvalues, lambda: inverses)
+
+        return run
+
+    return lax.switch(free_set.size_branch(n, free), [at_size(size) for size in sizes])

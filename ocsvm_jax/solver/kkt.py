@@ -1,0 +1,71 @@
+"""The optimality system of the dual, stated once.
+
+With g = K alpha, alpha solves the dual exactly when some rho satisfies
+
+    g_i >= rho  where alpha_i = 0,      g_i = rho  where 0 < alpha_i < C_i,      g_i <= rho  where alpha_i = C_i.
+
+Every function works along axis 0, so it serves one problem, shape (n,), and many, shape (n, lanes).
+Whether an index is free is read off alpha by exact comparison: whoever sets an alpha to a bound sets
+it to that very number. A tolerance here would now and then call a bounded vector free, which moves
+rho, and with it every derivative, by far more than the tolerance.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def free_set(alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]) -> Bool[Array, "n *lanes"]:
+    """The indices strictly between their bounds."""
+    return (alpha > 0) & (alpha < C)
+
+
+def first_where_equal(
+    values: Float[Array, "n *lanes"], target: Float[Array, "1 *lanes"]
+) -> Int[Array, "1 *lanes"]:
+    """Index of the first entry along axis 0 equal to `target` (the last index if there is none).
+
+    A minimum followed by this is three to four times faster on a CPU than `argmin`, whose paired
+    reduction XLA does not vectorise.
+    """
+    n = values.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (values.ndim - 1))
+    index = jnp.broadcast_to(index, values.shape)
+    return jnp.min(jnp.where(values == target, index, jnp.int32(n - 1)), axis=0, keepdims=True)
+
+
+def violation(
+    alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+) -> tuple[Int[Array, "1 *lanes"], Float[Array, "1 *lanes"], Float[Array, "1 *lanes"]]:
+    """The most violating index that can grow, its g, and the gap (axis 0 is kept with length 1).
+
+    A side that is empty (n = 1, or nu = 1, where no alpha can grow) violates nothing: the gap is 0.
+    """
+    can_grow = jnp.where(alpha < C, g, jnp.inf)
+    low = jnp.min(can_grow, axis=0, keepdims=True)
+    high = jnp.max(jnp.where(alpha > 0, g, -jnp.inf), axis=0, keepdims=True)
+    gap = jnp.where(low == jnp.inf, 0, high - low)
+    return first_where_equal(can_grow, low), low, gap
+
+
+def rho_weights(
+    alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+) -> Float[Array, "n *lanes"]:
+    """Weights v, summing to 1, with rho = v' g; the derivative of rho uses the same ones.
+
+    With free indices: their average (as LIBSVM). Without: the midpoint of the interval that the
+    optimality conditions leave, [max g over alpha_i = C_i, min g over alpha_i = 0], or its one end
+    where the other side is empty. Indices with C_i = 0 take no part.
+    """
+    free = free_set(alpha, C)
+    count = jnp.sum(free, axis=0, keepdims=True).astype(g.dtype)
+    lower = jnp.where((alpha > 0) & ~free, g, -jnp.inf)
+    upper = jnp.where((alpha == 0) & (C > 0), g, jnp.inf)
+    ends = []
+    for side, extreme in ((lower, jnp.max), (upper, jnp.min)):
+        end = extreme(side, axis=0, keepdims=True)
+        rows = jnp.arange(g.shape[0], dtype=jnp.int32).reshape((-1,) + (1,) * (g.ndim - 1))
+        hit = jnp.broadcast_to(rows, g.shape) == first_where_equal(side, end)
+        ends.append(jnp.where(jnp.isfinite(end), hit.astype(g.dtype), 0))
+    middle = ends[0] + ends[1]
+    middle = middle / jnp.maximum(jnp.sum(middle, axis=0, keepdims=True), 1)
+    return jnp.where(count > 0, free.astype(g.dtype) / jnp.maximum(count, 1), middle)

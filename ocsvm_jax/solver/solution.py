@@ -1,0 +1,44 @@
+"""What a solve returns."""
+
+import enum
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Status(enum.IntEnum):
+    """How a solve ended; compare `OCSVMSolution.status` with these."""
+
+    CONVERGED = 0
+    """The gap is at or below the tolerance."""
+    STALLED = 1
+    """The tolerance is below what the dtype can resolve here; the gap says what was reached."""
+    OUT_OF_STEPS = 2
+    """`max_steps` was used up; the gap says what was reached."""
+    INVALID = 3
+    """K is not finite, nu lies outside (0, 1], or the weights are negative or all zero: all NaN."""
+
+
+class OCSVMSolution(NamedTuple):
+    """The solution of one one-class SVM dual (a batch axis in front under `vmap`).
+
+    The dual is: minimise 1/2 alpha' K alpha subject to sum(alpha) = 1 and
+    0 <= alpha_i <= C_i, with C_i = w_i / (nu * sum w) (arXiv 2507.21164, section II).
+
+    Attributes:
+      alpha: (n,) dual coefficients; the bounds and the sum hold to machine precision.
+      rho: () offset of the decision function, `f = K_query @ alpha - rho`, in units of K.
+      free: (n,) true where 0 < alpha_i < C_i, as the iteration itself kept account of it: an alpha
+        at a bound is that bound exactly.
+      gap: () largest violation of the optimality conditions, max over alpha_j > 0 of (K alpha)_j
+        minus min over alpha_i < C_i of (K alpha)_i, in units of K; zero or less at a solution.
+      num_steps: () number of two-variable steps taken.
+      status: () one of `Status`.
+    """
+
+    alpha: Float[Array, "*batch n"]
+    rho: Float[Array, "*batch"]
+    free: Bool[Array, "*batch n"]
+    gap: Float[Array, "*batch"]
+    num_steps: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
