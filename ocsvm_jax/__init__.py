@@ -1,0 +1,41 @@
+"""An exact, differentiable, batched one-class SVM in JAX.
+
+Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind it is `ocsvm_solve`,
+its iteration ocsvm_jax/solver/dual.py and its derivative ocsvm_jax/solver/implicit.py.
+"""
+
+from ocsvm_jax.decision import decision_function
+from ocsvm_jax.guidance import GuidanceAux, constant_betas, guidance_loss, two_phase_betas
+from ocsvm_jax.kernels import (
+    gram,
+    laplacian,
+    linear,
+    polynomial,
+    rbf,
+    resolve_gamma,
+    scaled,
+    sigmoid,
+)
+from ocsvm_jax.model import OCSVM, ocsvm_fit
+from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
+
+__all__ = [
+    "OCSVM",
+    "GuidanceAux",
+    "OCSVMSolution",
+    "Status",
+    "constant_betas",
+    "decision_function",
+    "gram",
+    "guidance_loss",
+    "laplacian",
+    "linear",
+    "ocsvm_fit",
+    "ocsvm_solve",
+    "polynomial",
+    "rbf",
+    "resolve_gamma",
+    "scaled",
+    "sigmoid",
+    "two_phase_betas",
+]

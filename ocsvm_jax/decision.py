@@ -7,9 +7,7 @@ from jaxtyping import Array, Float
 from ocsvm_jax.solver.solution import OCSVMSolution
 
 
-def decision_function(
-    solution: OCSVMSolution, k_query: Float[Array, "m n"]
-) -> Float[Array, " m"]:
+def decision_function(solution: OCSVMSolution, k_query: Float[Array, "m n"]) -> Float[Array, " m"]:
     """f(z) = sum_j alpha_j k(z_j, z) - rho, with sum(alpha) = 1; positive inside, negative outside.
 
     Args:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
@@ -98,7 +98,7 @@ def png(
 ) -> bytes:
     """The figure that `draw` returns for these arguments, as a PNG image in the report's style."""
     # The style lasts up to the rendering, because matplotlib makes tick labels no earlier.
-    with matplotlib.style.context(_STYLE, after_reset=True):
+    with matplotlib.style.context(["default", _STYLE]):
         figure = draw(*args, **kwargs)
         FigureCanvasAgg(figure)
         image = io.BytesIO()
@@ -114,7 +114,7 @@ def roc(labels: ArrayLike, scores: Mapping[str, np.ndarray]) -> Figure:
       labels: (n,) 1 for an anomalous image and 0 for a normal one; both must occur.
       scores: for each name, (n,) finite scores, larger for more anomalous.
     """
-    figure = Figure(figsize=(5.6, 5.6), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.9 + 0.24 * len(scores)), layout="constrained")
     axes = figure.add_subplot(
         aspect="equal",
         xlim=(0, 1),
@@ -165,7 +165,7 @@ def histograms(
             axes.set_xlabel(f"{score} score")
         row[0].set_ylabel("density")
     handles, texts = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2)
+    figure.legend(handles, texts, loc="outside upper left", ncols=2)
     return figure
 
 
@@ -175,8 +175,10 @@ def _edges(samples: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, " ed
     margin = 0.25 * (high - low)
     low = max(low - margin, min(values.min() for values in samples))
     high = min(high + margin, max(values.max() for values in samples))
-    if low == high:
-        low, high = low - 0.5, high + 0.5
+    # Scores that are equal up to rounding leave no room for distinct edges.
+    smallest = 1e-9 * max(abs(low), abs(high), 1e-9)
+    if high - low <= smallest:
+        low, high = low - 100 * smallest, high + 100 * smallest
     return np.linspace(low, high, 61)
 
 
@@ -255,6 +257,9 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
         # Otherwise the fall in the first epochs hides all that follows.
         if np.nanmin(values) > 0 and np.nanmax(values) > 20 * np.nanmin(values):
             axes.set_yscale("log")
+            # The default writes powers of ten as formulas, which the style does not interpret.
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if len(shown) > 1:
             axes.legend(loc="best")
     figure.align_ylabels()

@@ -108,6 +108,19 @@ class Sigmoid(_OnPairs):
         return jnp.tanh(_cast(self.gamma, x) * _dot(x, y) + _cast(self.coef0, x))
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["kernel", "scale"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class Scaled(_OnPairs):
+    """k(x / scale, y / scale), scale one number per dimension."""
+
+    kernel: Any
+    scale: Any
+
+    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+        scale = _cast(self.scale, x)[None, :]
+        return gram(self.kernel, x / scale, y / scale)
+
+
 def rbf(gamma: Any) -> RBF:
     """Gaussian kernel exp(-gamma |x - y|^2); gamma > 0, in units of 1 / distance^2."""
     _check_gamma(gamma, smallest_open=True)
@@ -144,6 +157,11 @@ def sigmoid(gamma: Any = 1.0, coef0: Any = 0.0) -> Sigmoid:
     """
     _check_gamma(gamma)
     return Sigmoid(gamma, coef0)
+
+
+def scaled(kernel: Kernel, scale: Float[Array, " d"]) -> Scaled:
+    """The kernel of points divided by `scale` (d,) per dimension, such as their standard deviation."""
+    return Scaled(kernel, scale)
 
 
 def gram(

@@ -238,12 +238,13 @@ def _figure(name: str, image: bytes, caption: str) -> str:
     width, height = (round(size * 96 / figures.PNG_DPI) for size in pixels)
     # The many panels of this one become unreadable on a phone: there it scrolls sideways instead.
     style = f' style="min-width: {round(0.7 * width)}px"' if name == "histograms" else ""
-    return (
-        f'<figure><div class="wide" role="region" aria-label="{name}" tabindex="0">'
+    content = (
         f'<img alt="{_text(alt)}" width="{width}" height="{height}"{style} '
-        f'src="data:image/png;base64,{data}"></div>\n'
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        f'src="data:image/png;base64,{data}">'
     )
+    if style:
+        content = _wide("Histograms", content)
+    return f"<figure>{content}\n<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _table(caption: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -254,11 +255,17 @@ def _table(caption: str, header: Sequence[str], lines: Iterable[Sequence[str]]) 
         + "</tr>"
         for first, *rest in lines
     )
-    return (
-        f'<div class="wide" role="region" aria-label="{_text(caption)}" tabindex="0"><table>'
-        f"<caption>{_text(caption)}</caption>\n"
-        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+    return _wide(
+        caption,
+        f"<table><caption>{_text(caption)}</caption>\n"
+        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody></table>",
     )
+
+
+def _wide(label: str, content: str) -> str:
+    """A box that scrolls sideways, by touch or from the keyboard."""
+    attributes = f'class="wide" role="region" aria-label="{_text(label)}" tabindex="0"'
+    return f"<div {attributes}>{content}</div>"
 
 
 def _page(title: str, body: Sequence[str]) -> str:

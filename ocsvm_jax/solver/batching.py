@@ -58,4 +58,3 @@ def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     blocks = tuple(x.reshape((chunks, _CPU_LANES, *x.shape[1:])) for x in padded)
     out = lax.map(lambda block: run(*block), blocks)
     return jax.tree.map(lambda x: x.reshape((chunks * _CPU_LANES, *x.shape[2:]))[:lanes], out)
-

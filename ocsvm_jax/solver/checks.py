@@ -22,14 +22,20 @@ def check_arguments(
     n = K.shape[0]
     nu = jnp.asarray(nu)
     if nu.ndim != 0:
-        raise ValueError(f"nu has shape {nu.shape}; it is one number in (0, 1]. Use jax.vmap for several.")
-    if is_concrete(nu) and not 0 < float(nu) <= 1:
-        raise ValueError(f"nu is {float(nu)}; it must lie in (0, 1].")
+        raise ValueError(
+            f"nu has shape {nu.shape}; it is one number in (0, 1]. Use jax.vmap for several."
+        )
+    if is_concrete(nu):
+        check_nu(nu)
     if is_concrete(K) and not np.all(np.isfinite(K)):
-        raise ValueError("K holds NaN or infinite values; check the points and the kernel it was built from.")
+        raise ValueError(
+            "K holds NaN or infinite values; check the points and the kernel it was built from."
+        )
     w = jnp.ones(n, K.dtype) if sample_weight is None else jnp.asarray(sample_weight)
     if w.shape != (n,):
-        raise ValueError(f"sample_weight has shape {w.shape}; K has {n} points, so it must be ({n},).")
+        raise ValueError(
+            f"sample_weight has shape {w.shape}; K has {n} points, so it must be ({n},)."
+        )
     if sample_weight is not None and is_concrete(w):
         check_weights(np.asarray(w))
     if max_steps is None:
@@ -37,10 +43,20 @@ def check_arguments(
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; it must be at least 1.")
     if tol is not None and is_concrete(tol) and not float(tol) > 0:
-        raise ValueError(f"tol is {float(tol)}; it must be positive, or None for the default of the dtype.")
+        raise ValueError(
+            f"tol is {float(tol)}; it must be positive, or None for the default of the dtype."
+        )
     # A negative number asks the iteration for its default.
     tol = jnp.asarray(-1.0 if tol is None else tol, K.dtype)
     return K, nu.astype(K.dtype), w.astype(K.dtype), tol, int(max_steps)
+
+
+def check_nu(nu: Any) -> None:
+    """Raises ValueError unless 0 < nu <= 1."""
+    if not 0 < float(nu) <= 1:
+        raise ValueError(
+            f"nu is {float(nu)}; it must lie in (0, 1]: it bounds the share of points left outside."
+        )
 
 
 def check_weights(w: np.ndarray) -> None:
@@ -53,4 +69,6 @@ def check_weights(w: np.ndarray) -> None:
             "weights are zero (the point takes no part) or positive."
         )
     if not np.any(w > 0):
-        raise ValueError("sample_weight is all zero: no point takes part, so there is nothing to solve.")
+        raise ValueError(
+            "sample_weight is all zero: no point takes part, so there is nothing to solve."
+        )

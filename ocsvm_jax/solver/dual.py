@@ -27,12 +27,16 @@ _HANDOVER = 1e-4
 _PATIENCE = 3
 
 
-class _Problem(NamedTuple):
-    K: Float[Array, "lanes n n"]  # shifted by a constant, see `solve_lanes`
+class Problem(NamedTuple):
+    """Minimise 1/2 alpha' K alpha + linear' alpha over sum(alpha) = total, 0 <= alpha <= C."""
+
+    K: Float[Array, "lanes n n"]  # shifted by a constant, see `shift`
+    linear: Float[Array, "n lanes"]
     C: Float[Array, "n lanes"]
+    total: Float[Array, "1 lanes"]
+    tol: Float[Array, "1 lanes"]
     diagonal: Float[Array, "n lanes"]
     spread: Float[Array, "1 lanes"]
-    tol: Float[Array, "1 lanes"]
 
 
 class _Smo(NamedTuple):
@@ -84,13 +88,29 @@ def solve_lanes(
 
     The default is 1e-10 (float64) or 1e-6 (float32) times the largest entry of the shifted K.
     """
-    K = shift(K)
+    lanes, n = C.shape
+    linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
+    problem = make_problem(shift(K), linear, C.T, total, tol[None, :])
+    return refine(problem, _fill(problem), max_steps)
+
+
+def make_problem(
+    K: Float[Array, "lanes n n"],
+    linear: Float[Array, "n lanes"],
+    C: Float[Array, "n lanes"],
+    total: Float[Array, "1 lanes"],
+    tol: Float[Array, "1 lanes"],
+) -> Problem:
+    """Adds what the iteration needs of K; a negative `tol` becomes the default of the dtype."""
     spread = jnp.max(jnp.abs(K), axis=(1, 2))[None, :]
     default = (1e-10 if K.dtype == jnp.float64 else 1e-6) * spread
-    tol = jnp.where(tol[None, :] < 0, default, tol[None, :])
     diagonal = jnp.diagonal(K, axis1=1, axis2=2).T
-    problem = _Problem(K, C.T, diagonal, spread, tol)
-    state = _first_round(problem)
+    return Problem(K, linear, C, total, jnp.where(tol < 0, default, tol), diagonal, spread)
+
+
+def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> DualState:
+    """Solves each lane from a feasible alpha."""
+    state = _start(problem, alpha)
     state = lax.while_loop(
         lambda s: jnp.any(s.running), lambda s: _round(problem, s, max_steps), state
     )
@@ -104,11 +124,18 @@ def solve_lanes(
     return DualState(state.alpha.T, state.gap[0], state.steps[0], status[0])
 
 
-def _gradient(K: Float[Array, "lanes n n"], alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
-    return jnp.einsum("bij,jb->ib", K, alpha, precision=lax.Precision.HIGHEST)
+def _gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    product = jnp.einsum("bij,jb->ib", problem.K, alpha, precision=lax.Precision.HIGHEST)
+    return product + problem.linear
 
 
-def _first_round(problem: _Problem) -> _Round:
+def _objective(
+    problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
+) -> Float[Array, "1 lanes"]:
+    return 0.5 * jnp.sum(alpha * (g + problem.linear), axis=0, keepdims=True)
+
+
+def _fill(problem: Problem) -> Float[Array, "n lanes"]:
     """Fills the box of the points that lie farthest from the mean of all, until the sum is 1.
 
     The fill needs, for each point, the sum of C over the points before it in that order; comparing
@@ -124,14 +151,18 @@ def _first_round(problem: _Problem) -> _Round:
     alpha = jnp.minimum(jnp.maximum(1 - before, 0), C)
     # What rounding left over must not make a point free.
     slack = n * jnp.finfo(K.dtype).eps
-    alpha = jnp.where(alpha <= slack * C, 0, jnp.where(C - alpha <= slack * C, C, alpha))
-    g = _gradient(K, alpha)
+    return jnp.where(alpha <= slack * C, 0, jnp.where(C - alpha <= slack * C, C, alpha))
+
+
+def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
+    C = problem.C
+    g = _gradient(problem, alpha)
     _, _, gap = kkt.violation(alpha, g, C)
     return _Round(
         alpha=alpha,
         g=g,
         gap=gap,
-        objective=0.5 * jnp.sum(alpha * g, axis=0, keepdims=True),
+        objective=_objective(problem, alpha, g),
         handover=jnp.maximum(_HANDOVER * problem.spread, problem.tol),
         steps=jnp.zeros(gap.shape, jnp.int32),
         fruitless=jnp.zeros(gap.shape, jnp.int32),
@@ -139,12 +170,12 @@ def _first_round(problem: _Problem) -> _Round:
     )
 
 
-def _round(problem: _Problem, state: _Round, max_steps: int) -> _Round:
+def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
     """SMO to the hand-over gap, a Newton step, and a fresh gradient to judge them by."""
     smo = _run_smo(problem, state, max_steps)
     alpha, g = _newton(problem, smo.alpha, state.running)
     _, _, gap = kkt.violation(alpha, g, problem.C)
-    objective = 0.5 * jnp.sum(alpha * g, axis=0, keepdims=True)
+    objective = _objective(problem, alpha, g)
     eps = jnp.finfo(g.dtype).eps
     progress = (gap < 0.9 * state.gap) | (
         objective < state.objective - 2 * eps * jnp.abs(state.objective)
@@ -160,14 +191,11 @@ def _round(problem: _Problem, state: _Round, max_steps: int) -> _Round:
         handover=jnp.maximum(0.03 * state.handover, problem.tol),
         steps=smo.steps,
         fruitless=fruitless,
-        running=keep
-        & (gap > problem.tol)
-        & (fruitless < _PATIENCE)
-        & (smo.steps < max_steps),
+        running=keep & (gap > problem.tol) & (fruitless < _PATIENCE) & (smo.steps < max_steps),
     )
 
 
-def _run_smo(problem: _Problem, state: _Round, max_steps: int) -> _Smo:
+def _run_smo(problem: Problem, state: _Round, max_steps: int) -> _Smo:
     # A share of the steps each round, so that a slow tail is handed to Newton again and again.
     limit = jnp.minimum(state.steps + 4 * problem.C.shape[0] + 100, max_steps)
 
@@ -184,7 +212,7 @@ def _run_smo(problem: _Problem, state: _Round, max_steps: int) -> _Smo:
     return lax.while_loop(lambda s: jnp.any(s.running), body, smo)
 
 
-def _smo_step(problem: _Problem, s: _Smo) -> tuple[_Smo, Bool[Array, "1 lanes"]]:
+def _smo_step(problem: Problem, s: _Smo) -> tuple[_Smo, Bool[Array, "1 lanes"]]:
     """Moves weight from j to i, the pair with the largest guaranteed decrease, up to a bound."""
     C, alpha, g = problem.C, s.alpha, s.g
     lanes = jnp.arange(C.shape[1])
@@ -210,9 +238,7 @@ def _smo_step(problem: _Problem, s: _Smo) -> tuple[_Smo, Bool[Array, "1 lanes"]]
     # Whoever arrives at a bound is set to it exactly; see kkt.py.
     grown = jnp.where(step >= room, C, alpha + step)
     shrunk = jnp.where(step >= alpha_j, 0, alpha - step)
-    alpha = jnp.where(
-        is_i & s.running, grown, jnp.where(is_j & s.running, shrunk, alpha)
-    )
+    alpha = jnp.where(is_i & s.running, grown, jnp.where(is_j & s.running, shrunk, alpha))
     g = g + step * (K_i - K_j)
     i, low, gap = kkt.violation(alpha, g, C)
     steps = s.steps + s.running.astype(jnp.int32)
@@ -220,12 +246,12 @@ def _smo_step(problem: _Problem, s: _Smo) -> tuple[_Smo, Bool[Array, "1 lanes"]]
 
 
 def _newton(
-    problem: _Problem, alpha: Float[Array, "n lanes"], running: Bool[Array, "1 lanes"]
+    problem: Problem, alpha: Float[Array, "n lanes"], running: Bool[Array, "1 lanes"]
 ) -> tuple[Float[Array, "n lanes"], Float[Array, "n lanes"]]:
     """One Newton step on the free set, cut at the first bound, kept only where it does not harm."""
     K, C = problem.K, problem.C
     n = C.shape[0]
-    g = _gradient(K, alpha)
+    g = _gradient(problem, alpha)
     free = kkt.free_set(alpha, C) & running
 
     def direction(size: int):
@@ -242,9 +268,9 @@ def _newton(
     # The sum is restored on the free set: rounding must not accumulate over rounds.
     free = kkt.free_set(moved, C)
     count = jnp.maximum(jnp.sum(free, axis=0, keepdims=True).astype(g.dtype), 1)
-    off = (1 - jnp.sum(moved, axis=0, keepdims=True)) / count
+    off = (problem.total - jnp.sum(moved, axis=0, keepdims=True)) / count
     moved = jnp.where(free, jnp.clip(moved + off, 0, C), moved)
-    g_moved = _gradient(K, moved)
+    g_moved = _gradient(problem, moved)
     # The difference of the objectives, in a form that does not cancel.
     change = 0.5 * jnp.sum((moved - alpha) * (g + g_moved), axis=0, keepdims=True)
     slack = 4 * jnp.finfo(g.dtype).eps * problem.spread
@@ -255,7 +281,7 @@ def _newton(
 def _step_to_bound(
     alpha: Float[Array, "n lanes"], p: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
 ) -> Float[Array, "n lanes"]:
-    """alpha + t p with the largest t <= 1 that stays in the box; what meets its bound is set to it."""
+    """Alpha + t p with the largest t <= 1 that stays in the box; what meets its bound is set to it."""
     distance = jnp.where(p > 0, C - alpha, jnp.where(p < 0, alpha, jnp.inf))
     t_bound = distance / jnp.where(p == 0, 1, jnp.abs(p))
     t = jnp.minimum(jnp.min(t_bound, axis=0, keepdims=True), 1)

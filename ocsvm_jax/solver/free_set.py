@@ -51,9 +51,7 @@ def matvec(A: Float[Array, "m n"], v: Float[Array, " n"]) -> Float[Array, " m"]:
     return jnp.matmul(A, v, precision=lax.Precision.HIGHEST)
 
 
-def project(
-    values: Float[Array, " size"], valid: Bool[Array, " size"]
-) -> Float[Array, " size"]:
+def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float[Array, " size"]:
     """P values: entries outside the set are zeroed, inside it the mean is taken off."""
     inside = jnp.where(valid, values, 0)
     count = jnp.maximum(jnp.sum(valid, dtype=values.dtype), 1)
@@ -125,13 +123,13 @@ def projected_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
     return scatter(both, system)
 
 
-def pseudo_inverse(
-    K: Float[Array, "n n"], system: ReducedSystem, size: int
-) -> Float[Array, "n n"]:
+def pseudo_inverse(K: Float[Array, "n n"], system: ReducedSystem, size: int) -> Float[Array, "n n"]:
     """The pseudo-inverse of H, whatever its rank, by eigendecomposition."""
     *_, H = gather_system(K, system.free, size)
     values, vectors = jnp.linalg.eigh(H)
     cutoff = 10 * size * jnp.finfo(K.dtype).eps * jnp.max(jnp.abs(values))
     inverse_values = jnp.where(values > cutoff, 1 / jnp.where(values > cutoff, values, 1), 0)
-    inverse = jnp.matmul(vectors * inverse_values[None, :], vectors.T, precision=lax.Precision.HIGHEST)
+    inverse = jnp.matmul(
+        vectors * inverse_values[None, :], vectors.T, precision=lax.Precision.HIGHEST
+    )
     return scatter(inverse, system)

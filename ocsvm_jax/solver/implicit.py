@@ -135,7 +135,7 @@ def _solve_jvp(max_steps: int, primals: Any, tangents: Any) -> tuple[OCSVMSoluti
 def _solve_free_set(
     K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
 ) -> Float[Array, " n"]:
-    """y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
+    """Y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
     inverse = lanes_function(_projected_inverses)(lax.stop_gradient(K), free)
 
     def operator(y: Array) -> Array:

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def free_set(alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]) -> Bool[Array, "n *lanes"]:
+def free_set(
+    alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+) -> Bool[Array, "n *lanes"]:
     """The indices strictly between their bounds."""
     return (alpha > 0) & (alpha < C)
 

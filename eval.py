@@ -1,0 +1,80 @@
+"""Repeats the table of a finished run from its checkpoint alone, or scores a user's own images.
+
+python eval.py --workdir=DIR [--data_dir=DIR] [--protocol=leak_free]
+python eval.py --workdir=DIR --images=x.npy [--output=scores.csv]
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from ocsvm_jax import cli, data, experiment, metrics, results, scoring, training
+from ocsvm_jax.model import OCSVM
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "working directory of a run of train.py")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data are now, if they have moved")
+_PROTOCOL = flags.DEFINE_string("protocol", None, "judge by another protocol than the run's")
+_IMAGES = flags.DEFINE_string("images", None, "a .npy of images (n, 28, 28) to score instead")
+_OUTPUT = flags.DEFINE_string("output", None, "CSV for their scores; IMAGES.scores.csv if left out")
+
+
+def main(workdir: str | Path, data_dir: str | None = None, protocol: str | None = None):
+    """Scores validation and test images of the run in `workdir`; returns the rows of the table."""
+    config, method, state, ocsvm = load(Path(workdir))
+    changed = {"dir": data_dir, "protocol": protocol}
+    given = {name: value for name, value in changed.items() if value is not None}
+    dataset = data.load(**(config.data.to_dict() | given))
+    scores = results.score_splits(method, state, ocsvm, dataset)
+    rows = results.rows(scores, config.eval.resamples)
+    print(metrics.format_table(rows))
+    return rows
+
+
+def load(workdir: Path) -> tuple[ConfigDict, experiment.Method, object, OCSVM]:
+    """Configuration, method, state and final one-class SVM of a finished run."""
+    config = experiment.read_config(workdir)
+    method = experiment.build_method(config)
+    run = training.load(method, config.train.batch_size, workdir)
+    if not (workdir / "ocsvm.npz").exists():
+        raise ValueError(
+            f"{workdir} holds no ocsvm.npz: its training was not finished. The same train.py command "
+            "goes on where it stopped."
+        )
+    state = training.kept_state(run, config.train.patience)
+    return config, method, state, OCSVM.load(workdir / "ocsvm.npz")
+
+
+def score_file(
+    workdir: str | Path, images: str | Path, output: str | Path
+) -> dict[str, np.ndarray]:
+    """Scores the images of a .npy file, larger for more anomalous, and writes them as CSV."""
+    output = Path(output)
+    if output.exists():
+        raise ValueError(f"{output} exists; pass another --output, or remove it.")
+    arrays = scoring.read_images(Path(images))
+    _, method, state, ocsvm = load(Path(workdir))
+    scores = scoring.score_images(method, state, ocsvm, arrays)
+    with open(output, "x", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", *scores])
+        writer.writerows(zip(range(len(arrays)), *scores.values(), strict=True))
+    print(f"{len(arrays)} images, scores {', '.join(scores)} (larger is more anomalous): {output}")
+    return scores
+
+
+def _from_flags() -> None:
+    if _WORKDIR.value is None:
+        raise ValueError("no --workdir; pass the directory that train.py printed or was given.")
+    if _IMAGES.value is None:
+        main(_WORKDIR.value, _DATA_DIR.value, _PROTOCOL.value)
+    else:
+        images = Path(_IMAGES.value)
+        output = _OUTPUT.value or images.with_suffix(".scores.csv")
+        score_file(_WORKDIR.value, images, output)
+
+
+if __name__ == "__main__":
+    cli.run(_from_flags)

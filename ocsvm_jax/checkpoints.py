@@ -1,0 +1,46 @@
+"""Checkpoints through Orbax; the one module that imports it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """The newest states of a run, written in the background, one per epoch.
+
+    A checkpoint appears whole or not at all, so a run killed while writing finds the one before.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def latest(self) -> int | None:
+        """The newest epoch there is, or None."""
+        return self._manager.latest_step()
+
+    def save(self, epoch: int, state: Any) -> None:
+        """Starts writing; returns as soon as the arrays are copied to the host."""
+        self._manager.save(epoch, args=ocp.args.StandardSave(state))
+
+    def restore(self, like: Any) -> Any:
+        """The newest state, as a pytree like `like` (arrays or shapes)."""
+        shapes = jax.eval_shape(lambda: like)
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
+        )
+        return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(target))
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,76 @@
+"""Images for the experiments, as NumPy arrays on the host: no JAX in here."""
+
+from collections.abc import Callable, Iterable
+
+from ocsvm_jax.data import mnist_c
+from ocsvm_jax.data.base import Dataset, ImageSet, Source
+from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, unknown
+
+__all__ = ["PROTOCOLS", "SOURCES", "Dataset", "ImageSet", "Source", "holdout", "load"]
+
+
+def _digits(dir: str) -> Source:
+    # Here and not at the top: scikit-learn and scikit-image take seconds to import.
+    from ocsvm_jax.data import digits
+
+    return digits.source(dir)
+
+
+# name -> function of a directory, "" for the source's own default
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "digits": _digits,
+    "mnist_c": mnist_c.source,
+}
+
+
+def load(
+    name: str,
+    *,
+    dir: str = "",
+    normal: Iterable[int] = (3,),
+    anomalies: Iterable[int] = (8,),
+    train_corruptions: Iterable[str] = ("identity", "motion_blur", "translate"),
+    test_corruptions: Iterable[str] = ("stripe", "canny_edges", "brightness"),
+    protocol: str = "paper",
+) -> Dataset:
+    """Loads the training, validation and test images of an experiment.
+
+    Training images are the normal classes of split "train" under `train_corruptions`. Validation
+    and test images are the normal and anomalous classes under `test_corruptions`:
+
+    - `protocol="paper"` (arXiv 2507.21164): validation from split "test", test from split "train".
+      Test normals are then the digits that were trained on, under corruptions that were not: a
+      model may recognise a digit rather than its class, and its figures may flatter it.
+    - `protocol="leak_free"`: both from split "test", whose digits are divided by their position
+      within their class, even for validation and odd for test. A digit is on the same side under
+      every corruption, so no test digit was trained on or used to choose a hyperparameter.
+
+    Both train on the same images: one trained model can be judged by both.
+
+    Args:
+        name: "digits", which needs nothing, or "mnist_c".
+        dir: for "mnist_c": a folder `<dir>/<corruption>/{train,test}_{images,labels}.npy` or
+            `<dir>/mnist_c/...`, the archive `mnist_c.zip` or its folder, or a directory prepared by
+            tensorflow-datasets. Empty: the default directory of tensorflow-datasets, into which
+            MNIST-C is downloaded if it is not there.
+        normal: labels of the normal classes.
+        anomalies: labels of the anomalous classes, all different from the normal ones.
+        train_corruptions: names of the corruptions of training images.
+        test_corruptions: names of the corruptions of validation and test images.
+        protocol: "paper" or "leak_free".
+
+    Raises:
+        ValueError: for an unknown name, corruption, class or protocol, or files that are damaged
+            or not what they should be. The message says what was received and what there is.
+        FileNotFoundError: if the data are not there.
+    """
+    if name not in SOURCES:
+        raise ValueError(unknown("data source", name, SOURCES))
+    return build(
+        SOURCES[name](dir),
+        normal=normal,
+        anomalies=anomalies,
+        train_corruptions=train_corruptions,
+        test_corruptions=test_corruptions,
+        protocol=protocol,
+    )

@@ -1,0 +1,221 @@
+"""From a source of images to the training, validation and test sets of an experiment."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ocsvm_jax.data.base import Dataset, ImageSet, Source
+
+
+class Part(NamedTuple):
+    """The digits from which an evaluation set is drawn.
+
+    Attributes:
+        split: "train" or "test", the split of the source.
+        half: None for all digits of that split; 0 or 1 for those at even or odd positions within
+            their class. Corruptions keep the order of the digits, hence a digit is on the same
+            side under each of them.
+    """
+
+    split: str
+    half: int | None
+
+
+class Protocol(NamedTuple):
+    """Where validation and test images come from; training images are those of split "train"."""
+
+    valid: Part
+    test: Part
+
+
+PROTOCOLS = {
+    # Test normals are the digits the model was trained on, under other corruptions: the paper's
+    # choice, which leaves the large split for the test.
+    "paper": Protocol(valid=Part("test", None), test=Part("train", None)),
+    "leak_free": Protocol(valid=Part("test", 0), test=Part("test", 1)),
+}
+
+
+def build(
+    source: Source,
+    *,
+    normal: Iterable[int],
+    anomalies: Iterable[int],
+    train_corruptions: Iterable[str],
+    test_corruptions: Iterable[str],
+    protocol: str,
+) -> Dataset:
+    """Divides the images of a source as a protocol says.
+
+    The arguments are those of `ocsvm_jax.data.load`. Everything that labels and headers can tell
+    is checked before the first image is read. In each set the images lie corruption by corruption,
+    in the order given, and within a corruption in the order of the source.
+
+    Raises:
+        ValueError: for an unknown corruption, class or protocol, classes both normal and anomalous,
+            or a set that would be empty.
+        FileNotFoundError: if the source lacks a file.
+    """
+    normal = _classes("normal", normal)
+    anomalies = _classes("anomalies", anomalies)
+    if both := sorted(set(normal) & set(anomalies)):
+        raise ValueError(
+            f"classes {both} are in both normal={normal} and anomalies={anomalies}: "
+            "remove them from one."
+        )
+    train_corruptions = _corruptions("train_corruptions", train_corruptions, source)
+    test_corruptions = _corruptions("test_corruptions", test_corruptions, source)
+    if protocol not in PROTOCOLS:
+        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
+    valid, test = PROTOCOLS[protocol]
+
+    labelled = normal + anomalies
+    selections = {
+        "train": _select(source, train_corruptions, Part("train", None), normal),
+        "valid": _select(source, test_corruptions, valid, labelled),
+        "test": _select(source, test_corruptions, test, labelled),
+    }
+    sets = {name: _read(source, chosen, anomalies) for name, chosen in selections.items()}
+    return Dataset(source.name, **sets)
+
+
+def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Sets a random share of the training images aside, for early stopping.
+
+    Images are drawn, as in the paper, not digits: another corruption of a digit set aside may
+    remain in training.
+
+    Args:
+        train: n images.
+        fraction: share to set aside, between 0 and 1, exclusive.
+        seed: seed of `numpy.random.default_rng`.
+
+    Returns:
+        The images to train on and the `ceil(fraction * n)` images set aside, each in their
+        original order.
+
+    Raises:
+        ValueError: if the fraction is out of range or leaves nothing to train on.
+    """
+    count = len(train.images)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie strictly between 0 and 1, got {fraction}.")
+    # Rounded first, so that 0.07 * 100 = 7.000000000000001 sets 7 images aside, not 8.
+    aside = int(np.ceil(np.round(fraction * count, 6)))
+    if not 0 < aside < count:
+        raise ValueError(
+            f"a fraction of {fraction} of {count} images sets {aside} aside and leaves "
+            f"{count - aside}: both parts need at least one image."
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    kept, held = np.sort(order[aside:]), np.sort(order[:aside])
+    return _take(train, kept), _take(train, held)
+
+
+def unknown(kind: str, received: object, available: Iterable[str]) -> str:
+    """The message for a name that does not exist: what was received, what is near, what there is.
+
+    Args:
+        kind: what the name should have named, such as "protocol".
+        received: what was given instead.
+        available: the names that exist.
+    """
+    names = list(available)
+    near = difflib.get_close_matches(str(received), names, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown {kind} {received!r}.{hint} Available: {', '.join(names)}."
+
+
+def _take(images: ImageSet, rows: np.ndarray) -> ImageSet:
+    return ImageSet(*(field[rows] for field in images))
+
+
+def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:
+    """Checks a tuple of class labels, before the source is asked whether it holds them."""
+    example = f"Pass a tuple of class labels such as {argument}=(3,)."
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{argument}={values!r} is not a sequence of class labels. {example}")
+    values = tuple(values)
+    if any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
+        raise ValueError(f"{argument}={values!r} holds something else than integers. {example}")
+    _check_distinct(argument, values, example)
+    return tuple(int(v) for v in values)
+
+
+def _corruptions(argument: str, values: Iterable[str], source: Source) -> tuple[str, ...]:
+    """Checks a tuple of corruption names against those that the source holds."""
+    example = f'Pass a tuple of names such as {argument}=("{source.corruptions[0]}",).'
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{argument}={values!r} is not a sequence of corruptions. {example}")
+    values = tuple(values)
+    for value in values:
+        if value not in source.corruptions:
+            kind = f"corruption in {argument} for {source.origin}:"
+            raise ValueError(unknown(kind, value, source.corruptions))
+    _check_distinct(argument, values, example)
+    return values
+
+
+def _check_distinct(argument: str, values: Sequence, example: str) -> None:
+    if not values:
+        raise ValueError(f"{argument} is empty. {example}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{argument}={values!r} names something twice. {example}")
+
+
+def _select(
+    source: Source, corruptions: Sequence[str], part: Part, classes: Sequence[int]
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Chooses rows by their labels.
+
+    Returns:
+        For each (corruption, split): the rows chosen, (m,), and their classes, (m,) int64.
+    """
+    chosen = {}
+    first = None
+    for corruption in corruptions:
+        labels = source.labels(corruption, part.split)
+        where = f"split {part.split!r} of {corruption!r} in {source.origin}"
+        held = np.unique(labels)
+        if missing := sorted(set(classes) - set(held.tolist())):
+            raise ValueError(f"classes {missing} are not in {where}, which holds {held.tolist()}.")
+        first = labels if first is None else first
+        if part.half is not None and not np.array_equal(labels, first):
+            raise ValueError(
+                f"the labels of {where} differ from those of {corruptions[0]!r}, so digits cannot "
+                "be divided by their position. Use protocol='paper', or files in the same order."
+            )
+        chosen[corruption, part.split] = _rows(labels, classes, part, where)
+    return chosen
+
+
+def _rows(
+    labels: np.ndarray, classes: Sequence[int], part: Part, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    of_class = [np.flatnonzero(labels == c) for c in classes]
+    if part.half is not None:
+        of_class = [rows[part.half :: 2] for rows in of_class]
+    for c, rows in zip(classes, of_class, strict=True):
+        if not len(rows):
+            raise ValueError(f"half {part.half} of class {c} is empty in {where}: too few images.")
+    rows = np.sort(np.concatenate(of_class))
+    return rows, labels[rows]
+
+
+def _read(
+    source: Source,
+    chosen: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]],
+    anomalies: Sequence[int],
+) -> ImageSet:
+    """Reads the chosen rows, one corruption after the other."""
+    images = [source.images(*key, rows) for key, (rows, _) in chosen.items()]
+    classes = np.concatenate([labels for _, labels in chosen.values()])
+    names = np.array([corruption for corruption, _ in chosen])
+    return ImageSet(
+        images=np.concatenate(images),
+        classes=classes,
+        corruption=np.repeat(names, [len(rows) for rows, _ in chosen.values()]),
+        anomalous=np.isin(classes, anomalies).astype(np.int8),
+    )

@@ -1,0 +1,114 @@
+"""OgAE: an autoencoder guided by an exact one-class SVM (arXiv 2507.21164, equation (7))."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from ocsvm_jax.decision import decision_function
+from ocsvm_jax.guidance import (
+    BetaSchedule,
+    GuidanceAux,
+    constant_betas,
+    guidance_loss,
+    two_phase_betas,
+)
+from ocsvm_jax.kernels import gram, rbf
+from ocsvm_jax.methods.base import Forward, Method, autoencoder_method, forward, squared_error
+from ocsvm_jax.networks.pair import Network
+
+
+class Memory(NamedTuple):
+    """The one-class SVMs of the last M steps, in a ring."""
+
+    entries: GuidanceAux  # each array with a leading axis of M
+    count: Int[Array, ""]  # how many steps were remembered, ever
+
+
+def ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Minimises mean squared error + lambda * guidance; scores "ocsvm", "last_m", "reconstruction".
+
+    Args:
+      network: encoder and decoder.
+      optimizer: an Optax transformation.
+      settings: with the attributes `guidance_weight` (the paper's lambda), `nu`, `gamma`,
+        `standardize`, `differentiate_dual`, `last_m` (M), and those of `beta_schedule`.
+    """
+    betas = beta_schedule(settings)
+
+    def objective(params, stats, images, epoch, train):
+        z, x_hat, stats = forward(network, params, stats, images, train)
+        reconstruction = jnp.mean(squared_error(images, x_hat))
+        beta1, beta2 = betas(epoch)
+        guidance, aux = guidance_loss(
+            z,
+            nu=settings.nu,
+            gamma=settings.gamma,
+            betas=(beta1, beta2),
+            standardize=settings.standardize,
+            differentiate_dual=settings.differentiate_dual,
+        )
+        loss = reconstruction + settings.guidance_weight * guidance
+        parts = {
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "guidance": guidance,
+            "outside": aux.num_outside / (z.shape[0] // 2),
+            "beta1": beta1,
+            "beta2": beta2,
+        }
+        return loss, Forward(stats, parts, aux)
+
+    return autoencoder_method(
+        network,
+        optimizer,
+        objective,
+        init_memory=lambda record: _empty(record, settings.last_m),
+        remember=_remember,
+        extra_scores=lambda memory, z: {"last_m": last_m_score(memory, z)},
+    )
+
+
+def beta_schedule(settings: Any) -> BetaSchedule:
+    """From `schedule` ("constant" or "two_phase"), `betas`, `betas_second` and `num_epochs`."""
+    if settings.schedule == "constant":
+        return constant_betas(settings.betas)
+    if settings.schedule == "two_phase":
+        return two_phase_betas(settings.num_epochs, settings.betas, settings.betas_second)
+    raise ValueError(
+        f'the beta schedule is {settings.schedule!r}; it must be "constant" or "two_phase".'
+    )
+
+
+def _empty(record: GuidanceAux, size: int) -> Memory:
+    zeros = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), record)
+    return Memory(zeros, jnp.int32(0))
+
+
+def _remember(memory: Memory, record: GuidanceAux) -> Memory:
+    size = memory.entries.gamma.shape[0]
+    slot = memory.count % size
+    entries = jax.tree.map(lambda ring, new: ring.at[slot].set(new), memory.entries, record)
+    return Memory(entries, memory.count + 1)
+
+
+def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Minus the mean decision function of the remembered one-class SVMs.
+
+    Each latent is standardised by the statistics of each stored support half (the paper's score
+    without a second fit). Steps not yet taken do not count.
+    """
+
+    def decide(entry: GuidanceAux) -> Float[Array, " b"]:
+        scaled = (z - entry.mean[None, :]) / entry.std[None, :]
+        return decision_function(entry.solution, gram(rbf(entry.gamma), scaled, entry.z_sv))
+
+    size = memory.entries.gamma.shape[0]
+    # A slot without an entry is all zero, and would divide by its std.
+    filled = jnp.arange(size) < memory.count
+    entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
+    f = jax.lax.map(decide, entries)
+    count = jnp.sum(filled, dtype=z.dtype)
+    return -jnp.sum(jnp.where(filled[:, None], f, 0), axis=0) / jnp.maximum(count, 1)

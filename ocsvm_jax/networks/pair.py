@@ -1,0 +1,54 @@
+"""Networks as pairs of pure functions: what the methods need, and all they need.
+
+A `Pair` is (init, apply). Flax modules become one through `from_flax`; a function without statistics
+of its own (a plain `init(key, x) -> params`, `apply(params, x) -> y`, or a split `nnx` module)
+through `stateless`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+
+class Pair(NamedTuple):
+    """One half of an autoencoder.
+
+    Attributes:
+      init: `init(key, x) -> (params, stats)`; both pytrees, `stats` is not trained.
+      apply: `apply(params, stats, x, train) -> (y, stats)`; `train` is a Python bool.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    apply: Callable[..., tuple[Any, Any]]
+
+
+class Network(NamedTuple):
+    """An encoder, images (b, 28, 28, 1) to latents (b, d), and a decoder back."""
+
+    encoder: Pair
+    decoder: Pair
+
+
+def from_flax(module: nn.Module) -> Pair:
+    """A Linen module called as `module(x, train)`; its collections but "params" are statistics."""
+
+    def init(key, x):
+        variables = dict(module.init(key, x, train=False))
+        return variables.pop("params"), variables
+
+    def apply(params, stats, x, train):
+        variables = {"params": params, **stats}
+        if not train:
+            return module.apply(variables, x, train=False), stats
+        return module.apply(variables, x, train=True, mutable=list(stats))
+
+    return Pair(init, apply)
+
+
+def stateless(init: Callable[..., Any], apply: Callable[..., Any]) -> Pair:
+    """A pair `init(key, x) -> params`, `apply(params, x) -> y` that behaves alike in training."""
+    return Pair(
+        lambda key, x: (init(key, x), {}),
+        lambda params, stats, x, train: (apply(params, x), stats),
+    )

@@ -1,0 +1,101 @@
+"""What a trained method is judged by: scores of both splits, their table, a picture of the latents."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ocsvm_jax import data, metrics, scoring
+from ocsvm_jax.figures import LatentPicture
+from ocsvm_jax.methods import Method
+from ocsvm_jax.model import OCSVM
+from ocsvm_jax.solver import OCSVMSolution, Status
+
+SPLITS = ("val", "test")
+
+
+def score_splits(
+    method: Method, state: Any, ocsvm: OCSVM, dataset: data.Dataset
+) -> dict[str, np.ndarray]:
+    """The content of scores.npz: `<split>_labels` (1 = anomalous), `<split>_corruption`, `<split>_<score>`."""
+    out: dict[str, np.ndarray] = {}
+    for split, images in zip(SPLITS, (dataset.valid, dataset.test), strict=True):
+        out[f"{split}_labels"] = images.anomalous
+        out[f"{split}_corruption"] = images.corruption
+        scores = scoring.score_images(method, state, ocsvm, images.images)
+        out |= {f"{split}_{name}": value for name, value in scores.items()}
+    return out
+
+
+def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
+    """Writes scores.npz, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
+    os.replace(temporary, path)
+
+
+def rows(scores: Mapping[str, np.ndarray], resamples: int) -> list[metrics.Row]:
+    """AUROC, AUPR and AUROC30 with bootstrap intervals of every score on both splits."""
+    out = []
+    for split in SPLITS:
+        own = {
+            name.removeprefix(f"{split}_"): value
+            for name, value in scores.items()
+            if name.startswith(f"{split}_") and value.dtype.kind == "f"
+        }
+        labels = scores[f"{split}_labels"]
+        out += metrics.table(labels, own, split=split, num_resamples=resamples)
+    return out
+
+
+def describe_fit(solution: OCSVMSolution) -> str:
+    """How the final one-class SVM ended, in words."""
+    n = solution.alpha.shape[0]
+    support = int(np.sum(np.asarray(solution.alpha) > 0))
+    status = Status(int(solution.status)).name.lower().replace("_", " ")
+    return f"{support} support vectors of {n} latents, {status}, gap {float(solution.gap):.1e}"
+
+
+def latent_picture(
+    method: Method,
+    state: Any,
+    ocsvm: OCSVM,
+    train: data.ImageSet,
+    test: data.ImageSet,
+    per_group: int = 400,
+) -> LatentPicture:
+    """Latents and the decision function in the plane of the two main directions of the training."""
+    z_train = scoring.encode_images(method, state, train.images)
+    centre = z_train.mean(0)
+    plane = np.linalg.svd(z_train - centre, full_matrices=False)[2][:2]
+    rng = np.random.default_rng(0)
+
+    def some(images: np.ndarray) -> np.ndarray:
+        rows = np.sort(rng.permutation(len(images))[:per_group])
+        return scoring.encode_images(method, state, images[rows])
+
+    groups = {
+        "train": z_train[np.sort(rng.permutation(len(z_train))[:per_group])],
+        "test normal": some(test.images[test.anomalous == 0]),
+        "test anomalous": some(test.images[test.anomalous == 1]),
+    }
+    points = (np.concatenate(list(groups.values())) - centre) @ plane.T
+    margin = 0.1 * np.ptp(points, axis=0) + 1e-3
+    axis_x, axis_y = np.linspace(points.min(0) - margin, points.max(0) + margin, 120).T
+    grid = np.stack(np.meshgrid(axis_x, axis_y), -1).reshape(-1, 2)
+    f = ocsvm.decision_function(jnp.asarray(centre + grid @ plane, z_train.dtype))
+    return LatentPicture(
+        points=points,
+        group=np.repeat(list(groups), [len(z) for z in groups.values()]),
+        axis_x=axis_x,
+        axis_y=axis_y,
+        decision=np.asarray(f).reshape(len(axis_y), len(axis_x)),
+        title="Latents and the final one-class SVM",
+        caption="The plane runs through the mean of the training latents along their two main "
+        "directions. Points are projected onto it; f is that of the points of the plane, so a latent "
+        "may lie on another side of the boundary than its projection.",
+    )

@@ -1,0 +1,104 @@
+"""After training: the final one-class SVM on all training latents, and the scores of any images."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
+from ocsvm_jax.methods.base import Method
+from ocsvm_jax.model import OCSVM, ocsvm_fit
+from ocsvm_jax.solver import OCSVMSolution
+from ocsvm_jax.training import to_unit
+
+_BLOCK = 1000
+_STD_FLOOR = 1e-6
+
+
+def fit_final(
+    method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"], settings: Any
+) -> tuple[OCSVM, OCSVMSolution]:
+    """Fits one one-class SVM to the latents of all images (the paper's final score).
+
+    Args:
+      method: gives the latents.
+      state: of the method.
+      images: (n, 28, 28, 1) uint8, normal.
+      settings: with `nu`, `gamma` (number, "scale" or "auto") and `standardize`, whether latents are
+        divided by their standard deviation first.
+    """
+    z = jnp.asarray(encode_images(method, state, images))
+    if not np.all(np.isfinite(z)):
+        raise ValueError(
+            "the latents hold NaN or infinite values: training has diverged. Lower the learning rate "
+            "or the guidance weight."
+        )
+    if not settings.standardize:
+        return ocsvm_fit(z, settings.nu, rbf(resolve_gamma(settings.gamma, z)))
+    scale = jnp.std(z, axis=0) + _STD_FLOOR
+    kernel = scaled(rbf(resolve_gamma(settings.gamma, z / scale[None, :])), scale)
+    return ocsvm_fit(z, settings.nu, kernel)
+
+
+def encode_images(
+    method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"]
+) -> Float[np.ndarray, "n d"]:
+    """The latent of each image."""
+    return _in_blocks(lambda x: {"z": method.encode(state, x)}, images)["z"]
+
+
+def score_images(
+    method: Method, state: Any, ocsvm: OCSVM, images: UInt8[np.ndarray, "n 28 28 1"]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """All scores of the method for each image, larger for more anomalous."""
+    return _in_blocks(lambda x: method.score(state, ocsvm, x), images)
+
+
+def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
+    """Images from a .npy file: (n, 28, 28) or (n, 28, 28, 1), uint8 0..255 or float in [0, 1].
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not such an array; the message says what it is.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}.")
+    try:
+        images = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no .npy array that can be read: {error}") from error
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays; save one array with np.save.")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[1:] != (28, 28, 1) or len(images) == 0:
+        raise ValueError(f"{path} holds shape {images.shape}; images are (n, 28, 28) with n >= 1.")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(
+            f"{path} holds {images.dtype}; images are uint8 0..255 or float in [0, 1]."
+        )
+    if not np.all(np.isfinite(images)) or images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"{path} holds floats from {images.min()} to {images.max()}; they must lie in [0, 1]. "
+            "Divide by 255 if these are grey values."
+        )
+    return np.round(images * 255).astype(np.uint8)
+
+
+def _in_blocks(function: Any, images: UInt8[np.ndarray, "n 28 28 1"]) -> dict[str, np.ndarray]:
+    """Applies a function of a batch to all images, compiled once for one size of block."""
+    compiled = jax.jit(lambda x: function(to_unit(x)))
+    n = images.shape[0]
+    size = min(n, _BLOCK)
+    parts = []
+    for first in range(0, n, size):
+        block = images[first : first + size]
+        padded = np.concatenate([block, np.zeros((size - len(block), *block.shape[1:]), np.uint8)])
+        out = jax.device_get(compiled(jnp.asarray(padded)))
+        parts.append({name: value[: len(block)] for name, value in out.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,208 @@
+"""Training: an epoch is one compiled scan over data that stay on the device.
+
+The randomness of an epoch comes from the seed and the number of the epoch alone, and everything else
+that training changes is in one pytree, `Run`. So a run that was killed and restored from its last
+checkpoint goes on to the same bits.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from ocsvm_jax.methods.base import Method
+
+HeldOut = UInt8[Array, "m 28 28 1"]
+
+
+class Run(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+      state: of the method, after the last epoch.
+      best: of the method, after the epoch with the smallest held-out loss.
+      best_loss: () that loss.
+      best_epoch: () that epoch, counted from 1.
+      epoch: () epochs done.
+    """
+
+    state: Any
+    best: Any
+    best_loss: Float[Array, ""]
+    best_epoch: Int[Array, ""]
+    epoch: Int[Array, ""]
+
+
+def to_unit(images: UInt8[Array, "b 28 28 1"]) -> Float[Array, "b 28 28 1"]:
+    """Grey values 0..255 to [0, 1]."""
+    return images.astype(jnp.float32) / 255
+
+
+def start(method: Method, images: UInt8[Any, "n 28 28 1"], batch_size: int, seed: int) -> Run:
+    """A run before its first epoch."""
+    first = to_unit(jnp.asarray(images[:batch_size]))
+    return jax.jit(lambda x, key: _fresh(method.init(x, key)))(first, jax.random.key(seed))
+
+
+def _fresh(state: Any) -> Run:
+    # A copy, because an epoch reuses the memory of what it is given.
+    best = jax.tree.map(jnp.copy, state)
+    return Run(state, best, jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0))
+
+
+def load(method: Method, batch_size: int, workdir: Path) -> Run:
+    """The newest checkpoint of a run.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    from ocsvm_jax.checkpoints import Checkpoints
+
+    def like() -> Run:
+        return _fresh(method.init(jnp.zeros((batch_size, 28, 28, 1)), jax.random.key(0)))
+
+    directory = workdir / "checkpoints"
+    if not directory.is_dir():
+        raise ValueError(
+            f"{workdir} holds no checkpoints; train.py has not finished an epoch there."
+        )
+    with Checkpoints(directory) as checkpoints:
+        if checkpoints.latest() is None:
+            raise ValueError(
+                f"{directory} holds no checkpoint; train.py has not finished an epoch."
+            )
+        return checkpoints.restore(jax.eval_shape(like))
+
+
+def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., Any]:
+    """A compiled `(run, images, held_out) -> (run, parts)`: shuffle, all steps, the held-out loss."""
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(
+        run: Run, images: UInt8[Array, "n 28 28 1"], held_out: HeldOut
+    ) -> tuple[Run, Mapping[str, Array]]:
+        steps = images.shape[0] // batch_size
+        key = jax.random.fold_in(jax.random.key(seed), run.epoch + 1)
+        order = jax.random.permutation(key, images.shape[0])[: steps * batch_size]
+
+        def step(state: Any, index: Int[Array, " b"]) -> tuple[Any, Mapping[str, Array]]:
+            return method.update(state, to_unit(images[index]), run.epoch)
+
+        state, parts = jax.lax.scan(step, run.state, order.reshape(steps, batch_size))
+        parts = jax.tree.map(jnp.mean, parts)
+        loss = _held_out_loss(method, state, held_out, batch_size)
+        better = loss < run.best_loss
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, run.best)
+        done = run.epoch + 1
+        run = Run(
+            state,
+            best,
+            jnp.where(better, loss, run.best_loss),
+            jnp.where(better, done, run.best_epoch),
+            done,
+        )
+        return run, {**parts, "valid_loss": loss}
+
+    return epoch
+
+
+def _held_out_loss(
+    method: Method, state: Any, held_out: HeldOut, batch_size: int
+) -> Float[Array, ""]:
+    """Mean loss over whole batches, as large as those of training: some losses depend on the size."""
+    size = min(batch_size, held_out.shape[0] // 2 * 2)
+    blocks = held_out.shape[0] // size
+    batches = held_out[: blocks * size].reshape(blocks, size, *held_out.shape[1:])
+    return jnp.mean(jax.lax.map(lambda b: method.loss(state, to_unit(b)), batches))
+
+
+class History:
+    """Metrics of each epoch, one JSON object a line, kept in step with the checkpoints."""
+
+    def __init__(self, path: Path, epochs_done: int):
+        lines = path.read_text().splitlines() if path.exists() and epochs_done else []
+        # A run killed between checkpoint and metrics, or while writing, may have a line too many.
+        self.entries = [json.loads(line) for line in lines[:epochs_done]]
+        self._path = path
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Adds an epoch, in memory and on disk."""
+        self.entries.append(entry)
+        with open(self._path, "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def train(
+    method: Method,
+    images: UInt8[np.ndarray, "n 28 28 1"],
+    held_out: UInt8[np.ndarray, "m 28 28 1"],
+    *,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    patience: int,
+    checkpoint_every: int,
+    workdir: Path,
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Trains, or goes on training, in `workdir`; returns the run and its history.
+
+    Args:
+      method: what to train.
+      images: (n, 28, 28, 1) uint8 to train on.
+      held_out: (m, 28, 28, 1) uint8 whose loss decides which epoch's state is kept.
+      seed: of the initial weights and of the order of the images.
+      epochs: at most so many.
+      batch_size: even, at most n; what is left over of an epoch's shuffled images is skipped.
+      patience: stop after so many epochs without a smaller held-out loss; 0: never stop early, and
+        keep the last state.
+      checkpoint_every: epochs between checkpoints; the last epoch has one in any case.
+      workdir: existing directory for checkpoints and metrics.jsonl.
+    """
+    from tqdm import tqdm
+
+    from ocsvm_jax.checkpoints import Checkpoints
+
+    run = start(method, images, batch_size, seed)
+    run_epoch = epoch_function(method, batch_size, seed)
+    device_images, device_held_out = jnp.asarray(images), jnp.asarray(held_out)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        if checkpoints.latest() is not None:
+            run = checkpoints.restore(run)
+        history = History(workdir / "metrics.jsonl", int(run.epoch))
+        steps = images.shape[0] // batch_size
+        # disable=None: silent when not a terminal.
+        bar = tqdm(total=epochs, initial=int(run.epoch), unit="epoch", disable=None)
+        with bar:
+            while not finished(run, epochs, patience):
+                began = time.perf_counter()
+                run, parts = run_epoch(run, device_images, device_held_out)
+                parts = {name: float(value) for name, value in jax.device_get(parts).items()}
+                seconds = time.perf_counter() - began
+                speed = steps * batch_size / seconds
+                over = finished(run, epochs, patience)
+                if over or int(run.epoch) % checkpoint_every == 0:
+                    checkpoints.save(int(run.epoch), run)
+                entry = {"epoch": int(run.epoch), **parts}
+                history.append(entry | {"seconds": seconds, "images_per_s": speed})
+                bar.set_postfix(loss=f"{parts['loss']:.5f}", images_per_s=f"{speed:.0f}")
+                bar.update()
+    return run, history.entries
+
+
+def finished(run: Run, epochs: int, patience: int) -> bool:
+    """Whether all epochs are done, or the held-out loss has not improved for `patience` of them."""
+    waited = int(run.epoch) - int(run.best_epoch)
+    return int(run.epoch) >= epochs or (patience > 0 and waited >= patience)
+
+
+def kept_state(run: Run, patience: int) -> Any:
+    """The state to use: that of the smallest held-out loss, or the last one without early stopping."""
+    return run.best if patience > 0 else run.state

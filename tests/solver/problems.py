@@ -1,0 +1,47 @@
+"""Random problems, and the functions under test compiled once per shape for all files of this folder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ocsvm_jax.solver import ocsvm_solve
+
+
+def rbf_matrices(
+    seed: int, batch: int, n: int, d: int, log10_gamma: tuple[float, float] = (-1.5, 0.5)
+) -> np.ndarray:
+    """(batch, n, n) Gaussian Gram matrices of normal points, gamma drawn log-uniformly times 1 / d."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(batch, n, d))
+    gamma = 10 ** rng.uniform(*log10_gamma, size=(batch, 1, 1)) / d
+    distances = np.sum((x[:, :, None] - x[:, None, :]) ** 2, axis=-1)
+    return np.exp(-gamma * distances)
+
+
+def solve_one(K, nu, sample_weight):
+    return ocsvm_solve(K, nu, sample_weight=sample_weight)
+
+
+solve = jax.jit(solve_one)
+solve_batch = jax.jit(jax.vmap(solve_one))
+
+
+def alpha_and_rho(K, nu, sample_weight):
+    solution = solve_one(K, nu, sample_weight)
+    return solution.alpha, solution.rho
+
+
+def _derivatives(arguments, tangents, cotangents):
+    """(directional derivative, gradient) of (alpha, rho) in (K, nu, sample_weight)."""
+    _, forward = jax.jvp(alpha_and_rho, arguments, tangents)
+    _, pull_back = jax.vjp(alpha_and_rho, *arguments)
+    return forward, pull_back(cotangents)
+
+
+derivatives = jax.jit(_derivatives)
+derivatives_batch = jax.jit(jax.vmap(_derivatives))
+
+
+def as_dtype(tree, dtype):
+    """The leaves of a pytree as JAX arrays of one dtype."""
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)

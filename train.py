@@ -1,0 +1,82 @@
+"""Trains a method, scores validation and test images, and reports.
+
+python train.py --config=configs/digits.py [--config.field=value ...] [--workdir=DIR]
+"""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment card, configs/NAME.py")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "where to write; runs/CARD-METHOD-seedN if left out"
+)
+
+
+def main(config: ConfigDict, workdir: str | Path, command: str = "") -> list[metrics.Row]:
+    """Runs an experiment in `workdir`, or finishes one begun there; returns the rows of its table."""
+    began, workdir = time.perf_counter(), Path(workdir)
+    experiment.check(config)
+    experiment.check_workdir(workdir, config)
+    dataset, train, held_out = experiment.load_data(config)
+    method = experiment.build_method(config)
+    experiment.claim_workdir(workdir, config)
+
+    run, history = training.train(
+        method,
+        train.images,
+        held_out.images,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        patience=config.train.patience,
+        checkpoint_every=config.train.checkpoint_every,
+        workdir=workdir,
+    )
+    state = training.kept_state(run, config.train.patience)
+    ocsvm, solution = scoring.fit_final(method, state, train.images, config.final)
+    ocsvm.save(workdir / "ocsvm.npz")
+
+    scores = results.score_splits(method, state, ocsvm, dataset)
+    results.save_scores(workdir / "scores.npz", scores)
+    rows = results.rows(scores, config.eval.resamples)
+    print(metrics.format_table(rows))
+    facts = provenance.facts() | {
+        "seed": str(config.seed),
+        "images": f"{len(train.images)} trained on, {len(held_out.images)} held out",
+        "epochs": f"{int(run.epoch)}, smallest held-out loss after {int(run.best_epoch)}",
+        "final one-class SVM": results.describe_fit(solution),
+        "wall time": f"{time.perf_counter() - began:.1f} s, compilation included",
+    }
+    path = report.write_report(
+        workdir,
+        title=f"{config.method.name} on {config.data.name}, seed {config.seed}",
+        command=command,
+        config_text=json.dumps(experiment.plain(config), indent=2),
+        rows=rows,
+        scores=scores,
+        history=history,
+        latent=results.latent_picture(method, state, ocsvm, train, dataset.test),
+        facts=facts,
+    )
+    print(f"{facts['final one-class SVM']}; {facts['wall time']}; report: {path}")
+    return rows
+
+
+def _from_flags() -> None:
+    if _CONFIG.value is None:
+        raise ValueError("no --config; start with --config=configs/digits.py.")
+    config = _CONFIG.value
+    default = Path("runs") / f"{cli.card_name()}-{config.method.name}-seed{config.seed}"
+    main(config, _WORKDIR.value or default, "python " + shlex.join(sys.argv))
+
+
+if __name__ == "__main__":
+    cli.run(_from_flags)
