@@ -14,12 +14,6 @@ from ml_collections import ConfigDict
 from ocsvm_jax import cli, data, experiment, metrics, results, scoring, training
 from ocsvm_jax.model import OCSVM
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "working directory of a run of train.py")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data are now, if they have moved")
-_PROTOCOL = flags.DEFINE_string("protocol", None, "judge by another protocol than the run's")
-_IMAGES = flags.DEFINE_string("images", None, "a .npy of images (n, 28, 28) to score instead")
-_OUTPUT = flags.DEFINE_string("output", None, "CSV for their scores; IMAGES.scores.csv if left out")
-
 
 def main(workdir: str | Path, data_dir: str | None = None, protocol: str | None = None):
     """Scores validation and test images of the run in `workdir`; returns the rows of the table."""
@@ -66,15 +60,21 @@ def score_file(
 
 
 def _from_flags() -> None:
-    if _WORKDIR.value is None:
+    given = flags.FLAGS
+    if given.workdir is None:
         raise ValueError("no --workdir; pass the directory that train.py printed or was given.")
-    if _IMAGES.value is None:
-        main(_WORKDIR.value, _DATA_DIR.value, _PROTOCOL.value)
+    if given.images is None:
+        main(given.workdir, given.data_dir, given.protocol)
     else:
-        images = Path(_IMAGES.value)
-        output = _OUTPUT.value or images.with_suffix(".scores.csv")
-        score_file(_WORKDIR.value, images, output)
+        images = Path(given.images)
+        score_file(given.workdir, images, given.output or images.with_suffix(".scores.csv"))
 
 
 if __name__ == "__main__":
+    # Here, so that a notebook can import train and eval side by side.
+    flags.DEFINE_string("workdir", None, "working directory of a run of train.py")
+    flags.DEFINE_string("data_dir", None, "where the data are now, if they have moved")
+    flags.DEFINE_string("protocol", None, "judge by another protocol than the run's")
+    flags.DEFINE_string("images", None, "a .npy of images (n, 28, 28) to score instead")
+    flags.DEFINE_string("output", None, "CSV for their scores; IMAGES.scores.csv if left out")
     cli.run(_from_flags)

@@ -14,11 +14,6 @@ from ml_collections import ConfigDict, config_flags
 
 from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment card, configs/NAME.py")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "where to write; runs/CARD-METHOD-seedN if left out"
-)
-
 
 def main(config: ConfigDict, workdir: str | Path, command: str = "") -> list[metrics.Row]:
     """Runs an experiment in `workdir`, or finishes one begun there; returns the rows of its table."""
@@ -71,12 +66,15 @@ def main(config: ConfigDict, workdir: str | Path, command: str = "") -> list[met
 
 
 def _from_flags() -> None:
-    if _CONFIG.value is None:
+    config = flags.FLAGS.config
+    if config is None:
         raise ValueError("no --config; start with --config=configs/digits.py.")
-    config = _CONFIG.value
     default = Path("runs") / f"{cli.card_name()}-{config.method.name}-seed{config.seed}"
-    main(config, _WORKDIR.value or default, "python " + shlex.join(sys.argv))
+    main(config, flags.FLAGS.workdir or default, "python " + shlex.join(sys.argv))
 
 
 if __name__ == "__main__":
+    # Here, so that a notebook can import train and eval side by side.
+    config_flags.DEFINE_config_file("config", None, "experiment card, configs/NAME.py")
+    flags.DEFINE_string("workdir", None, "where to write; runs/CARD-METHOD-seedN if left out")
     cli.run(_from_flags)

@@ -8,12 +8,13 @@ the table gives medians: compare the ratios, the times depend on what else the m
 """
 
 import argparse
+import importlib
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -25,7 +26,7 @@ from ocsvm_jax.networks import Autoencoder
 from ocsvm_jax.networks.convolution import Form
 
 try:
-    import torch
+    torch: Any = importlib.import_module("torch")
 except ImportError:
     torch = None
 
@@ -91,7 +92,6 @@ def compiled(name: str, function: Callable, arguments: tuple, units: int = 1) ->
 
 def torch_contestants(images: np.ndarray, many: np.ndarray) -> tuple[Contestant, Contestant]:
     """The same network, loss and optimiser in PyTorch: the step, and the encoder."""
-    assert torch is not None
     nn = torch.nn
     encoder = nn.Sequential(
         *(nn.Conv2d(1, 4, 5, padding=2, bias=False), nn.BatchNorm2d(4), nn.LeakyReLU()),

@@ -123,19 +123,22 @@ def _floor_offset(taps: int, upsampling: int) -> np.ndarray:
 
 
 def _convolve_rows(x: Float[Array, "b h m"], bands: Float[Array, "d m n"]) -> Float[Array, "b h n"]:
-    """y[:, p] = sum over d of x[:, p + d - d_max/2] @ bands[d], zero outside, as one product.
+    """y[:, p] = sum over d of x[:, p + d - reach] @ bands[d], zero outside, as one product.
 
     The shifted copies are made of the rows of x before the product, or of its result after it,
-    whichever are shorter.
+    whichever are shorter. The product is one of two matrices, not of a stack of them: XLA's CPU
+    backend takes 15% longer for a whole training step otherwise.
     """
-    offsets, m, n = bands.shape
-    h, reach = x.shape[1], offsets // 2
+    (b, h, m), (offsets, _, n) = x.shape, bands.shape
+    reach = offsets // 2
+    margin = ((0, 0), (reach, reach), (0, 0))
     if m <= n:
-        x = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+        x = jnp.pad(x, margin)
         x = jnp.concatenate([x[:, d : d + h] for d in range(offsets)], axis=-1)
-        return jnp.dot(x, bands.reshape(offsets * m, n))
-    y = jnp.dot(x, bands.transpose(1, 0, 2).reshape(m, offsets * n))
-    y = jnp.pad(y, ((0, 0), (reach, reach), (0, 0)))
+        y = jnp.dot(x.reshape(b * h, offsets * m), bands.reshape(offsets * m, n))
+        return y.reshape(b, h, n)
+    y = jnp.dot(x.reshape(b * h, m), bands.transpose(1, 0, 2).reshape(m, offsets * n))
+    y = jnp.pad(y.reshape(b, h, offsets * n), margin)
     shifted = [y[:, d : d + h, d * n : (d + 1) * n] for d in range(offsets)]
     return jnp.sum(jnp.stack(shifted), axis=0)
 

@@ -1,4 +1,9 @@
-"""Random problems, and the functions under test compiled once per shape for all files of this folder."""
+"""Random problems, and the functions under test compiled once per shape for all files of this folder.
+
+Compiling costs seconds and a solve microseconds, so problems come in batches of one size.
+"""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +11,14 @@ import numpy as np
 
 from ocsvm_jax.solver import ocsvm_solve
 
+BATCH = 40
+
+# For derivatives, whose compilation takes far longer than the few runs of a test.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 
 def rbf_matrices(
-    seed: int, batch: int, n: int, d: int, log10_gamma: tuple[float, float] = (-1.5, 0.5)
+    seed: int, n: int, d: int = 3, log10_gamma: tuple[float, float] = (-1, 0.5), batch: int = BATCH
 ) -> np.ndarray:
     """(batch, n, n) Gaussian Gram matrices of normal points, gamma drawn log-uniformly times 1 / d."""
     rng = np.random.default_rng(seed)
@@ -16,6 +26,16 @@ def rbf_matrices(
     gamma = 10 ** rng.uniform(*log10_gamma, size=(batch, 1, 1)) / d
     distances = np.sum((x[:, :, None] - x[:, None, :]) ** 2, axis=-1)
     return np.exp(-gamma * distances)
+
+
+def as_dtype(tree, dtype):
+    """The leaves of a pytree as JAX arrays of one dtype."""
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+
+
+def on_host(tree, index=None):
+    """The leaves as NumPy arrays; with `index`, those of one problem of a batch."""
+    return jax.tree.map(lambda x: np.asarray(x) if index is None else np.asarray(x)[index], tree)
 
 
 def solve_one(K, nu, sample_weight):
@@ -38,10 +58,5 @@ def _derivatives(arguments, tangents, cotangents):
     return forward, pull_back(cotangents)
 
 
-derivatives = jax.jit(_derivatives)
-derivatives_batch = jax.jit(jax.vmap(_derivatives))
-
-
-def as_dtype(tree, dtype):
-    """The leaves of a pytree as JAX arrays of one dtype."""
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+derivatives = quick_jit(_derivatives)
+derivatives_batch = quick_jit(jax.vmap(_derivatives))
