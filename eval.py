@@ -4,18 +4,22 @@ python eval.py --workdir=DIR [--data_dir=DIR] [--protocol=leak_free]
 python eval.py --workdir=DIR --images=x.npy [--output=scores.csv]
 """
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from ocsvm_jax import cli, data, experiment, metrics, results, scoring, training
+from ocsvm_jax.experiment import Config
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.methods import Method
 from ocsvm_jax.model import OCSVM
 
 
-def main(workdir: str | Path, data_dir: str | None = None, protocol: str | None = None):
+def main(
+    workdir: str | Path, data_dir: str | None = None, protocol: str | None = None
+) -> list[metrics.Row]:
     """Scores validation and test images of the run in `workdir`; returns the rows of the table."""
     config, method, state, ocsvm = load(Path(workdir))
     changed = {"dir": data_dir, "protocol": protocol}
@@ -27,15 +31,15 @@ def main(workdir: str | Path, data_dir: str | None = None, protocol: str | None 
     return rows
 
 
-def load(workdir: Path) -> tuple[ConfigDict, experiment.Method, object, OCSVM]:
+def load(workdir: Path) -> tuple[Config, Method, Any, OCSVM]:
     """Configuration, method, state and final one-class SVM of a finished run."""
     config = experiment.read_config(workdir)
     method = experiment.build_method(config)
     run = training.load(method, config.train.batch_size, workdir)
     if not (workdir / "ocsvm.npz").exists():
         raise ValueError(
-            f"{workdir} holds no ocsvm.npz: its training was not finished. The same train.py command "
-            "goes on where it stopped."
+            f"{workdir} holds no ocsvm.npz: its training was not finished. The same train.py "
+            "command goes on where it stopped."
         )
     state = training.kept_state(run, config.train.patience)
     return config, method, state, OCSVM.load(workdir / "ocsvm.npz")
@@ -51,10 +55,12 @@ def score_file(
     arrays = scoring.read_images(Path(images))
     _, method, state, ocsvm = load(Path(workdir))
     scores = scoring.score_images(method, state, ocsvm, arrays)
-    with open(output, "x", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", *scores])
-        writer.writerows(zip(range(len(arrays)), *scores.values(), strict=True))
+    lines = [",".join(["index", *scores])]
+    lines += [
+        f"{i},{','.join(map(str, row))}" for i, row in enumerate(zip(*scores.values(), strict=True))
+    ]
+    with whole_file(output) as file:
+        file.write("".join(line + "\n" for line in lines).encode())
     print(f"{len(arrays)} images, scores {', '.join(scores)} (larger is more anomalous): {output}")
     return scores
 
@@ -64,8 +70,12 @@ def _from_flags() -> None:
     if given.workdir is None:
         raise ValueError("no --workdir; pass the directory that train.py printed or was given.")
     if given.images is None:
+        if given.output is not None:
+            raise ValueError("--output is where the scores of --images go; there are no --images.")
         main(given.workdir, given.data_dir, given.protocol)
     else:
+        if given.data_dir is not None or given.protocol is not None:
+            raise ValueError("--images are scored alone: leave out --data_dir and --protocol.")
         images = Path(given.images)
         score_file(given.workdir, images, given.output or images.with_suffix(".scores.csv"))
 
@@ -76,5 +86,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "where the data are now, if they have moved")
     flags.DEFINE_string("protocol", None, "judge by another protocol than the run's")
     flags.DEFINE_string("images", None, "a .npy of images (n, 28, 28) to score instead")
-    flags.DEFINE_string("output", None, "CSV for their scores; IMAGES.scores.csv if left out")
+    flags.DEFINE_string(
+        "output", None, "CSV for their scores; x.scores.csv beside x.npy if left out"
+    )
     cli.run(_from_flags)

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
+from ocsvm_jax.experiment import Config
 
 
-def main(config: ConfigDict, workdir: str | Path, command: str = "") -> list[metrics.Row]:
-    """Runs an experiment in `workdir`, or finishes one begun there; returns the rows of its table."""
+def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
+    """Runs an experiment in `workdir`, or goes on with it there; returns the rows of its table."""
     began, workdir = time.perf_counter(), Path(workdir)
     experiment.check(config)
     experiment.check_workdir(workdir, config)

@@ -28,13 +28,18 @@ from ocsvm_jax import data, metrics, provenance, results, scoring  # noqa: E402
 # The handful of hyperparameters tried; everything else is configs/mnistc.py.
 CANDIDATES = {
     "ae": {"method.name": "ae"},
-    "ogae lambda 1e-3": {"method.name": "ogae", "method.guidance_weight": 1e-3},
-    "ogae lambda 1e-2": {"method.name": "ogae", "method.guidance_weight": 1e-2},
-    "ogae lambda 1e-1": {"method.name": "ogae", "method.guidance_weight": 1e-1},
+    **{
+        f"ogae lambda {weight:g} gamma {gamma:g}": {
+            "method.name": "ogae",
+            "method.guidance_weight": weight,
+            "method.gamma": gamma,
+        }
+        for weight, gamma in itertools.product((1e-3, 1e-2), (0.01, 0.1))
+    },
 }
 FINALS = [
     {"nu": nu, "gamma": gamma, "standardize": standardize}
-    for nu, gamma, standardize in itertools.product((0.03, 0.1), (0.01, "scale"), (True, False))
+    for nu, gamma, standardize in itertools.product((0.03,), (0.01, 0.1, 0.3, 1.0), (True, False))
 ]
 
 

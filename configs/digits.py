@@ -2,9 +2,9 @@
 
     python train.py --config=configs/digits.py
 
-387 training images of digit 3 under three corruptions; 3 against 8 under three others. The data are
-few: intervals are wide, and the experiment to compare methods by is configs/mnistc.py. Under 60 s on
-2 CPU cores.
+387 training images of digit 3 under three corruptions; 3 against 8 under three others. The data
+are few: intervals are wide, and the experiment to compare methods by is configs/mnistc.py. Under
+60 s on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict, FieldReference

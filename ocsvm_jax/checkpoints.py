@@ -13,8 +13,20 @@ class Checkpoints:
     A checkpoint appears whole or not at all, so a run killed while writing finds the one before.
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False):
+        """Opens a directory of checkpoints.
+
+        Args:
+          directory: made where it is missing, unless `read_only`.
+          keep: so many of the newest stay.
+          read_only: leave the directory as it is, because another process may be writing there.
+        """
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def latest(self) -> int | None:

@@ -1,12 +1,14 @@
 """What train.py and eval.py share of the command line: flags, and errors that help."""
 
+import itertools
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from ocsvm_jax import experiment
 
@@ -20,13 +22,13 @@ def run(main: Callable[[], Any]) -> None:
             fail(f"unexpected arguments {list(arguments[1:])}; every option starts with --.")
         try:
             main()
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             fail(str(error))
 
     app.run(guarded, flags_parser=_parse)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints an error and leaves with exit code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
@@ -35,42 +37,45 @@ def fail(message: str) -> None:
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(arguments))
-    except (AttributeError, KeyError, TypeError) as error:
-        wrong = _unknown_fields(arguments)
-        if not wrong:
-            raise
-        del error
-        fail(" ".join(wrong))
     except (flags.Error, OSError) as error:
         fail(str(error))
-    raise AssertionError("unreachable")
+    except (AttributeError, KeyError, TypeError):
+        # config_flags raises these on a field that the card does not have, or for a mistake in it.
+        unknown = _unknown_fields(arguments)
+        if not unknown:
+            raise
+        fail(" ".join(unknown))
 
 
 def _unknown_fields(arguments: Sequence[str]) -> list[str]:
     """One message for each --config.NAME whose NAME the card does not have."""
+    path = _card_path(arguments)
     names = [a.lstrip("-").split("=")[0] for a in arguments if a.lstrip("-").startswith("config.")]
-    known = experiment.field_names(_card(arguments))
+    if path is None:
+        return [f"--{name} needs a --config=configs/NAME.py before it." for name in names]
+    known = [f"config.{name}" for name in experiment.field_names(_card(path))]
     return [
-        f"--{name} is no field of this configuration."
-        + (experiment.did_you_mean(name, [f"config.{k}" for k in known]))
-        + f" Its fields are: {', '.join(known)}."
+        f"--{name} is no field of this configuration.{experiment.did_you_mean(name, known)} "
+        f"Its fields are: {', '.join(known)}."
         for name in names
-        if name.removeprefix("config.") not in known
+        if name not in known
     ]
 
 
-def _card(arguments: Sequence[str]) -> ConfigDict:
-    """The card as it stands in its file, without the overrides."""
-    import importlib.util
+def _card_path(arguments: Sequence[str]) -> str | None:
+    """The value of --config, given as --config=PATH or as --config PATH."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config":
+            return value if equals else following
+    return None
 
-    path = next(a.split("=", 1)[1] for a in arguments if a.lstrip("-").startswith("config="))
-    spec = importlib.util.spec_from_file_location("card", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+
+def _card(path: str) -> experiment.Config:
+    """The card as it stands in its file, without the overrides."""
+    return runpy.run_path(path)["get_config"]()
 
 
 def card_name() -> str:
-    """ "digits" for --config=configs/digits.py."""
+    """The name of the card that was given, such as "digits" for --config=configs/digits.py."""
     return Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

@@ -2,25 +2,35 @@
 
 import difflib
 import json
-import os
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optax
 from ml_collections import ConfigDict
 
 from ocsvm_jax import data
-from ocsvm_jax.guidance import constant_betas
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS, Method
+from ocsvm_jax.methods.ogae import beta_schedule
 from ocsvm_jax.networks import Decoder, Encoder
 from ocsvm_jax.networks.pair import Network, from_flax
+
+if TYPE_CHECKING:
+    # To a type checker, a field of a ConfigDict is a union of all that a field can be.
+    Config = Any
+else:
+    Config = ConfigDict
 
 CONFIG_FILE = "config.json"
 
 
-def check(config: ConfigDict) -> None:
-    """Raises ValueError on the first value that can not work, before anything is loaded."""
+def check(config: Config) -> None:
+    """Raises ValueError on the first value that can not work, before anything is loaded.
+
+    Names of data, classes and corruptions are left to `ocsvm_jax.data.load`, which knows them.
+    """
     method, train, final = config.method, config.train, config.final
     if method.name not in METHODS:
         raise ValueError(
@@ -31,36 +41,41 @@ def check(config: ConfigDict) -> None:
         if not 0 < nu <= 1:
             raise ValueError(f"{name} is {nu}; it must lie in (0, 1].")
     for name, gamma in (("method.gamma", method.gamma), ("final.gamma", final.gamma)):
-        if gamma not in ("scale", "auto") and (isinstance(gamma, str) or not gamma > 0):
+        number = isinstance(gamma, int | float) and 0 < gamma < math.inf
+        if not number and gamma not in ("scale", "auto"):
             raise ValueError(
                 f'{name} is {gamma!r}; it must be a positive number, "scale" or "auto".'
             )
-    if method.guidance_weight < 0:
+    if not 0 <= method.guidance_weight < math.inf:
         raise ValueError(
-            f"method.guidance_weight is {method.guidance_weight}; it must be at least 0."
+            f"method.guidance_weight is {method.guidance_weight}; it must be finite, at least 0."
         )
-    if method.schedule not in ("constant", "two_phase"):
-        raise ValueError(f'method.schedule is {method.schedule!r}; use "constant" or "two_phase".')
-    constant_betas(method.betas)
-    constant_betas(method.betas_second)
+    # Raises on a name or weights that can not work.
+    beta_schedule(ConfigDict(method.to_dict() | {"num_epochs": train.epochs}))
     if train.batch_size < 2 or train.batch_size % 2:
         raise ValueError(
-            f"train.batch_size is {train.batch_size}; the guidance splits a batch in two halves, so it "
-            "must be an even number of at least 2."
+            f"train.batch_size is {train.batch_size}; the guidance splits a batch in two halves, "
+            "so it must be an even number of at least 2."
         )
-    counts = {
-        "train.epochs": train.epochs,
-        "train.checkpoint_every": train.checkpoint_every,
-        "method.last_m": method.last_m,
-        "method.latent_dim": method.latent_dim,
+    smallest = {
+        "train.epochs": (train.epochs, 1),
+        "train.checkpoint_every": (train.checkpoint_every, 1),
+        "train.patience": (train.patience, 0),
+        "method.last_m": (method.last_m, 1),
+        "method.latent_dim": (method.latent_dim, 1),
+        "eval.resamples": (config.eval.resamples, 1),
     }
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1.")
+    for name, (value, least) in smallest.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}.")
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"seed is {config.seed}; it must lie in [0, 2^31).")
     if not 0 < train.held_out < 1:
         raise ValueError(f"train.held_out is {train.held_out}; it is a share in (0, 1).")
-    if not train.learning_rate > 0:
-        raise ValueError(f"train.learning_rate is {train.learning_rate}; it must be positive.")
+    if not 0 < train.learning_rate < math.inf:
+        raise ValueError(
+            f"train.learning_rate is {train.learning_rate}; it must be positive and finite."
+        )
 
 
 def did_you_mean(word: str, words: Any) -> str:
@@ -69,7 +84,7 @@ def did_you_mean(word: str, words: Any) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+def field_names(config: Config, prefix: str = "") -> list[str]:
     """All names of a configuration, dotted: "seed", "data.dir", ..."""
     names = []
     for key, value in config.items():
@@ -78,27 +93,27 @@ def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
     return names
 
 
-def build_method(config: ConfigDict) -> Method:
+def build_method(config: Config) -> Method:
     """The method of a checked configuration, on the paper's 28 x 28 autoencoder."""
     network = Network(from_flax(Encoder(config.method.latent_dim)), from_flax(Decoder()))
     settings = ConfigDict(config.method.to_dict() | {"num_epochs": config.train.epochs})
     return METHODS[config.method.name](network, optax.adam(config.train.learning_rate), settings)
 
 
-def load_data(config: ConfigDict) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:
+def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:
     """The dataset, and its training images divided into those trained on and those held out."""
     dataset = data.load(**config.data.to_dict())
     train, held_out = data.holdout(dataset.train, config.train.held_out, config.seed)
     size = config.train.batch_size
     if len(train.images) < size or len(held_out.images) < 2:
         raise ValueError(
-            f"there are {len(train.images)} images to train on and {len(held_out.images)} held out, too "
-            f"few for batches of {size}: lower train.batch_size or change train.held_out."
+            f"there are {len(train.images)} images to train on and {len(held_out.images)} held "
+            f"out, too few for batches of {size}: lower train.batch_size or change train.held_out."
         )
     return dataset, train, held_out
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+def claim_workdir(workdir: Path, config: Config) -> None:
     """Makes `workdir` this configuration's own, or finds that it already is.
 
     Raises:
@@ -109,14 +124,14 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / CONFIG_FILE
     if not path.exists():
-        write_atomically(path, json.dumps(plain(config), indent=2) + "\n")
+        with whole_file(path) as file:
+            file.write((json.dumps(plain(config), indent=2) + "\n").encode())
 
 
-def check_workdir(workdir: Path, config: ConfigDict) -> None:
+def check_workdir(workdir: Path, config: Config) -> None:
     """Raises ValueError where `claim_workdir` would; changes nothing."""
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        ours, theirs = _flat(plain(config)), _flat(json.loads(path.read_text()))
+    if (workdir / CONFIG_FILE).exists():
+        ours, theirs = _flat(plain(config)), _flat(_read(workdir))
         different = sorted(k for k in ours | theirs if ours.get(k) != theirs.get(k))
         if different:
             lines = [f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now" for k in different]
@@ -124,6 +139,8 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
                 f"{workdir} holds a run of another configuration:\n" + "\n".join(lines) + "\n"
                 "Pass another --workdir, or remove that one. Nothing was changed."
             )
+    elif workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"{workdir} is a file; pass a new or empty directory as --workdir.")
     elif workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
             f"{workdir} is not empty and holds no {CONFIG_FILE}; pass a new or empty --workdir. "
@@ -131,19 +148,29 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def read_config(workdir: Path) -> ConfigDict:
+def read_config(workdir: Path) -> Config:
     """The configuration of the run in `workdir`.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none that can be read.
     """
-    path = workdir / CONFIG_FILE
-    if not path.exists():
+    if not (workdir / CONFIG_FILE).exists():
         raise ValueError(f"{workdir} holds no {CONFIG_FILE}, so no run of train.py.")
-    return ConfigDict(json.loads(path.read_text()))
+    return ConfigDict(_read(workdir))
 
 
-def plain(config: ConfigDict) -> dict[str, Any]:
+def _read(workdir: Path) -> dict[str, Any]:
+    path = workdir / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Nothing was changed.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it holds no object. Nothing was changed.")
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
     """The configuration as JSON would give it back: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
@@ -154,10 +181,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = prefix + key
         out |= _flat(value, name + ".") if isinstance(value, Mapping) else {name: value}
     return out
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

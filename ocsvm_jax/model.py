@@ -4,17 +4,18 @@ import dataclasses
 import json
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from ocsvm_jax import kernels
 from ocsvm_jax.arguments import as_float
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver.checks import check_nu, check_weights
@@ -25,6 +26,7 @@ _DENSE_POINTS = 1024
 _WORKING_SET = 512
 _QUERY_BLOCK = 1024
 _FORMAT = "ocsvm_jax.OCSVM/1"
+_ARRAYS = ("support_vectors", "coefficients", "rho")
 _SAVED_KERNELS = {
     "rbf": kernels.RBF,
     "laplacian": kernels.Laplacian,
@@ -48,24 +50,33 @@ class OCSVM:
       support_vectors: (m, d) the points with alpha > 0.
       coefficients: (m,) their alpha, summing to 1.
       rho: () offset, in units of the kernel.
-      kernel: the kernel, itself a pytree.
+      kernel: the kernel, itself a pytree; a plain function is wrapped to be a static part of it.
     """
 
-    support_vectors: Float[Array, "m d"]
-    coefficients: Float[Array, " m"]
-    rho: Float[Array, ""]
+    # A model may be stacked, for `vmap`, as any pytree.
+    support_vectors: Float[Array, "*batch m d"]
+    coefficients: Float[Array, "*batch m"]
+    rho: Float[Array, "*batch"]
     kernel: Any
 
     def decision_function(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
-        """F of each row of x, positive inside; memory O(1024 * m), whatever the number of rows."""
-        x = as_float(x)
-        m, d = self.support_vectors.shape
+        """The decision value of each row of x, positive inside and negative outside.
+
+        Takes O(1024 * m) memory, whatever the number of rows. x is cast to the dtype of the model.
+
+        Raises:
+          ValueError: if x does not hold points (q, d) of the model's dimension.
+        """
+        x = as_float(x).astype(self.support_vectors.dtype)
+        d = self.support_vectors.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x has shape {x.shape}; this model was fitted on points (n, {d}).")
 
         def score(block: Float[Array, "b d"]) -> Float[Array, " b"]:
-            K = gram(self.kernel, block, self.support_vectors)
-            return jnp.matmul(K, self.coefficients, precision=lax.Precision.HIGHEST) - self.rho
+            # The first argument of `gram` is the one it centres: a value does not depend on the
+            # other rows of its block.
+            K = gram(self.kernel, self.support_vectors, block)
+            return jnp.matmul(self.coefficients, K, precision=lax.Precision.HIGHEST) - self.rho
 
         q = x.shape[0]
         if q <= _QUERY_BLOCK:
@@ -75,50 +86,61 @@ class OCSVM:
         return lax.map(score, padded.reshape(blocks, _QUERY_BLOCK, d)).reshape(-1)[:q]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes an `.npz` without pickle; the kernel must be one of ocsvm_jax.kernels.
+        """Writes an `.npz` without pickle, whole or not at all.
 
-        The file appears whole or not at all: it is written beside `path` and renamed.
+        Raises:
+          ValueError: if the kernel is not made of those of ocsvm_jax.kernels.
         """
         header = json.dumps({"format": _FORMAT, "kernel": _describe(self.kernel)})
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                header=np.frombuffer(header.encode(), np.uint8),
-                support_vectors=np.asarray(self.support_vectors),
-                coefficients=np.asarray(self.coefficients),
-                rho=np.asarray(self.rho),
-            )
-        os.replace(temporary, path)
+        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        arrays["header"] = np.frombuffer(header.encode(), np.uint8)
+        with whole_file(path) as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def load(path: str | os.PathLike) -> "OCSVM":
-        """Reads what `save` wrote; ValueError on any other or damaged file, never code execution."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(file["header"].tobytes().decode())
-                arrays = [file[k] for k in ("support_vectors", "coefficients", "rho")]
-            if header["format"] != _FORMAT:
-                raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
-            kernel = _rebuild(header["kernel"])
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{path} is not a model saved by OCSVM.save: {error}") from error
-        vectors, coefficients, rho = arrays
-        if vectors.ndim != 2 or coefficients.shape != vectors.shape[:1] or rho.shape != ():
-            raise ValueError(f"{path} holds arrays whose shapes do not fit together.")
+        """Reads what `save` wrote; never executes anything it finds in the file.
+
+        float64 arrays become float32 where JAX's float64 is not enabled.
+
+        Raises:
+          OSError: if the file can not be read, FileNotFoundError among them.
+          ValueError: on any other or damaged file.
+        """
+        with open(path, "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as archive:
+                    header = json.loads(archive["header"].tobytes())
+                    vectors, coefficients, rho = (archive[name] for name in _ARRAYS)
+                if header["format"] != _FORMAT:
+                    raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
+                _check_arrays(vectors, coefficients, rho)
+                kernel = _rebuild(header["kernel"], vectors)
+            # A damaged archive raises almost anything.
+            except Exception as error:
+                message = f"{os.fspath(path)} is not a model saved by OCSVM.save"
+                raise ValueError(f"{message}: {error}") from error
         return OCSVM(jnp.asarray(vectors), jnp.asarray(coefficients), jnp.asarray(rho), kernel)
+
+
+def _check_arrays(vectors: np.ndarray, coefficients: np.ndarray, rho: np.ndarray) -> None:
+    if vectors.ndim != 2 or coefficients.shape != vectors.shape[:1] or rho.shape != ():
+        shapes = f"{vectors.shape}, {coefficients.shape} and {rho.shape}"
+        raise ValueError(f"its arrays have shapes {shapes}, which do not fit together")
+    dtypes = {vectors.dtype, coefficients.dtype, rho.dtype}
+    if len(dtypes) > 1 or vectors.dtype not in (np.float32, np.float64):
+        raise ValueError(f"its arrays hold {sorted(map(str, dtypes))}, not one of float32, float64")
 
 
 def _describe(kernel: Any) -> dict[str, Any]:
     """A kernel as JSON: its name and its parameters, among which there may be a kernel."""
     names = [name for name, cls in _SAVED_KERNELS.items() if type(kernel) is cls]
     if not names:
+        function = kernel.func if isinstance(kernel, partial) else kernel
         raise ValueError(
-            f"the kernel is a {type(kernel).__name__}; only {sorted(_SAVED_KERNELS)} can be saved. "
-            "Save the arrays of the model yourself and rebuild the kernel in code."
+            f"the kernel is {getattr(function, '__name__', type(function).__name__)}; only "
+            f"{sorted(_SAVED_KERNELS)} can be saved. Save the arrays of the model yourself and "
+            "rebuild the kernel in code."
         )
     parameters = {f.name: getattr(kernel, f.name) for f in dataclasses.fields(kernel)}
     plain = {
@@ -128,13 +150,21 @@ def _describe(kernel: Any) -> dict[str, Any]:
     return {"name": names[0], "parameters": plain}
 
 
-def _rebuild(description: dict[str, Any]) -> Any:
-    parameters = {
-        name: _rebuild(value)
-        if name == "kernel"
-        else (np.asarray(value) if isinstance(value, list) else value)
-        for name, value in description["parameters"].items()
-    }
+def _rebuild(description: dict[str, Any], vectors: np.ndarray) -> Any:
+    """The kernel of a description, its parameters in the dtype in which `vectors` are."""
+
+    def parameter(name: str, value: Any) -> Any:
+        if name == "kernel":
+            return _rebuild(value, vectors)
+        if name == "degree":
+            return int(value)
+        shape = vectors.shape[1:] if name == "scale" else ()
+        array = np.asarray(value)
+        if array.dtype.kind not in "if" or array.shape != shape:
+            raise ValueError(f"{name} is {value!r}, not numbers of shape {shape}")
+        return jnp.asarray(array, vectors.dtype)
+
+    parameters = {k: parameter(k, value) for k, value in description["parameters"].items()}
     return _SAVED_KERNELS[description["name"]](**parameters)
 
 
@@ -159,17 +189,38 @@ def ocsvm_fit(
       kernel: any function of two points; by default `rbf(resolve_gamma(gamma, x))`.
       gamma: of the default kernel: a positive number, "scale" or "auto".
       sample_weight: (n,) non-negative weights.
-      tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve and
-        LIBSVM's (1e-3 / (nu * n) in this scale) beyond, but never below what the dtype can show.
-      max_rounds: bound on the rounds of the large solver.
+      tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve
+        and LIBSVM's (1e-3 / (nu * n) in this scale) beyond, but never below 20 eps of the dtype.
+      max_rounds: bound on the rounds beyond 1,024 points.
 
     Returns:
       The model and the solution over all n points: look at its status.
 
     Raises:
-      ValueError: on NaN or infinite points, nu outside (0, 1], negative or all-zero weights, or
-        shapes that do not fit.
+      ValueError: on NaN or infinite points or kernel values, nu outside (0, 1], negative or
+        all-zero weights, tol or max_rounds not positive, or shapes that do not fit.
     """
+    x, share, w = _checked(x, nu, sample_weight, tol, max_rounds)
+    kernel = rbf(resolve_gamma(gamma, x)) if kernel is None else _as_pytree(kernel)
+    n = x.shape[0]
+    if n <= _DENSE_POINTS:
+        solution = _fit_dense(kernel, x, share, w, tol)
+    else:
+        if tol is None:
+            tol = max(1e-3 / (float(nu) * n), 20 * float(jnp.finfo(x.dtype).eps))
+        C = w / (share * jnp.sum(w))
+        solution = _fit_large(kernel, x, C, jnp.asarray(tol, x.dtype), max_rounds)
+    if solution.status == Status.INVALID:
+        raise ValueError("the kernel gives NaN or infinite values on these points.")
+    support = np.flatnonzero(np.asarray(solution.alpha) > 0)
+    model = OCSVM(x[support], solution.alpha[support], solution.rho, kernel)
+    return model, solution
+
+
+def _checked(
+    x: Any, nu: Any, sample_weight: Any, tol: Any, max_rounds: int
+) -> tuple[Array, Array, Array]:
+    """x, nu and the weights in one dtype; ValueError on what can not work."""
     x = as_float(x)
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(
@@ -177,6 +228,9 @@ def ocsvm_fit(
         )
     if not np.all(np.isfinite(x)):
         raise ValueError("x holds NaN or infinite values; remove or impute those rows first.")
+    nu = jnp.asarray(nu, x.dtype)
+    if nu.ndim != 0:
+        raise ValueError(f"nu has shape {nu.shape}; it is one number in (0, 1].")
     check_nu(nu)
     n = x.shape[0]
     w = jnp.ones(n, x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
@@ -185,21 +239,20 @@ def ocsvm_fit(
             f"sample_weight has shape {w.shape}; x has {n} points, so it must be ({n},)."
         )
     check_weights(np.asarray(w))
-    kernel = rbf(resolve_gamma(gamma, x)) if kernel is None else kernel
-    if n <= _DENSE_POINTS:
-        solution = _fit_dense(kernel, x, jnp.asarray(nu, x.dtype), w, tol)
-    else:
-        floor = 20 * float(jnp.finfo(x.dtype).eps)
-        tol = max(1e-3 / (float(nu) * n), floor) if tol is None else tol
-        C = w / (jnp.asarray(nu, x.dtype) * jnp.sum(w))
-        solution = _fit_large(kernel, x, C, jnp.asarray(tol, x.dtype), max_rounds)
-    support = np.flatnonzero(np.asarray(solution.alpha) > 0)
-    model = OCSVM(x[support], solution.alpha[support], solution.rho, kernel)
-    return model, solution
+    if tol is not None and not float(tol) > 0:
+        raise ValueError(f"tol is {float(tol)}; it must be positive, or None for the default.")
+    if max_rounds < 1:
+        raise ValueError(f"max_rounds is {max_rounds}; it must be at least 1.")
+    return x, nu, w
 
 
-@jax.jit
-def _fit_dense(kernel: Any, x: Array, nu: Array, w: Array, tol: Any) -> OCSVMSolution:
+def _as_pytree(kernel: Any) -> Any:
+    """The kernel with every function that is a leaf of it made static: jit takes arrays only."""
+    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, kernel)
+
+
+@partial(jax.jit, static_argnames="tol")
+def _fit_dense(kernel: Any, x: Array, nu: Array, w: Array, tol: float | None) -> OCSVMSolution:
     return ocsvm_solve(gram(kernel, x), nu, sample_weight=w, tol=tol)
 
 
@@ -209,6 +262,3 @@ def _fit_large(kernel: Any, x: Array, C: Array, tol: Array, max_rounds: int) -> 
         return gram(kernel, x, x[index])
 
     return solve_large(columns, C, tol=tol, working_set=_WORKING_SET, max_rounds=max_rounds)
-
-
-__all__ = ["OCSVM", "Status", "ocsvm_fit"]

@@ -27,17 +27,19 @@ def commit() -> str:
     """The commit of the source tree this package runs from, "-dirty" with uncommitted changes."""
     root = Path(__file__).resolve().parent.parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        # An installed package may lie inside of a repository that is not its own.
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() == root:
+            return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
-        return "unknown (not a git checkout)"
-    return described.stdout.strip()
+        pass
+    return "unknown (not a git checkout)"
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=directory, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
 
 
 def _processor() -> str:

@@ -1,6 +1,5 @@
-"""What a trained method is judged by: scores of both splits, their table, a picture of the latents."""
+"""What a trained method is judged by: scores of both splits, a table, a picture of the latents."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from ocsvm_jax import data, metrics, scoring
 from ocsvm_jax.figures import LatentPicture
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import Method
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import OCSVMSolution, Status
@@ -20,7 +20,11 @@ SPLITS = ("val", "test")
 def score_splits(
     method: Method, state: Any, ocsvm: OCSVM, dataset: data.Dataset
 ) -> dict[str, np.ndarray]:
-    """The content of scores.npz: `<split>_labels` (1 = anomalous), `<split>_corruption`, `<split>_<score>`."""
+    """The content of scores.npz: for each split, `<split>_labels` and the arrays aligned with it.
+
+    Labels are 1 for anomalous images; beside them are `<split>_corruption` and, for each score of
+    the method, `<split>_<score>`.
+    """
     out: dict[str, np.ndarray] = {}
     for split, images in zip(SPLITS, (dataset.valid, dataset.test), strict=True):
         out[f"{split}_labels"] = images.anomalous
@@ -32,10 +36,8 @@ def score_splits(
 
 def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
     """Writes scores.npz, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
-    os.replace(temporary, path)
 
 
 def rows(scores: Mapping[str, np.ndarray], resamples: int) -> list[metrics.Row]:
@@ -67,9 +69,15 @@ def latent_picture(
     train: data.ImageSet,
     test: data.ImageSet,
     per_group: int = 400,
-) -> LatentPicture:
-    """Latents and the decision function in the plane of the two main directions of the training."""
+) -> LatentPicture | None:
+    """Latents and the decision function in the plane of the two main directions of the training.
+
+    At most `per_group` points are taken of each group, at random. Latents of one dimension have no
+    such plane, and no picture.
+    """
     z_train = scoring.encode_images(method, state, train.images)
+    if z_train.shape[1] < 2:
+        return None
     centre = z_train.mean(0)
     plane = np.linalg.svd(z_train - centre, full_matrices=False)[2][:2]
     rng = np.random.default_rng(0)
@@ -96,6 +104,6 @@ def latent_picture(
         decision=np.asarray(f).reshape(len(axis_y), len(axis_x)),
         title="Latents and the final one-class SVM",
         caption="The plane runs through the mean of the training latents along their two main "
-        "directions. Points are projected onto it; f is that of the points of the plane, so a latent "
-        "may lie on another side of the boundary than its projection.",
+        "directions. Points are projected onto it; f is that of the points of the plane, so a "
+        "latent may lie on another side of the boundary than its projection.",
     )

@@ -1,12 +1,15 @@
 """After training: the final one-class SVM on all training latents, and the scores of any images."""
 
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
 from ocsvm_jax.methods.base import Method
@@ -14,7 +17,7 @@ from ocsvm_jax.model import OCSVM, ocsvm_fit
 from ocsvm_jax.solver import OCSVMSolution
 from ocsvm_jax.training import to_unit
 
-_BLOCK = 1000
+_BLOCK = 500
 _STD_FLOOR = 1e-6
 
 
@@ -27,14 +30,17 @@ def fit_final(
       method: gives the latents.
       state: of the method.
       images: (n, 28, 28, 1) uint8, normal.
-      settings: with `nu`, `gamma` (number, "scale" or "auto") and `standardize`, whether latents are
-        divided by their standard deviation first.
+      settings: with `nu`, `gamma` (number, "scale" or "auto") and `standardize`, whether latents
+        are divided by their standard deviation first.
+
+    Raises:
+      ValueError: if a latent is not finite.
     """
     z = jnp.asarray(encode_images(method, state, images))
     if not np.all(np.isfinite(z)):
         raise ValueError(
-            "the latents hold NaN or infinite values: training has diverged. Lower the learning rate "
-            "or the guidance weight."
+            "the latents hold NaN or infinite values: training has diverged. Lower the learning "
+            "rate or the guidance weight."
         )
     if not settings.standardize:
         return ocsvm_fit(z, settings.nu, rbf(resolve_gamma(settings.gamma, z)))
@@ -47,14 +53,27 @@ def encode_images(
     method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> Float[np.ndarray, "n d"]:
     """The latent of each image."""
-    return _in_blocks(lambda x: {"z": method.encode(state, x)}, images)["z"]
+    return _in_blocks(lambda x: {"z": _encode(method, state, x)}, images)["z"]
 
 
 def score_images(
     method: Method, state: Any, ocsvm: OCSVM, images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """All scores of the method for each image, larger for more anomalous."""
-    return _in_blocks(lambda x: method.score(state, ocsvm, x), images)
+    return _in_blocks(lambda x: _score(method, state, ocsvm, x), images)
+
+
+# All images go through in blocks of one size, so each of these is compiled once for a method.
+@partial(jax.jit, static_argnums=0)
+def _encode(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> Float[Array, "b d"]:
+    return method.encode(state, to_unit(images))
+
+
+@partial(jax.jit, static_argnums=0)
+def _score(
+    method: Method, state: Any, ocsvm: OCSVM, images: UInt8[Array, "b 28 28 1"]
+) -> dict[str, Float[Array, " b"]]:
+    return method.score(state, ocsvm, to_unit(images))
 
 
 def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
@@ -68,9 +87,10 @@ def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
         raise FileNotFoundError(f"there is no file {path}.")
     try:
         images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy array that can be read: {error}") from error
     if not isinstance(images, np.ndarray):
+        images.close()
         raise ValueError(f"{path} is an archive of several arrays; save one array with np.save.")
     if images.ndim == 3:
         images = images[..., None]
@@ -90,15 +110,14 @@ def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
     return np.round(images * 255).astype(np.uint8)
 
 
-def _in_blocks(function: Any, images: UInt8[np.ndarray, "n 28 28 1"]) -> dict[str, np.ndarray]:
-    """Applies a function of a batch to all images, compiled once for one size of block."""
-    compiled = jax.jit(lambda x: function(to_unit(x)))
-    n = images.shape[0]
-    size = min(n, _BLOCK)
+def _in_blocks(
+    function: Callable[[Array], dict[str, Array]], images: UInt8[np.ndarray, "n 28 28 1"]
+) -> dict[str, np.ndarray]:
+    """Applies a function of a block of images to all of them, the last block filled up."""
     parts = []
-    for first in range(0, n, size):
-        block = images[first : first + size]
-        padded = np.concatenate([block, np.zeros((size - len(block), *block.shape[1:]), np.uint8)])
-        out = jax.device_get(compiled(jnp.asarray(padded)))
+    for first in range(0, len(images), _BLOCK):
+        block = images[first : first + _BLOCK]
+        filling = np.zeros((_BLOCK - len(block), *block.shape[1:]), np.uint8)
+        out = jax.device_get(function(jnp.asarray(np.concatenate([block, filling]))))
         parts.append({name: value[: len(block)] for name, value in out.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,11 +1,12 @@
 """Training: an epoch is one compiled scan over data that stay on the device.
 
-The randomness of an epoch comes from the seed and the number of the epoch alone, and everything else
-that training changes is in one pytree, `Run`. So a run that was killed and restored from its last
-checkpoint goes on to the same bits.
+The randomness of an epoch comes from the seed and the number of the epoch alone, and everything
+else that training changes is in one pytree, `Run`. So a run that was killed and restored from its
+last checkpoint goes on to the same bits.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method
 
 HeldOut = UInt8[Array, "m 28 28 1"]
+_CHECKPOINTS = "checkpoints"
 
 
 class Run(NamedTuple):
@@ -65,24 +68,24 @@ def load(method: Method, batch_size: int, workdir: Path) -> Run:
     """
     from ocsvm_jax.checkpoints import Checkpoints
 
-    def like() -> Run:
-        return _fresh(method.init(jnp.zeros((batch_size, 28, 28, 1)), jax.random.key(0)))
-
-    directory = workdir / "checkpoints"
+    missing = f"{workdir} holds no checkpoint; train.py has not come to writing one there."
+    directory = workdir / _CHECKPOINTS
     if not directory.is_dir():
-        raise ValueError(
-            f"{workdir} holds no checkpoints; train.py has not finished an epoch there."
-        )
-    with Checkpoints(directory) as checkpoints:
+        raise ValueError(missing)
+    with Checkpoints(directory, read_only=True) as checkpoints:
         if checkpoints.latest() is None:
-            raise ValueError(
-                f"{directory} holds no checkpoint; train.py has not finished an epoch."
-            )
-        return checkpoints.restore(jax.eval_shape(like))
+            raise ValueError(missing)
+        return checkpoints.restore(_shapes(method, batch_size))
+
+
+def _shapes(method: Method, batch_size: int) -> Run:
+    """A run without numbers: what a checkpoint is restored into."""
+    images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.float32)
+    return jax.eval_shape(lambda x: _fresh(method.init(x, jax.random.key(0))), images)
 
 
 def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., Any]:
-    """A compiled `(run, images, held_out) -> (run, parts)`: shuffle, all steps, the held-out loss."""
+    """A compiled `(run, images, held_out) -> (run, parts)`: shuffled steps, the held-out loss."""
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(
@@ -116,7 +119,7 @@ def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., 
 def _held_out_loss(
     method: Method, state: Any, held_out: HeldOut, batch_size: int
 ) -> Float[Array, ""]:
-    """Mean loss over whole batches, as large as those of training: some losses depend on the size."""
+    """Mean loss over whole batches, of the size of training: some losses depend on the size."""
     size = min(batch_size, held_out.shape[0] // 2 * 2)
     blocks = held_out.shape[0] // size
     batches = held_out[: blocks * size].reshape(blocks, size, *held_out.shape[1:])
@@ -127,17 +130,28 @@ class History:
     """Metrics of each epoch, one JSON object a line, kept in step with the checkpoints."""
 
     def __init__(self, path: Path, epochs_done: int):
-        lines = path.read_text().splitlines() if path.exists() and epochs_done else []
-        # A run killed between checkpoint and metrics, or while writing, may have a line too many.
-        self.entries = [json.loads(line) for line in lines[:epochs_done]]
+        # A run that was killed may have lines beyond its last checkpoint, the last one cut short.
+        self.entries = [e for e in _entries(path) if e["epoch"] <= epochs_done]
         self._path = path
-        path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+        with whole_file(path) as file:
+            file.write("".join(json.dumps(entry) + "\n" for entry in self.entries).encode())
 
     def append(self, entry: dict[str, Any]) -> None:
         """Adds an epoch, in memory and on disk."""
         self.entries.append(entry)
         with open(self._path, "a") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file up to the first that is damaged."""
+    entries = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
 
 
 def train(
@@ -165,36 +179,55 @@ def train(
         keep the last state.
       checkpoint_every: epochs between checkpoints; the last epoch has one in any case.
       workdir: existing directory for checkpoints and metrics.jsonl.
+
+    Raises:
+      ValueError: if there are too few images, or if the loss is no longer finite.
     """
     from tqdm import tqdm
 
     from ocsvm_jax.checkpoints import Checkpoints
 
-    run = start(method, images, batch_size, seed)
+    if len(images) < batch_size or len(held_out) < 2:
+        raise ValueError(
+            f"{len(images)} images to train on and {len(held_out)} held out are too few for "
+            f"batches of {batch_size}."
+        )
     run_epoch = epoch_function(method, batch_size, seed)
     device_images, device_held_out = jnp.asarray(images), jnp.asarray(held_out)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        if checkpoints.latest() is not None:
-            run = checkpoints.restore(run)
+    steps = images.shape[0] // batch_size
+    with Checkpoints(workdir / _CHECKPOINTS) as checkpoints:
+        if checkpoints.latest() is None:
+            run = start(method, images, batch_size, seed)
+        else:
+            run = checkpoints.restore(_shapes(method, batch_size))
         history = History(workdir / "metrics.jsonl", int(run.epoch))
-        steps = images.shape[0] // batch_size
         # disable=None: silent when not a terminal.
-        bar = tqdm(total=epochs, initial=int(run.epoch), unit="epoch", disable=None)
-        with bar:
+        with tqdm(total=epochs, initial=int(run.epoch), unit="epoch", disable=None) as bar:
             while not finished(run, epochs, patience):
                 began = time.perf_counter()
                 run, parts = run_epoch(run, device_images, device_held_out)
                 parts = {name: float(value) for name, value in jax.device_get(parts).items()}
+                _check_finite(parts, int(run.epoch))
                 seconds = time.perf_counter() - began
                 speed = steps * batch_size / seconds
+                entry = {"epoch": int(run.epoch), **parts}
+                # Before the checkpoint: a line too many is dropped, one too few would be missing.
+                history.append(entry | {"seconds": seconds, "images_per_s": speed})
                 over = finished(run, epochs, patience)
                 if over or int(run.epoch) % checkpoint_every == 0:
                     checkpoints.save(int(run.epoch), run)
-                entry = {"epoch": int(run.epoch), **parts}
-                history.append(entry | {"seconds": seconds, "images_per_s": speed})
                 bar.set_postfix(loss=f"{parts['loss']:.5f}", images_per_s=f"{speed:.0f}")
                 bar.update()
     return run, history.entries
+
+
+def _check_finite(parts: Mapping[str, float], epoch: int) -> None:
+    broken = [name for name in ("loss", "valid_loss") if not math.isfinite(parts[name])]
+    if broken:
+        raise ValueError(
+            f"training has diverged: in epoch {epoch}, {broken[0]} is {parts[broken[0]]}. Lower "
+            "the learning rate or the guidance weight."
+        )
 
 
 def finished(run: Run, epochs: int, patience: int) -> bool:
@@ -204,5 +237,5 @@ def finished(run: Run, epochs: int, patience: int) -> bool:
 
 
 def kept_state(run: Run, patience: int) -> Any:
-    """The state to use: that of the smallest held-out loss, or the last one without early stopping."""
+    """The state to use: that of the smallest held-out loss, or without early stopping the last."""
     return run.best if patience > 0 else run.state

@@ -1,4 +1,4 @@
-"""The registered methods: name -> function of (network, optimizer, settings) that builds a Method."""
+"""The registered methods: name -> function of (network, optimizer, settings) to a Method."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The plain autoencoder: reconstruction error, and a one-class SVM fitted to its latents afterwards."""
+"""The plain autoencoder: reconstruction error, and a one-class SVM fitted to its latents after."""
 
 from typing import Any
 

@@ -24,8 +24,8 @@ class Method(NamedTuple):
       init: `init(images, key) -> state`, from a batch as training will see it (its shape counts).
       update: `update(state, images, epoch) -> (state, parts)`: one step; `parts` are the scalars
         worth logging, "loss" among them. `epoch` counts from 0.
-      score: `score(state, ocsvm, images) -> {name: (b,) scores}`, larger for more anomalous; `ocsvm` is
-        the one fitted after training to `encode` of all training images.
+      score: `score(state, ocsvm, images) -> {name: (b,) scores}`, larger for more anomalous; the
+        `ocsvm` is fitted after training to `encode` of all training images.
       encode: `encode(state, images) -> (b, d)` latents.
       loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
     """
@@ -38,23 +38,36 @@ class Method(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes."""
+    """What training changes.
+
+    Attributes:
+      params: of encoder and decoder.
+      stats: batch-norm statistics and the like, of both.
+      opt_state: of the optimizer.
+      memory: the method's own.
+    """
 
     params: Any
-    stats: Any  # batch-norm statistics and the like
+    stats: Any
     opt_state: Any
-    memory: Any  # the method's own
+    memory: Any
 
 
 class Forward(NamedTuple):
-    """What an objective returns beside the loss."""
+    """What an objective returns beside the loss.
+
+    Attributes:
+      stats: the new statistics.
+      parts: scalars worth logging.
+      record: handed to the method's memory after the step.
+    """
 
     stats: Any
     parts: dict[str, Array]
-    record: Any  # handed to the method's memory after the step
+    record: Any
 
 
-# objective(params, stats, images, epoch, train) -> (loss, Forward)
+# objective(params, stats, images, epoch, train) -> (loss, Forward); `train` is a Python bool.
 Objective = Callable[..., tuple[Array, Forward]]
 
 
@@ -77,7 +90,7 @@ def autoencoder_method(
     optimizer: optax.GradientTransformation,
     objective: Objective,
     *,
-    init_memory: Callable[..., Any] = lambda forward: (),
+    init_memory: Callable[..., Any] = lambda record: (),
     remember: Callable[..., Any] = lambda memory, record: memory,
     extra_scores: Callable[..., dict[str, Array]] = lambda memory, z: {},
 ) -> Method:

@@ -21,10 +21,15 @@ from ocsvm_jax.networks.pair import Network
 
 
 class Memory(NamedTuple):
-    """The one-class SVMs of the last M steps, in a ring."""
+    """The one-class SVMs of the last M steps, in a ring.
 
-    entries: GuidanceAux  # each array with a leading axis of M
-    count: Int[Array, ""]  # how many steps were remembered, ever
+    Attributes:
+      entries: each array has a leading axis of M; step i is at i % M.
+      steps: () how many steps were taken, ever.
+    """
+
+    entries: GuidanceAux
+    steps: Int[Array, ""]
 
 
 def ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
@@ -89,9 +94,9 @@ def _empty(record: GuidanceAux, size: int) -> Memory:
 
 def _remember(memory: Memory, record: GuidanceAux) -> Memory:
     size = memory.entries.gamma.shape[0]
-    slot = memory.count % size
+    slot = memory.steps % size
     entries = jax.tree.map(lambda ring, new: ring.at[slot].set(new), memory.entries, record)
-    return Memory(entries, memory.count + 1)
+    return Memory(entries, memory.steps + 1)
 
 
 def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Float[Array, " b"]:
@@ -107,7 +112,7 @@ def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Float[Array, " b"]:
 
     size = memory.entries.gamma.shape[0]
     # A slot without an entry is all zero, and would divide by its std.
-    filled = jnp.arange(size) < memory.count
+    filled = jnp.arange(size, dtype=memory.steps.dtype) < memory.steps
     entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
     f = jax.lax.map(decide, entries)
     count = jnp.sum(filled, dtype=z.dtype)

@@ -1,8 +1,8 @@
 """Networks as pairs of pure functions: what the methods need, and all they need.
 
-A `Pair` is (init, apply). Flax modules become one through `from_flax`; a function without statistics
-of its own (a plain `init(key, x) -> params`, `apply(params, x) -> y`, or a split `nnx` module)
-through `stateless`.
+A `Pair` is (init, apply). Linen modules become one through `from_flax`; what has no statistics of
+its own (a plain `init(key, x) -> params`, `apply(params, x) -> y`, or a split `nnx` module) through
+`stateless`.
 """
 
 from collections.abc import Callable

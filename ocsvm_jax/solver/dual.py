@@ -255,11 +255,11 @@ def _newton(
     free = kkt.free_set(alpha, C) & running
 
     def direction(size: int):
-        def solve(K_lane: Array, free_lane: Array, g_lane: Array) -> Array:
-            system = free_set.reduced_system(K_lane, free_lane, size)
-            return free_set.solve_reduced(system, -g_lane)
+        def solve() -> Array:
+            systems = free_set.reduced_systems(K, free.T, size)
+            return jax.vmap(free_set.solve_reduced)(systems, -g.T).T
 
-        return lambda: jax.vmap(solve, in_axes=(0, 0, 0))(K, free.T, g.T).T
+        return solve
 
     sizes = free_set.gathered_sizes(n)
     branch = free_set.size_branch(n, free.T)

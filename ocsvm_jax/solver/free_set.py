@@ -9,7 +9,7 @@ The free set is usually much smaller than n. Its indices are first gathered into
 smallest of a few fixed sizes that holds it, which makes the O(m^3) work small under static shapes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 
+# Up to this size elimination in plain JAX beats a call of LAPACK, whose overhead, and whose thread
+# pool on a busy machine, cost more than the work.
+_ELIMINATION_SIZE = 64
+
+
 class ReducedSystem(NamedTuple):
-    """The inverse of H + s (I - P) on gathered indices, one problem."""
+    """The inverse of H + s (I - P) on gathered indices, one problem (a lanes axis in front of many)."""
 
     index: Int[Array, " size"]  # the free indices first, then zeros
     valid: Bool[Array, " size"]
@@ -78,27 +83,85 @@ def gather_system(
     return index, valid, jnp.maximum(position, 0), H
 
 
-def reduced_system(K: Float[Array, "n n"], free: Bool[Array, " n"], size: int) -> ReducedSystem:
-    """Factorises H + s (I - P) on the free set, gathered into `size` slots.
+def reduced_systems(
+    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], size: int
+) -> ReducedSystem:
+    """Inverts H + s (I - P) of each lane on its free set, gathered into `size` slots.
 
     A multiple of the rounding unit is added to the diagonal so that a singular H (duplicate points,
-    a linear kernel with fewer dimensions than points) still factorises; `singular` reports it.
+    a linear kernel with fewer dimensions than points) still has an inverse; `singular` reports it.
     """
-    index, valid, position, H = gather_system(K, free, size)
-    eps = jnp.finfo(K.dtype).eps
-    count = jnp.sum(valid, dtype=K.dtype)
+    index, valid, position, H = jax.vmap(lambda k, f: gather_system(k, f, size))(K, free)
+    matrix, s = jax.vmap(_regularized)(H, valid)
+    damped = matrix + (_damping(size, K.dtype) * s)[:, None, None] * jnp.eye(size, dtype=K.dtype)[None]
+    if size <= _ELIMINATION_SIZE:
+        steps = jnp.max(jnp.sum(valid, axis=1, dtype=jnp.int32))
+        inverse, pivot = _invert_by_elimination(damped, steps)
+    else:
+        inverse, pivot = _invert_by_cholesky(damped)
+    # NaN, from a matrix that is not positive semi-definite, counts as singular too.
+    singular = ~(pivot > 250 * _damping(size, K.dtype) * s)
+    return ReducedSystem(index, valid, position, free, matrix, inverse, singular)
+
+
+def _damping(size: int, dtype: Any) -> float:
+    return 4 * size * float(jnp.finfo(dtype).eps)
+
+
+def _regularized(
+    H: Float[Array, "size size"], valid: Bool[Array, " size"]
+) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
+    """H + s (I - P), with ones in place of s on the slots that hold no index; and s."""
+    count = jnp.sum(valid, dtype=H.dtype)
     s = jnp.trace(H) / jnp.maximum(count - 1, 1)
     s = jnp.where(s > 0, s, 1)
     both = valid[:, None] & valid[None, :]
-    eye = jnp.eye(size, dtype=K.dtype)
-    complement = jnp.where(both, 1 / jnp.maximum(count, 1), jnp.where(valid[:, None], 0, eye))
-    matrix = H + s * complement
-    L = lax.linalg.cholesky(matrix + 4 * size * eps * s * eye, symmetrize_input=False)
+    empty = jnp.diag((~valid).astype(H.dtype))
+    return H + s * jnp.where(both, 1 / jnp.maximum(count, 1), empty), s
+
+
+def _invert_by_elimination(
+    A: Float[Array, "lanes size size"], steps: Int[Array, ""]
+) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
+    """Gauss-Jordan without pivoting, stable for these matrices; also the smallest pivot of each.
+
+    `steps` leading rows are eliminated; what is left must be diagonal. The lanes come last, so that
+    each rank-one update runs over them in SIMD registers.
+    """
+    size = A.shape[1]
+    A = jnp.moveaxis(A, 0, -1)
+    rows = jnp.arange(size, dtype=jnp.int32)
+
+    def eliminate(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        A, smallest = carry
+        row = lax.dynamic_index_in_dim(A, k, axis=0, keepdims=True)
+        column = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=True)
+        pivot = lax.dynamic_index_in_dim(row, k, axis=1, keepdims=True)
+        scaled = row / pivot
+        in_row, in_column = (rows == k)[:, None, None], (rows == k)[None, :, None]
+        A = jnp.where(
+            in_row,
+            jnp.where(in_column, 1 / pivot, scaled),
+            jnp.where(in_column, -column / pivot, A - column * scaled),
+        )
+        return A, jnp.minimum(smallest, pivot[0, 0])
+
+    untouched = jnp.full(A.shape[2:], jnp.inf, A.dtype)
+    A, pivot = lax.fori_loop(0, steps, eliminate, (A, untouched))
+    outside = (rows >= steps)[:, None, None] & jnp.eye(size, dtype=bool)[:, :, None]
+    A = jnp.where(outside, 1 / jnp.where(outside, A, 1), A)
+    return jnp.moveaxis(A, -1, 0), pivot
+
+
+def _invert_by_cholesky(
+    A: Float[Array, "lanes size size"],
+) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
+    """The inverse through L^-T L^-1, and the smallest squared pivot of each."""
+    L = lax.linalg.cholesky(A, symmetrize_input=False)
+    eye = jnp.broadcast_to(jnp.eye(A.shape[1], dtype=A.dtype), A.shape)
     L_inverse = lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
-    inverse = jnp.matmul(L_inverse.T, L_inverse, precision=lax.Precision.HIGHEST)
-    pivot = jnp.min(jnp.diagonal(L)) ** 2
-    singular = ~(pivot > 1e3 * size * eps * s)
-    return ReducedSystem(index, valid, position, free, matrix, inverse, singular)
+    inverse = jnp.einsum("bki,bkj->bij", L_inverse, L_inverse, precision=lax.Precision.HIGHEST)
+    return inverse, jnp.min(jnp.diagonal(L, axis1=1, axis2=2), axis=1) ** 2
 
 
 def solve_reduced(system: ReducedSystem, rhs: Float[Array, " n"]) -> Float[Array, " n"]:

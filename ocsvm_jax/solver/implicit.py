@@ -69,8 +69,15 @@ def ocsvm_solve(
     """
     K, nu, w, tol, max_steps = check_arguments(K, nu, sample_weight, tol, max_steps)
     total = jnp.sum(w)
+    # Only the symmetric part of K has a meaning: taken here, it also makes the derivatives of every
+    # order symmetric. What stands beside points of weight 0 has none: it becomes the mean of the rest.
+    part = w > 0
+    both = part[:, None] & part[None, :]
+    K = jnp.where(both, 0.5 * (K + K.T), 0)
+    count = jnp.maximum(jnp.sum(part, dtype=K.dtype), 1)
+    K = jnp.where(both, K, lax.stop_gradient(jnp.sum(K)) / count**2)
     valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
-    valid = valid & jnp.all(jnp.isfinite(K))
+    valid = valid & jnp.isfinite(jnp.sum(jnp.abs(K)))
     # An invalid problem is replaced before the iteration, which would not end on NaN, and its
     # solution by NaN after it.
     K = jnp.where(valid, K, 0)
@@ -86,12 +93,19 @@ def ocsvm_solve(
     )
 
 
+# An eager call would trace and compile the loops anew each time, were they not jitted here.
+@partial(jax.jit, static_argnums=0)
+def _iterate(
+    max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
+) -> dual.DualState:
+    return lanes_function(partial(dual.solve_lanes, max_steps=max_steps))(K, C, tol)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solve(
     max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
 ) -> OCSVMSolution:
-    run = lanes_function(partial(dual.solve_lanes, max_steps=max_steps))
-    state = run(K, C, tol)
+    state = _iterate(max_steps, K, C, tol)
     g = free_set.matvec(dual.shift(K), state.alpha)
     rho = jnp.sum(kkt.rho_weights(state.alpha, g, C) * g) + jnp.mean(K)
     free = kkt.free_set(state.alpha, C)
@@ -113,7 +127,6 @@ def _solve_jvp(max_steps: int, primals: Any, tangents: Any) -> tuple[OCSVMSoluti
     even = -jnp.sum(d_bound) * inside / jnp.maximum(m, 1)
 
     K_centred = K - lax.stop_gradient(jnp.mean(K))
-    dK = 0.5 * (dK + dK.T)
     dg = free_set.matvec(dK, alpha) + free_set.matvec(K_centred, d_bound + even)
     y = _solve_free_set(K_centred, free, -dg)
     d_alpha = d_bound + even + y
@@ -136,22 +149,24 @@ def _solve_free_set(
     K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """Y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
-    inverse = lanes_function(_projected_inverses)(lax.stop_gradient(K), free)
+    inverse = _projected_inverse(lax.stop_gradient(K), free)
 
     def operator(y: Array) -> Array:
-        inner = free_set.project(y, free)
-        # Off the range of P the identity, whose scale does not matter: b has no part there.
-        return free_set.project(free_set.matvec(K, inner), free) + (y - inner)
+        return free_set.project(free_set.matvec(K, free_set.project(y, free)), free)
 
     def solve(_: Any, b: Array) -> Array:
         inner = free_set.project(b, free)
         y = free_set.matvec(inverse, inner)
         residual = free_set.project(inner - free_set.matvec(K, y), free)
-        y = y + free_set.matvec(inverse, residual)
-        return y + (b - inner)
+        return y + free_set.matvec(inverse, residual)
 
     y = lax.custom_linear_solve(operator, free_set.project(b, free), solve, symmetric=True)
     return free_set.project(y, free)
+
+
+@jax.jit
+def _projected_inverse(K: Float[Array, "n n"], free: Bool[Array, " n"]) -> Float[Array, "n n"]:
+    return lanes_function(_projected_inverses)(K, free)
 
 
 def _projected_inverses(
@@ -163,7 +178,7 @@ def _projected_inverses(
 
     def at_size(size: int):
         def run() -> Array:
-            systems = jax.vmap(lambda k, f: free_set.reduced_system(k, f, size))(K, free)
+            systems = free_set.reduced_systems(K, free, size)
             inverses = jax.vmap(free_set.projected_inverse)(systems)
 
             def by_eigenvalues() -> Array:

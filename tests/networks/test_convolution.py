@@ -1,11 +1,11 @@
 """The rewritten convolutions against the ordinary one, in value and in both derivatives."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ocsvm_jax.networks.convolution import convolve, max_pool
 
@@ -27,6 +27,7 @@ def problem(seed, b, h, w, c, o, s, sides=(5, 5), dtype=jnp.float64):
     return x, kernel, jax.random.normal(keys[2], (b, s * h, s * w, o), dtype)
 
 
+@partial(jax.jit, static_argnums=(0, 4))
 def value_and_gradients(form, x, kernel, cotangent, s):
     value, pullback = jax.vjp(lambda x, k: convolve(x, k, upsampling=s, form=form), x, kernel)
     return value, *pullback(cotangent)
@@ -43,21 +44,25 @@ def assert_close(actual, desired, tolerance):
 def test_forms_agree_on_the_layers_of_the_autoencoder(layer, dtype):
     x, kernel, cotangent = problem(0, 3, *layer, dtype=dtype)
     expected = value_and_gradients("lax", x, kernel, cotangent, layer[-1])
-    for form in ("banded", "auto"):
-        actual = value_and_gradients(form, x, kernel, cotangent, layer[-1])
-        assert_close(actual, expected, TOLERANCE[dtype])
+    actual = value_and_gradients("banded", x, kernel, cotangent, layer[-1])
+    assert_close(actual, expected, TOLERANCE[dtype])
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(
-    shape=st.tuples(*[st.integers(1, 9)] * 2, *[st.integers(1, 4)] * 2, st.integers(1, 3)),
-    sides=st.tuples(*[st.sampled_from([1, 3, 5, 7])] * 2),
-    seed=st.integers(0, 2**31 - 1),
+@pytest.mark.parametrize(
+    ("layer", "sides"),
+    [
+        ((1, 1, 1, 1, 1), (5, 5)),  # the kernel reaches beyond the image on every side
+        ((2, 9, 3, 1, 2), (5, 3)),
+        ((9, 1, 1, 4, 3), (7, 5)),
+        ((5, 4, 2, 3, 1), (1, 7)),
+        ((3, 5, 4, 2, 3), (3, 1)),
+        ((4, 6, 2, 2, 2), (1, 1)),
+    ],
 )
-def test_forms_agree_on_any_shape(shape, sides, seed):
-    x, kernel, cotangent = problem(seed, 2, *shape, sides=sides)
-    expected = value_and_gradients("lax", x, kernel, cotangent, shape[-1])
-    actual = value_and_gradients("banded", x, kernel, cotangent, shape[-1])
+def test_forms_agree_on_any_shape(layer, sides):
+    x, kernel, cotangent = problem(8, 2, *layer, sides=sides)
+    expected = value_and_gradients("lax", x, kernel, cotangent, layer[-1])
+    actual = value_and_gradients("banded", x, kernel, cotangent, layer[-1])
     assert_close(actual, expected, TOLERANCE[jnp.float64])
 
 
@@ -84,16 +89,16 @@ def test_upsampling_repeats_every_pixel(form):
     )
 
 
-@pytest.mark.parametrize("form", ["banded", "auto"])
-def test_many_kernels_at_once_and_forward_mode(form):
+def test_many_kernels_at_once_and_forward_mode():
     x, kernel, _ = problem(3, 2, 6, 6, 2, 3, 2)
     kernels = jnp.stack([kernel, -2 * kernel, kernel**2])
-    together = jax.vmap(lambda k: convolve(x, k, upsampling=2, form=form))(kernels)
-    for k, y in zip(kernels, together, strict=True):
-        np.testing.assert_allclose(y, convolve(x, k, upsampling=2, form="lax"), atol=1e-12)
+    ordinary = jax.jit(lambda k: convolve(x, k, upsampling=2, form="lax"))
+    auto = jax.jit(lambda k: convolve(x, k, upsampling=2))
+    for k, y in zip(kernels, jax.jit(jax.vmap(auto))(kernels), strict=True):
+        np.testing.assert_allclose(y, ordinary(k), atol=1e-12)
     # Linear in the kernel: the derivative along a direction is the convolution with it.
-    _, tangent = jax.jvp(lambda k: convolve(x, k, form=form), (kernel,), (kernels[2],))
-    np.testing.assert_allclose(tangent, convolve(x, kernels[2], form="lax"), atol=1e-12)
+    _, tangent = jax.jvp(auto, (kernel,), (kernels[2],))
+    np.testing.assert_allclose(tangent, ordinary(kernels[2]), atol=1e-12)
 
 
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 3), ("tpu", 3)])

@@ -1,4 +1,4 @@
-"""The dual written as things JAX differentiates by itself: linear equations, and plain iterations."""
+"""The dual as things JAX differentiates by itself: linear equations, and plain iterations."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax import lax
 def active_set_solution(K, C, free, upper):
     """(alpha, rho) from the (n + 1) equations of a known active set, by `jnp.linalg.solve`.
 
-    Row i reads (K alpha)_i - rho = 0 where free, alpha_i = C_i where `upper`, alpha_i = 0 elsewhere;
+    Row i reads (K alpha)_i = rho where free, alpha_i = C_i where `upper`, alpha_i = 0 elsewhere;
     the last one sum(alpha) = 1.
     """
     n = K.shape[0]

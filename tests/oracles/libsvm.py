@@ -1,6 +1,6 @@
 """LIBSVM through scikit-learn, brought to this package's scale.
 
-scikit-learn solves 0 <= a_i <= w_i with sum(a) = nu * sum(w), so its coefficients, offset and decision
+scikit-learn solves 0 <= a_i <= w_i, sum(a) = nu * sum(w), so its coefficients, offset and decision
 values are larger than here by that sum. LIBSVM keeps the rows of K in float32 (`Qfloat` in its
 sources), whatever it is given: compare on a matrix that has gone through `representable`.
 """

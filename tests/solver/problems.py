@@ -1,4 +1,4 @@
-"""Random problems, and the functions under test compiled once per shape for all files of this folder.
+"""Random problems, and the functions under test compiled once per shape for all files here.
 
 Compiling costs seconds and a solve microseconds, so problems come in batches of one size.
 """
@@ -18,9 +18,9 @@ quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level":
 
 
 def rbf_matrices(
-    seed: int, n: int, d: int = 3, log10_gamma: tuple[float, float] = (-1, 0.5), batch: int = BATCH
+    seed: int, n: int, d: int = 3, log10_gamma: tuple[float, float] = (-1, 0.5), batch=BATCH
 ) -> np.ndarray:
-    """(batch, n, n) Gaussian Gram matrices of normal points, gamma drawn log-uniformly times 1 / d."""
+    """(batch, n, n) Gaussian Gram matrices of normal points, gamma log-uniform, times 1 / d."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(batch, n, d))
     gamma = 10 ** rng.uniform(*log10_gamma, size=(batch, 1, 1)) / d
@@ -60,3 +60,20 @@ def _derivatives(arguments, tangents, cotangents):
 
 derivatives = quick_jit(_derivatives)
 derivatives_batch = quick_jit(jax.vmap(_derivatives))
+
+
+@quick_jit
+def solution_and_derivatives(K, nu, w):
+    """The solution, and every kind of derivative of some functional of it along some direction."""
+
+    def functional(K, nu, w):
+        alpha, rho = alpha_and_rho(K, nu, w)
+        return rho + jnp.sum(alpha**3) + jnp.dot(K[0], alpha)
+
+    direction = (jnp.cos(K), jnp.ones_like(nu), jnp.sin(1 + jnp.arange(w.size, dtype=w.dtype)))
+    gradient = jax.grad(functional, (0, 1, 2))
+    return {
+        "solution": solve_one(K, nu, w),
+        "jvp": jax.jvp(functional, (K, nu, w), direction)[1],
+        "grad and hessian": jax.jvp(gradient, (K, nu, w), direction),
+    }

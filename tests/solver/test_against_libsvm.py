@@ -11,7 +11,7 @@ from problems import BATCH, as_dtype, on_host, rbf_matrices, solve_batch
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, rbf
-from ocsvm_jax.solver import Status, ocsvm_solve
+from ocsvm_jax.solver import Status
 
 SIZES = (8, 24, 60)
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
@@ -21,7 +21,7 @@ TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
 @pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
 @pytest.mark.parametrize("n", SIZES)
 def test_precomputed(n, weighted, dtype):
-    """Random problems with nu anywhere in (0, 1); a quarter of the weights is zero where there are any."""
+    """Random problems with nu anywhere in (0, 1); of the weights, a quarter is zero."""
     rng = np.random.default_rng(n)
     K = libsvm.representable(rbf_matrices(n, n))
     nu = rng.uniform(0.02, 0.98, BATCH).astype(dtype).astype(float)
@@ -67,7 +67,7 @@ def _kernel_matrices(x, queries, gammas):
 
 
 def test_integer_nu_n():
-    """No index need be free then: rho is the midpoint of an interval, and LIBSVM's lies in it, too."""
+    """No index need be free: rho is the midpoint of an interval, and that of LIBSVM lies in it."""
     n = 24
     K = libsvm.representable(rbf_matrices(n, n))
     nu = (1 + np.arange(BATCH) % (n - 1)) / n
@@ -89,7 +89,7 @@ def test_integer_nu_n():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("n", SIZES)
 def test_nu_of_one(n, dtype):
-    """Every alpha is at its bound. scikit-learn refuses this case, whose offset LIBSVM finds infinite."""
+    """Every alpha is at its bound. scikit-learn refuses this: LIBSVM finds an infinite offset."""
     K = rbf_matrices(n, n)
     even = np.full((BATCH, n), 1 / n)
     solutions = on_host(solve_batch(*as_dtype((K, np.ones(BATCH), np.ones((BATCH, n))), dtype)))

@@ -1,0 +1,187 @@
+"""The dual solver against its peers, in one run on one machine.
+
+    python benchmarks/solver.py
+
+One problem (n = 50, d = 32, nu = 0.03, gamma = 0.01), its gradient, and 2,048 problems of n = 60 under
+vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), cvxpylayers and
+qpax. Contestants take turns, the figure is the median over the turns; compilation stands apart. Prints
+a Markdown section for RESULTS.md.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.svm import OneClassSVM
+
+from ocsvm_jax import gram, ocsvm_solve, provenance, rbf
+
+NU, GAMMA = 0.03, 0.01
+
+
+def main() -> None:
+    """Measures and prints."""
+    jax.config.update("jax_enable_x64", True)
+    rng = np.random.default_rng(0)
+    K = gram(rbf(GAMMA), jnp.asarray(rng.standard_normal((50, 32))))
+    weights = jnp.asarray(rng.standard_normal(50))
+    print(f"Machine: {'; '.join(provenance.facts().values())}\n")
+    one_problem(np.asarray(K), np.asarray(weights))
+    points = jnp.asarray(rng.standard_normal((2048, 60, 32)))
+    many_problems(jax.jit(jax.vmap(lambda x: gram(rbf(GAMMA), x)))(points))
+
+
+def one_problem(K: np.ndarray, weights: np.ndarray) -> None:
+    """A solve, and a solve with the gradient in K of a random functional of alpha."""
+
+    def functional(K: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.asarray(weights) * ocsvm_solve(K, NU).alpha)
+
+    device_K = jnp.asarray(K)
+    solve, compile_solve = compiled(lambda K: ocsvm_solve(K, NU), device_K)
+    both, compile_both = compiled(jax.value_and_grad(functional), device_K)
+    solves: dict[str, Callable[[], Any]] = {"ocsvm_solve": lambda: solve(device_K)}
+    gradients: dict[str, Callable[[], Any]] = {"ocsvm_solve": lambda: both(device_K)}
+    svm = OneClassSVM(kernel="precomputed", nu=NU, tol=1e-8)
+    solves["scikit-learn fit (LIBSVM, tol 1e-8)"] = lambda: svm.fit(K)
+    for name, peers in (("qpax", qpax_peers), ("cvxpylayers", cvxpylayers_peers)):
+        try:
+            solve_peer, gradient_peer = peers(K, weights)
+        except ImportError as error:
+            print(f"{name} is left out: {error}\n")
+            continue
+        if solve_peer:
+            solves[name] = solve_peer
+        gradients[name] = gradient_peer
+
+    gap = float(solve(device_K).gap)
+    print(f"### One problem, n = 50, float64 (gap {gap:.0e})\n")
+    print_table("solve", interleaved(solves, 200), compile_solve)
+    print_table("solve + gradient in K", interleaved(gradients, 40), compile_both)
+
+
+def many_problems(Ks: jax.Array) -> None:
+    """2,048 problems at once, against a loop of scikit-learn fits over a sample of them."""
+    batched, seconds = compiled(jax.vmap(lambda K: ocsvm_solve(K, NU)), Ks)
+    solution = batched(Ks)
+    sample = np.asarray(Ks[:64])
+    svm = OneClassSVM(kernel="precomputed", nu=NU, tol=1e-8)
+
+    def fit_sample() -> None:
+        for K in sample:
+            svm.fit(K)
+
+    contestants: dict[str, Callable[[], Any]] = {
+        "ocsvm_solve under vmap": lambda: batched(Ks),
+        "scikit-learn fits": fit_sample,
+    }
+    share = {"ocsvm_solve under vmap": len(Ks), "scikit-learn fits": len(sample)}
+    try:
+        import qpax  # noqa: F401
+
+        contestants["qpax under vmap"] = qpax_batch(Ks[:256])
+        share["qpax under vmap"] = 256
+    except ImportError as error:
+        print(f"qpax is left out: {error}\n")
+    times = interleaved(contestants, 9)
+    per_problem = {name: t / share[name] for name, t in times.items()}
+    gap, unconverged = float(solution.gap.max()), int(jnp.sum(solution.status != 0))
+    print(
+        f"### 2,048 problems of n = 60, float64 (largest gap {gap:.0e}, {unconverged} unconverged)\n"
+    )
+    print_table("per problem", per_problem, seconds)
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
+    """The compiled function, and how long lowering and compilation took."""
+    began = time.perf_counter()
+    ready = jax.jit(function).lower(*arguments).compile()
+    return ready, time.perf_counter() - began
+
+
+def interleaved(contestants: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
+    """Median seconds of each contestant; they take turns, so that noise meets all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for run in contestants.values():
+        jax.block_until_ready(run())
+    for _ in range(turns):
+        for name, run in contestants.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - began)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def print_table(what: str, times: dict[str, float], compile_seconds: float) -> None:
+    """One row a contestant, the ratio to the first one first."""
+    ours = next(iter(times.values()))
+    print(f"| {what} | times ours | microseconds |\n|---|---|---|")
+    for name, t in times.items():
+        print(f"| {name} | {t / ours:.2f} | {t * 1e6:.0f} |")
+    print(f"\nOurs compiles in {compile_seconds:.1f} s, once per shape.\n")
+
+
+def qpax_problem(K: jax.Array) -> tuple[jax.Array, ...]:
+    """The dual as qpax states a quadratic program: min x'Qx/2 + q'x, Ax = b, Gx <= h."""
+    n = K.shape[0]
+    eye = jnp.eye(n)
+    bounds = jnp.concatenate([jnp.zeros(n), jnp.full(n, 1 / (NU * n))])
+    return K, jnp.zeros(n), jnp.ones((1, n)), jnp.ones(1), jnp.concatenate([-eye, eye]), bounds
+
+
+def qpax_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
+    """A primal solve and a gradient through qpax."""
+    import qpax
+
+    device_K, w = jnp.asarray(K), jnp.asarray(weights)
+    solve = jax.jit(lambda K: qpax.solve_qp(*qpax_problem(K), solver_tol=1e-8)[0])
+
+    def functional(K: jax.Array) -> jax.Array:
+        return jnp.sum(w * qpax.solve_qp_primal(*qpax_problem(K), solver_tol=1e-8))
+
+    both = jax.jit(jax.value_and_grad(functional))
+    return lambda: solve(device_K), lambda: both(device_K)
+
+
+def qpax_batch(Ks: jax.Array) -> Callable[[], Any]:
+    """qpax under vmap."""
+    import qpax
+
+    run = jax.jit(jax.vmap(lambda K: qpax.solve_qp(*qpax_problem(K), solver_tol=1e-8)[0]))
+    return lambda: run(Ks)
+
+
+def cvxpylayers_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
+    """Solve and gradient through cvxpylayers and PyTorch, the authors' way; K enters by its root."""
+    import cvxpy as cp
+    import torch
+    from cvxpylayers.torch import CvxpyLayer
+
+    n = K.shape[0]
+    values, vectors = np.linalg.eigh(K)
+    root = torch.tensor(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T, requires_grad=True)
+    a, L = cp.Variable(n), cp.Parameter((n, n))
+    objective = cp.Minimize(0.5 * cp.sum_squares(L @ a))
+    layer = CvxpyLayer(
+        cp.Problem(objective, [a >= 0, a <= 1 / (NU * n), cp.sum(a) == 1]),
+        parameters=[L],
+        variables=[a],
+    )
+    w = torch.tensor(weights)
+
+    def gradient() -> Any:
+        root.grad = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (w * layer(root)[0]).sum().backward()
+        return root.grad.numpy()
+
+    return None, gradient
+
+
+if __name__ == "__main__":
+    main()

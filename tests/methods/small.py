@@ -1,0 +1,73 @@
+"""A network, images and settings that are small enough to compile and train in a test."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from ocsvm_jax.networks.pair import Network, Pair, stateless
+
+BATCH, LATENT = 12, 3
+
+
+def dense(features: int, output_shape: tuple[int, ...]) -> Pair:
+    """One dense layer with a sigmoid, written as two plain functions."""
+
+    def init(key, x):
+        size = int(np.prod(x.shape[1:]))
+        weights = jax.random.normal(key, (size, features), jnp.float32) / size**0.5
+        return {"weights": weights, "bias": jnp.zeros(features, jnp.float32)}
+
+    def apply(params, x):
+        y = x.reshape(x.shape[0], -1) @ params["weights"] + params["bias"][None, :]
+        return jax.nn.sigmoid(y).reshape(-1, *output_shape)
+
+    return stateless(init, apply)
+
+
+NETWORK = Network(encoder=dense(LATENT, (LATENT,)), decoder=dense(28 * 28, (28, 28, 1)))
+
+
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
+    plain = optax.adam(learning_rate)
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return plain.update(updates, state, params)
+
+    return optax.GradientTransformation(plain.init, update)
+
+
+def settings(**changes):
+    """Settings of every method, those of the experiments but for a short memory and a large nu."""
+    return ConfigDict(
+        {
+            "guidance_weight": 0.01,
+            "nu": 0.4,
+            "gamma": 0.1,
+            "standardize": True,
+            "differentiate_dual": True,
+            "schedule": "two_phase",
+            "betas": (1.0, 0.0),
+            "betas_second": (1.0, 1.0),
+            "last_m": 4,
+            "num_epochs": 10,
+        }
+        | changes
+    )
+
+
+def normal_images(n: int = BATCH, seed: int = 0) -> jax.Array:
+    """(n, 28, 28, 1) two bright bars of varying strength."""
+    strength = np.random.default_rng(seed).uniform(0.2, 0.9, (n, 2))
+    images = np.zeros((n, 28, 28, 1))
+    images[:, 4:10] += strength[:, 0, None, None, None]
+    images[:, 18:24] += strength[:, 1, None, None, None]
+    return jnp.asarray(images, jnp.float32)
+
+
+def strange_images(n: int = BATCH) -> jax.Array:
+    """The bars where no normal image has them, and as bright as can be."""
+    return jnp.zeros((n, 28, 28, 1), jnp.float32).at[:, :, 10:18].set(1)
