@@ -2,10 +2,10 @@
 
     python benchmarks/solver.py
 
-One problem (n = 50, d = 32, nu = 0.03, gamma = 0.01), its gradient, and 2,048 problems of n = 60 under
-vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), cvxpylayers and
-qpax. Contestants take turns, the figure is the median over the turns; compilation stands apart. Prints
-a Markdown section for RESULTS.md.
+One problem (n = 50, d = 32, nu = 0.03, gamma = 0.01), its gradient, and 2,048 problems of n = 60
+under vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), cvxpylayers
+and qpax. Contestants take turns, the figure is the median over the turns; compilation stands apart.
+Prints a Markdown section for RESULTS.md.
 """
 
 import time
@@ -81,7 +81,7 @@ def many_problems(Ks: jax.Array) -> None:
     }
     share = {"ocsvm_solve under vmap": len(Ks), "scikit-learn fits": len(sample)}
     try:
-        import qpax  # noqa: F401
+        import qpax  # noqa: F401 # pyright: ignore[reportMissingImports]
 
         contestants["qpax under vmap"] = qpax_batch(Ks[:256])
         share["qpax under vmap"] = 256
@@ -91,7 +91,7 @@ def many_problems(Ks: jax.Array) -> None:
     per_problem = {name: t / share[name] for name, t in times.items()}
     gap, unconverged = float(solution.gap.max()), int(jnp.sum(solution.status != 0))
     print(
-        f"### 2,048 problems of n = 60, float64 (largest gap {gap:.0e}, {unconverged} unconverged)\n"
+        f"### 2,048 problems, n = 60, float64 (largest gap {gap:.0e}, {unconverged} unconverged)\n"
     )
     print_table("per problem", per_problem, seconds)
 
@@ -135,7 +135,7 @@ def qpax_problem(K: jax.Array) -> tuple[jax.Array, ...]:
 
 def qpax_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
     """A primal solve and a gradient through qpax."""
-    import qpax
+    import qpax  # pyright: ignore[reportMissingImports]
 
     device_K, w = jnp.asarray(K), jnp.asarray(weights)
     solve = jax.jit(lambda K: qpax.solve_qp(*qpax_problem(K), solver_tol=1e-8)[0])
@@ -149,17 +149,17 @@ def qpax_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
 
 def qpax_batch(Ks: jax.Array) -> Callable[[], Any]:
     """qpax under vmap."""
-    import qpax
+    import qpax  # pyright: ignore[reportMissingImports]
 
     run = jax.jit(jax.vmap(lambda K: qpax.solve_qp(*qpax_problem(K), solver_tol=1e-8)[0]))
     return lambda: run(Ks)
 
 
 def cvxpylayers_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
-    """Solve and gradient through cvxpylayers and PyTorch, the authors' way; K enters by its root."""
-    import cvxpy as cp
-    import torch
-    from cvxpylayers.torch import CvxpyLayer
+    """Solve + gradient through cvxpylayers and torch, the authors' way; K enters by its root."""
+    import cvxpy as cp  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore[reportMissingImports]
 
     n = K.shape[0]
     values, vectors = np.linalg.eigh(K)
@@ -178,7 +178,7 @@ def cvxpylayers_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (w * layer(root)[0]).sum().backward()
-        return root.grad.numpy()
+        return root.grad
 
     return None, gradient
 

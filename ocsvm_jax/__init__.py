@@ -1,7 +1,7 @@
 """An exact, differentiable, batched one-class SVM in JAX.
 
-Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind it is `ocsvm_solve`,
-its iteration ocsvm_jax/solver/dual.py and its derivative ocsvm_jax/solver/implicit.py.
+Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind it is
+`ocsvm_solve`, its iteration ocsvm_jax/solver/dual.py, its derivative ocsvm_jax/solver/implicit.py.
 """
 
 from ocsvm_jax.decision import decision_function

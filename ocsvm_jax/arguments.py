@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 
 def as_float(x: Any) -> jax.Array:
@@ -16,4 +17,4 @@ def as_float(x: Any) -> jax.Array:
 
 def is_concrete(x: Any) -> bool:
     """Whether the value can be looked at now, that is, is not being traced."""
-    return not isinstance(x, jax.core.Tracer)
+    return not isinstance(x, Tracer)

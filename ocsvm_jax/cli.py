@@ -38,6 +38,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(arguments))
     except (flags.Error, OSError) as error:
+        if _card_path(arguments) is None and _fields(arguments):
+            fail(f"{error}. Its fields need --config=configs/NAME.py.")
         fail(str(error))
     except (AttributeError, KeyError, TypeError):
         # config_flags raises these on a field that the card does not have, or for a mistake in it.
@@ -47,17 +49,20 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         fail(" ".join(unknown))
 
 
+def _fields(arguments: Sequence[str]) -> list[str]:
+    """The names that are set as --config.NAME=value, "config." included."""
+    names = (argument.lstrip("-").split("=")[0] for argument in arguments)
+    return [name for name in names if name.startswith("config.")]
+
+
 def _unknown_fields(arguments: Sequence[str]) -> list[str]:
     """One message for each --config.NAME whose NAME the card does not have."""
     path = _card_path(arguments)
-    names = [a.lstrip("-").split("=")[0] for a in arguments if a.lstrip("-").startswith("config.")]
-    if path is None:
-        return [f"--{name} needs a --config=configs/NAME.py before it." for name in names]
-    known = [f"config.{name}" for name in experiment.field_names(_card(path))]
+    known = [f"config.{name}" for name in experiment.field_names(_card(path))] if path else []
     return [
         f"--{name} is no field of this configuration.{experiment.did_you_mean(name, known)} "
         f"Its fields are: {', '.join(known)}."
-        for name in names
+        for name in _fields(arguments)
         if name not in known
     ]
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ocsvm_jax.arguments import as_float
 from ocsvm_jax.solver.solution import OCSVMSolution
 
 
@@ -12,19 +13,21 @@ def decision_function(solution: OCSVMSolution, k_query: Float[Array, "m n"]) -> 
 
     Args:
       solution: of a problem with n points.
-      k_query: (m, n) kernel of each query with each of the n points, `gram(kernel, queries, points)`.
+      k_query: (m, n) kernel of each query with each point, `gram(kernel, queries, points)`.
 
     Returns:
-      (m,) decision values, in units of K. scikit-learn's are larger by the factor nu * n.
+      (m,) decision values in units of K, in the dtype of the solution. scikit-learn's are larger
+      by the factor nu * n.
 
     Raises:
       ValueError: if k_query does not have one column per point.
     """
+    k_query = as_float(k_query).astype(solution.alpha.dtype)
     n = solution.alpha.shape[-1]
     if k_query.ndim != 2 or k_query.shape[1] != n:
         raise ValueError(
-            f"k_query has shape {k_query.shape}; the solution has {n} points, so it must be (m, {n}): "
-            "gram(kernel, queries, points)."
+            f"k_query has shape {k_query.shape}; the solution has {n} points, so it must be "
+            f"(m, {n}): gram(kernel, queries, points)."
         )
     # Full precision: the values near the boundary are differences of numbers near rho.
     product = jnp.matmul(k_query, solution.alpha, precision=lax.Precision.HIGHEST)

@@ -62,7 +62,8 @@ def guidance_loss(
       kernel: replaces the RBF kernel; any function of two points.
       betas: (beta1, beta2), the weights of the expander's and the compactor's gradient, may be
         traced. A route whose weight is 0 contributes exactly 0, whatever it computes.
-      standardize: scale each half per dimension by its own mean and (biased) standard deviation + 1e-6.
+      standardize: scale each half per dimension by its own mean and (biased) standard deviation
+        + 1e-6.
       differentiate_dual: whether the expander differentiates alpha and rho; if not, they are
         constants and only the kernel and the standardisation carry its gradient.
 
@@ -75,8 +76,8 @@ def guidance_loss(
     z = as_float(z)
     if z.ndim != 2 or z.shape[0] % 2 or z.shape[0] == 0:
         raise ValueError(
-            f"z has shape {z.shape}; guidance_loss splits it in two halves, so it must be (b, d) with "
-            "an even b: choose an even batch size, or drop a row."
+            f"z has shape {z.shape}; guidance_loss splits it in two halves, so it must be (b, d) "
+            "with an even b: choose an even batch size, or drop a row."
         )
     half = z.shape[0] // 2
     beta1, beta2 = (jnp.asarray(b).astype(z.dtype) for b in betas)

@@ -1,8 +1,8 @@
 """Kernels: functions of two points, their parameters bound as pytree leaves.
 
-A kernel may be traced, differentiated and stored like any pytree, and combined by writing a function:
-`lambda x, y: rbf(0.1)(x, y) + 0.5 * linear()(x, y)`. `gram` evaluates a kernel on all pairs; the
-kernels defined here do it with one matrix product, any other callable through `vmap`.
+A kernel may be traced, differentiated and stored like any pytree, and combined by writing a
+function: `lambda x, y: rbf(0.1)(x, y) + 0.5 * linear()(x, y)`. `gram` evaluates a kernel on all
+pairs; the kernels defined here do it with one matrix product, any other callable through `vmap`.
 """
 
 import dataclasses
@@ -160,7 +160,7 @@ def sigmoid(gamma: Any = 1.0, coef0: Any = 0.0) -> Sigmoid:
 
 
 def scaled(kernel: Kernel, scale: Float[Array, " d"]) -> Scaled:
-    """The kernel of points divided by `scale` (d,) per dimension, such as their standard deviation."""
+    """The kernel of points divided by `scale` (d,), such as their standard deviation."""
     return Scaled(kernel, scale)
 
 
@@ -183,30 +183,38 @@ def gram(
     """
     x = as_float(x)
     same = y is None
-    y = x if y is None else as_float(y)
+    y = x if y is None else as_float(y).astype(x.dtype)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
-            f"gram takes points as rows, (n, d) and (m, d) with one d; received {x.shape} and {y.shape}."
+            f"gram takes points as rows, (n, d) and (m, d); received {x.shape} and {y.shape}."
         )
     if not isinstance(kernel, PairwiseKernel):
         return jax.vmap(lambda a: jax.vmap(lambda b: kernel(a, b))(y))(x)
     K = kernel.pairwise(x, y)
-    if same and isinstance(kernel, RBF | Laplacian):
+    if same and _is_one_at_zero(kernel):
         # k(x, x) = 1; the expanded distance of a point to itself rounds to a little more than 0.
         K = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, K)
     return K
+
+
+def _is_one_at_zero(kernel: Kernel) -> bool:
+    if isinstance(kernel, Scaled):
+        return _is_one_at_zero(kernel.kernel)
+    return isinstance(kernel, RBF | Laplacian)
 
 
 def squared_distances(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """|x_i - y_j|^2 through one matrix product.
 
     The points are centred first: |x|^2 + |y|^2 - 2 x'y cancels, and with an offset of 100 float32
-    loses three digits. The centre is a constant of the derivative, since distances do not depend on it.
+    loses three digits. The centre is a constant of the derivative: distances do not depend on it.
     """
     centre = lax.stop_gradient(jnp.mean(x, axis=0, keepdims=True))
     x, y = x - centre, y - centre
     squares = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None, :]
-    return jnp.maximum(squares - 2 * _dot(x, y), 0)
+    distances = squares - 2 * _dot(x, y)
+    # Rounding below zero is cut off in the value alone: coinciding points are no kink.
+    return distances + lax.stop_gradient(jnp.maximum(distances, 0) - distances)
 
 
 def resolve_gamma(gamma: Any, x: Float[Array, "n d"]) -> Any:
@@ -235,5 +243,5 @@ def _check_gamma(gamma: Any, smallest_open: bool = False) -> None:
         raise ValueError(
             f"gamma is {gamma!r}; a kernel takes a number. Call resolve_gamma({gamma!r}, x) first."
         )
-    if is_concrete(gamma) and smallest_open and not float(gamma) > 0:
-        raise ValueError(f"gamma is {float(gamma)}; it must be positive.")
+    if is_concrete(gamma) and smallest_open and not 0 < float(gamma) < float("inf"):
+        raise ValueError(f"gamma is {float(gamma)}; it must be positive and finite.")

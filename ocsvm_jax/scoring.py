@@ -86,11 +86,11 @@ def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
-        images = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            images = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy array that can be read: {error}") from error
     if not isinstance(images, np.ndarray):
-        images.close()
         raise ValueError(f"{path} is an archive of several arrays; save one array with np.save.")
     if images.ndim == 3:
         images = images[..., None]

@@ -86,34 +86,39 @@ def test_default_kernel_is_scikit_learns():
 def test_scaled_is_the_kernel_of_scaled_points():
     x, scale = points(DENSE), np.array([2.0, 0.5, 7.0])
     fitted, _ = ocsvm_fit(x, 0.1, scaled(rbf(1.5), jnp.asarray(scale)), tol=1e-10)
-    expected = libsvm_decision(x / scale, QUERIES / scale, 0.1, 1.5)
+    expected = libsvm_decision(np.asarray(x) / scale, np.asarray(QUERIES) / scale, 0.1, 1.5)
     np.testing.assert_allclose(fitted.decision_function(QUERIES), expected, rtol=0, atol=2e-7)
 
 
+def gaussian(a, b):
+    return jnp.exp(-1.5 * jnp.sum((a - b) ** 2))
+
+
 @pytest.mark.parametrize("n", [DENSE, LARGE])
-def test_any_callable_is_a_kernel(n):
+def test_any_callable_is_a_kernel(n, tmp_path):
     x = points(n)
-    plain, _ = ocsvm_fit(x, 0.1, lambda a, b: jnp.exp(-1.5 * jnp.sum((a - b) ** 2)), tol=1e-10)
+    plain, _ = ocsvm_fit(x, 0.1, gaussian, tol=1e-10)
     known, _ = ocsvm_fit(x, 0.1, rbf(1.5), tol=1e-10)
     f = plain.decision_function(QUERIES)
     np.testing.assert_allclose(f, known.decision_function(QUERIES), rtol=0, atol=1e-9)
     # The model is a pytree all the same: the function is a static part of it.
     jitted = jax.jit(OCSVM.decision_function)(plain, QUERIES)
     np.testing.assert_allclose(jitted, f, rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match=r"the kernel is gaussian; only .* can be saved"):
+        plain.save(tmp_path / "model.npz")
 
 
 def test_a_callable_inside_of_a_kernel():
     x = points(DENSE)
-    inner = lambda a, b: jnp.exp(-jnp.sum(jnp.abs(a - b)))  # noqa: E731
-    fitted, _ = ocsvm_fit(x, 0.1, Scaled(inner, jnp.full(3, 2.0)))
-    known, _ = ocsvm_fit(x, 0.1, laplacian(0.5))
+    fitted, _ = ocsvm_fit(x, 0.1, Scaled(gaussian, jnp.full(3, 2.0)), tol=1e-10)
+    known, _ = ocsvm_fit(x, 0.1, rbf(1.5 / 4), tol=1e-10)
     expected = known.decision_function(QUERIES)
     np.testing.assert_allclose(fitted.decision_function(QUERIES), expected, rtol=0, atol=1e-9)
 
 
 def test_weights_are_repetitions():
-    x = points(DENSE // 2)
-    w = np.tile([0.0, 1.0, 3.0, 0.0], DENSE // 8)
+    x = points(DENSE)
+    w = np.tile([0.0, 1.0, 3.0, 0.0], DENSE // 4)
     weighted, _ = ocsvm_fit(x, 0.3, rbf(1.5), sample_weight=jnp.asarray(w), tol=1e-11)
     repeated, _ = ocsvm_fit(jnp.repeat(x, w.astype(int), axis=0), 0.3, rbf(1.5), tol=1e-11)
     expected = repeated.decision_function(QUERIES)
@@ -195,7 +200,7 @@ def test_numpy_lists_half_precision_and_integers():
 
 @pytest.fixture(scope="module")
 def fitted():
-    return ocsvm_fit(points(DENSE), 0.1, rbf(jnp.float64(1.5)))[0]
+    return ocsvm_fit(points(DENSE), 0.1, tol=1e-10)[0]
 
 
 def test_decision_function_in_blocks(fitted):
@@ -250,7 +255,7 @@ def test_model_is_a_pytree(fitted):
     np.testing.assert_allclose(by_model.rho, -len(QUERIES))
     np.testing.assert_allclose(by_model.coefficients, np.sum(K, axis=0), rtol=1e-12)
     difference = QUERIES[:, None, :] - fitted.support_vectors[None, :, :]
-    pull = -2 * 1.5 * np.einsum("qm,m,qmd->qd", K, fitted.coefficients, difference)
+    pull = -2 * fitted.kernel.gamma * np.einsum("qm,m,qmd->qd", K, fitted.coefficients, difference)
     np.testing.assert_allclose(by_points, pull, rtol=0, atol=1e-12)
     squared = np.sum(difference**2, axis=-1)
     by_gamma = -np.einsum("qm,m,qm->", K, fitted.coefficients, squared)
@@ -303,12 +308,6 @@ def test_an_unknown_kernel_is_not_saved(fitted, tmp_path, kernel):
     with pytest.raises(ValueError, match=r"only .*'linear'.* can be saved"):
         custom.save(path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_message_names_the_function(tmp_path):
-    custom, _ = ocsvm_fit(points(DENSE), 0.1, _unknown)
-    with pytest.raises(ValueError, match="the kernel is _unknown"):
-        custom.save(tmp_path / "model.npz")
 
 
 def test_a_failed_save_leaves_nothing_behind(fitted, tmp_path, monkeypatch):

@@ -78,10 +78,12 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
 
 def beta_schedule(settings: Any) -> BetaSchedule:
     """From `schedule` ("constant" or "two_phase"), `betas`, `betas_second` and `num_epochs`."""
+    # Settings that were written as JSON come back with lists.
+    first, second = tuple(settings.betas), tuple(settings.betas_second)
     if settings.schedule == "constant":
-        return constant_betas(settings.betas)
+        return constant_betas(first)
     if settings.schedule == "two_phase":
-        return two_phase_betas(settings.num_epochs, settings.betas, settings.betas_second)
+        return two_phase_betas(settings.num_epochs, first, second)
     raise ValueError(
         f'the beta schedule is {settings.schedule!r}; it must be "constant" or "two_phase".'
     )

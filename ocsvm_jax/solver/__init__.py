@@ -1,4 +1,4 @@
-"""The exact, differentiable dual of the one-class SVM: a matrix, nu and weights in, a solution out."""
+"""The exact, differentiable dual of the one-class SVM: a matrix and nu in, a solution out."""
 
 from ocsvm_jax.solver.implicit import ocsvm_solve
 from ocsvm_jax.solver.solution import OCSVMSolution, Status

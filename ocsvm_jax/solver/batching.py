@@ -1,9 +1,9 @@
 """The batching rules: `vmap` of a solve becomes one solve over lanes.
 
-Plain `vmap` would run every lane until the slowest is done and stream all matrices through memory at
-each step. On a CPU the lanes are taken a few at a time instead: their matrices stay in cache, a SIMD
-register holds one number of each, and few lanes wait for the slowest. An accelerator takes all lanes
-at once. Nested `vmap`s arrive here flattened into one axis.
+Plain `vmap` would run every lane until the slowest is done and stream all matrices through memory
+at each step. On a CPU the lanes are taken a few at a time instead: their matrices stay in cache, a
+SIMD register holds one number of each, and few lanes wait for the slowest. An accelerator takes all
+lanes at once. Nested `vmap`s arrive here flattened into one axis.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _CPU_LANES = 8
 
 
 def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function of single problems from `run`, a function of lanes (all arrays lead with them).
+    """A function of single problems from `run`, a function of lanes (which lead all its arrays).
 
     The result is applied to one problem's arrays; `vmap`, however nested, calls `run` on lanes.
     """

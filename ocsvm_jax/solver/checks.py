@@ -13,6 +13,8 @@ def check_arguments(
     K: Any, nu: Any, sample_weight: Any, tol: Any, max_steps: int | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, int]:
     """Promotes to one dtype, fills in defaults, and raises ValueError on what is surely wrong."""
+    # Taken before the conversion: under jit that makes a tracer even of a plain number.
+    known_K, known_nu, known_w = (_if_known(v) for v in (K, nu, sample_weight))
     K = as_float(K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] == 0:
         raise ValueError(
@@ -25,22 +27,25 @@ def check_arguments(
         raise ValueError(
             f"nu has shape {nu.shape}; it is one number in (0, 1]. Use jax.vmap for several."
         )
-    if is_concrete(nu):
-        check_nu(nu)
-    if is_concrete(K) and not np.all(np.isfinite(K)):
-        raise ValueError(
-            "K holds NaN or infinite values; check the points and the kernel it was built from."
-        )
+    if known_nu is not None:
+        check_nu(known_nu)
     w = jnp.ones(n, K.dtype) if sample_weight is None else jnp.asarray(sample_weight)
     if w.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {w.shape}; K has {n} points, so it must be ({n},)."
         )
-    if sample_weight is not None and is_concrete(w):
-        check_weights(np.asarray(w))
-    if max_steps is None:
-        max_steps = 10_000 + 100 * n
-    if max_steps < 1:
+    if sample_weight is None:
+        known_w = np.ones(n)
+    elif known_w is not None:
+        check_weights(known_w)
+    if known_K is not None and known_w is not None:
+        part = known_w > 0
+        if not np.all(np.isfinite(known_K[part][:, part])):
+            raise ValueError(
+                "K holds NaN or infinite values; check the points and the kernel it was built from."
+            )
+    steps = 10_000 + 100 * n if max_steps is None else int(max_steps)
+    if steps < 1:
         raise ValueError(f"max_steps is {max_steps}; it must be at least 1.")
     if tol is not None and is_concrete(tol) and not float(tol) > 0:
         raise ValueError(
@@ -48,7 +53,12 @@ def check_arguments(
         )
     # A negative number asks the iteration for its default.
     tol = jnp.asarray(-1.0 if tol is None else tol, K.dtype)
-    return K, nu.astype(K.dtype), w.astype(K.dtype), tol, int(max_steps)
+    return K, nu.astype(K.dtype), w.astype(K.dtype), tol, steps
+
+
+def _if_known(x: Any) -> np.ndarray | None:
+    """The value, or None where some of it is being traced."""
+    return np.asarray(x) if all(is_concrete(leaf) for leaf in jax.tree.leaves(x)) else None
 
 
 def check_nu(nu: Any) -> None:

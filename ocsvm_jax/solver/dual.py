@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ocsvm_jax.solver import free_set, kkt
 from ocsvm_jax.solver.solution import Status
 
-# SMO hands over to Newton at this gap, relative to the spread of K: most active sets are right there.
+# SMO hands over to Newton at this gap relative to the spread of K: most active sets are right then.
 _HANDOVER = 1e-4
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
@@ -281,7 +281,7 @@ def _newton(
 def _step_to_bound(
     alpha: Float[Array, "n lanes"], p: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
 ) -> Float[Array, "n lanes"]:
-    """Alpha + t p with the largest t <= 1 that stays in the box; what meets its bound is set to it."""
+    """alpha + t p, t <= 1 the largest that stays in the box; what meets its bound is set to it."""
     distance = jnp.where(p > 0, C - alpha, jnp.where(p < 0, alpha, jnp.inf))
     t_bound = distance / jnp.where(p == 0, 1, jnp.abs(p))
     t = jnp.minimum(jnp.min(t_bound, axis=0, keepdims=True), 1)

@@ -1,9 +1,9 @@
 """Linear systems on the free set: the Newton step of the iteration and the implicit derivative.
 
-On the free set F of size m the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Eliminating rho
-with the projector P = I_F - 1 1'/m leaves H y = P r with the reduced Hessian H = P K_FF P, positive
-semi-definite even where K is only so on vectors that sum to zero. Adding s (I - P) makes it regular
-without touching the solution; s, the mean eigenvalue of H, keeps the conditioning that of H.
+On the free set F of size m the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Eliminating
+rho with the projector P = I_F - 1 1'/m leaves H y = P r with the reduced Hessian H = P K_FF P,
+positive semi-definite even where K is only so on vectors that sum to zero. Adding s (I - P) makes
+it regular without touching the solution; s, the mean eigenvalue of H, keeps its conditioning.
 
 The free set is usually much smaller than n. Its indices are first gathered into a matrix of the
 smallest of a few fixed sizes that holds it, which makes the O(m^3) work small under static shapes.
@@ -16,16 +16,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-
 # Up to this size elimination in plain JAX beats a call of LAPACK, whose overhead, and whose thread
 # pool on a busy machine, cost more than the work.
 _ELIMINATION_SIZE = 64
 
 
 class ReducedSystem(NamedTuple):
-    """The inverse of H + s (I - P) on gathered indices, one problem (a lanes axis in front of many)."""
+    """The inverse of H + s (I - P) on gathered indices; a lanes axis leads where there are many."""
 
-    index: Int[Array, " size"]  # the free indices first, then zeros
+    indices: Int[Array, " size"]  # the free indices first, then zeros
     valid: Bool[Array, " size"]
     position: Int[Array, " n"]  # where index i was gathered to
     free: Bool[Array, " n"]
@@ -66,7 +65,7 @@ def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float
 def gather_system(
     K: Float[Array, "n n"], free: Bool[Array, " n"], size: int
 ) -> tuple[Int[Array, " size"], Bool[Array, " size"], Int[Array, " n"], Float[Array, "size size"]]:
-    """Gathers the free set to the front; returns index, valid, position and H (without s (I - P))."""
+    """Gathers the free set to the front; returns index, valid, position and H."""
     n = K.shape[0]
     position = jnp.cumsum(free, dtype=jnp.int32) - 1
     slot = jnp.arange(size, dtype=jnp.int32)
@@ -93,7 +92,8 @@ def reduced_systems(
     """
     index, valid, position, H = jax.vmap(lambda k, f: gather_system(k, f, size))(K, free)
     matrix, s = jax.vmap(_regularized)(H, valid)
-    damped = matrix + (_damping(size, K.dtype) * s)[:, None, None] * jnp.eye(size, dtype=K.dtype)[None]
+    damping = _damping(size, K.dtype) * s
+    damped = matrix + damping[:, None, None] * jnp.eye(size, dtype=K.dtype)[None]
     if size <= _ELIMINATION_SIZE:
         steps = jnp.max(jnp.sum(valid, axis=1, dtype=jnp.int32))
         inverse, pivot = _invert_by_elimination(damped, steps)
@@ -165,8 +165,8 @@ def _invert_by_cholesky(
 
 
 def solve_reduced(system: ReducedSystem, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
-    """H^+ P rhs for a regular system, with one step of iterative refinement; zero off the free set."""
-    b = project(rhs[system.index], system.valid)
+    """H^+ P rhs of a regular system, refined once; zero off the free set."""
+    b = project(rhs[system.indices], system.valid)
     x = matvec(system.inverse, b)
     x = x + matvec(system.inverse, b - matvec(system.matrix, x))
     x = project(x, system.valid)

@@ -8,8 +8,9 @@ Differentiating, with dK symmetric and x = d alpha on F:
 
     K_FF x - d rho 1 = -(dK alpha)_F - K_FB dC_B,     1'x = -1' dC_B.
 
-Put x = t 1/m + y with t = -1' dC_B, m = |F| and 1'y = 0; then H y = -P (dK alpha + K_FB dC_B + K_F1 t/m)
-with the reduced Hessian H of free_set.py, and d rho is the mean over F of (dK alpha + K d alpha).
+Put x = t 1/m + y with t = -1' dC_B, m = |F| and 1'y = 0; then
+H y = -P (dK alpha + K_FB dC_B + K_FF 1 t/m), with the reduced Hessian H of free_set.py, and d rho
+is the mean over F of (dK alpha + K d alpha).
 Everything is linear in (dK, dC), so the reverse rule is its transpose; H y = b goes through
 `lax.custom_linear_solve`, which differentiates again, to any order.
 
@@ -23,7 +24,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -38,7 +38,7 @@ def ocsvm_solve(
     nu: Any,
     *,
     sample_weight: Float[Array, " n"] | None = None,
-    tol: float | None = None,
+    tol: Float[Array, ""] | float | None = None,
     max_steps: int | None = None,
 ) -> OCSVMSolution:
     """Solves the one-class SVM dual exactly; differentiable in K, nu and sample_weight.
@@ -46,7 +46,7 @@ def ocsvm_solve(
     Minimises 1/2 alpha' K alpha subject to sum(alpha) = 1 and 0 <= alpha_i <= w_i / (nu * sum w)
     (arXiv 2507.21164, equation (2) scaled to sum 1). Works under jit, vmap, grad, jvp, jacfwd,
     jacrev and hessian. The derivative holds the active set, as the solution does almost everywhere;
-    ocsvm_jax/solver/implicit.py states which one-sided or minimum-norm derivative is taken elsewhere.
+    this module's docstring states which one-sided or minimum-norm derivative is taken elsewhere.
 
     Args:
       K: (n, n) Gram matrix, symmetric positive semi-definite. The dtype of K is the dtype of the
@@ -55,8 +55,8 @@ def ocsvm_solve(
         lower bound on the share of support vectors.
       sample_weight: (n,) non-negative weights, all 1 by default. A point of weight 0 takes no part,
         so the weights also serve as a padding mask.
-      tol: bound on the KKT gap, in units of K. By default 1e-10 in float64 and 1e-6 in float32, times
-        the largest |K_ij - mean(K)|.
+      tol: bound on the KKT gap, in units of K. By default 1e-10 (float64) or 1e-6 (float32)
+        times the largest |K_ij - mean(K)|.
       max_steps: bound on the two-variable steps, by default 10,000 + 100 n.
 
     Returns:
@@ -67,10 +67,10 @@ def ocsvm_solve(
         infinite values, nu outside (0, 1], or weights that are negative or all zero. Under jit
         nothing can be raised: the solution is then all NaN and its status INVALID.
     """
-    K, nu, w, tol, max_steps = check_arguments(K, nu, sample_weight, tol, max_steps)
+    K, nu, w, gap_bound, steps = check_arguments(K, nu, sample_weight, tol, max_steps)
     total = jnp.sum(w)
     # Only the symmetric part of K has a meaning: taken here, it also makes the derivatives of every
-    # order symmetric. What stands beside points of weight 0 has none: it becomes the mean of the rest.
+    # order symmetric. What stands beside points of weight 0 has none: the mean of the rest does.
     part = w > 0
     both = part[:, None] & part[None, :]
     K = jnp.where(both, 0.5 * (K + K.T), 0)
@@ -82,14 +82,16 @@ def ocsvm_solve(
     # solution by NaN after it.
     K = jnp.where(valid, K, 0)
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
-    solution = _solve(max_steps, K, C, tol)
+    state = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
+    alpha, rho = _with_derivative(K, C, state.alpha)
     nan = lambda x: jnp.where(valid, x, jnp.nan)  # noqa: E731
-    return solution._replace(
-        alpha=nan(solution.alpha),
-        rho=nan(solution.rho),
-        gap=nan(solution.gap),
-        free=solution.free & valid,
-        status=jnp.where(valid, solution.status, jnp.int32(Status.INVALID)),
+    return OCSVMSolution(
+        alpha=nan(alpha),
+        rho=nan(rho),
+        free=kkt.free_set(state.alpha, C) & valid,
+        gap=nan(state.gap),
+        num_steps=state.num_steps,
+        status=jnp.where(valid, state.status, jnp.int32(Status.INVALID)),
     )
 
 
@@ -101,23 +103,22 @@ def _iterate(
     return lanes_function(partial(dual.solve_lanes, max_steps=max_steps))(K, C, tol)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _solve(
-    max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
-) -> OCSVMSolution:
-    state = _iterate(max_steps, K, C, tol)
-    g = free_set.matvec(dual.shift(K), state.alpha)
-    rho = jnp.sum(kkt.rho_weights(state.alpha, g, C) * g) + jnp.mean(K)
-    free = kkt.free_set(state.alpha, C)
-    return OCSVMSolution(state.alpha, rho, free, state.gap, state.num_steps, state.status)
+@jax.custom_jvp
+def _with_derivative(
+    K: Float[Array, "n n"], C: Float[Array, " n"], alpha: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    """The solution alpha, which enters as a number, and rho, both as functions of K and C."""
+    g = free_set.matvec(dual.shift(K), alpha)
+    return alpha, jnp.sum(kkt.rho_weights(alpha, g, C) * g) + jnp.mean(K)
 
 
-@_solve.defjvp
-def _solve_jvp(max_steps: int, primals: Any, tangents: Any) -> tuple[OCSVMSolution, OCSVMSolution]:
-    K, C, _ = primals
+@_with_derivative.defjvp
+def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
+    K, C, number = primals
     dK, dC, _ = tangents
-    solution = _solve(max_steps, *primals)
-    alpha, free = solution.alpha, solution.free
+    # As a function again, so that the rule can be differentiated in its turn.
+    alpha, rho = _with_derivative(K, C, number)
+    free = kkt.free_set(number, C)
     inside = free.astype(K.dtype)
     m = jnp.sum(inside)
     d_bound = jnp.where((alpha > 0) & ~free, dC, 0)
@@ -134,21 +135,13 @@ def _solve_jvp(max_steps: int, primals: Any, tangents: Any) -> tuple[OCSVMSoluti
     v = kkt.rho_weights(held_alpha, free_set.matvec(held_K, held_alpha), held_C)
     d_rho = jnp.sum(v * (dg + free_set.matvec(K_centred, y)))
 
-    none = lambda x: np.zeros(x.shape, jax.dtypes.float0)  # noqa: E731
-    return solution, OCSVMSolution(
-        alpha=d_alpha,
-        rho=d_rho,
-        free=none(solution.free),
-        gap=jnp.zeros_like(solution.gap),
-        num_steps=none(solution.num_steps),
-        status=none(solution.status),
-    )
+    return (alpha, rho), (d_alpha, d_rho)
 
 
 def _solve_free_set(
     K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
 ) -> Float[Array, " n"]:
-    """Y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
+    """y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
     inverse = _projected_inverse(lax.stop_gradient(K), free)
 
     def operator(y: Array) -> Array:

@@ -1,5 +1,7 @@
 """A network, images and settings that are small enough to compile and train in a test."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,9 @@ from ocsvm_jax.networks.pair import Network, Pair, stateless
 BATCH, LATENT = 12, 3
 
 
-def dense(features: int, output_shape: tuple[int, ...]) -> Pair:
-    """One dense layer with a sigmoid, written as two plain functions."""
+def dense(output_shape: tuple[int, ...], activation: Callable[[jax.Array], jax.Array]) -> Pair:
+    """One dense layer, written as two plain functions."""
+    features = int(np.prod(output_shape))
 
     def init(key, x):
         size = int(np.prod(x.shape[1:]))
@@ -21,12 +24,12 @@ def dense(features: int, output_shape: tuple[int, ...]) -> Pair:
 
     def apply(params, x):
         y = x.reshape(x.shape[0], -1) @ params["weights"] + params["bias"][None, :]
-        return jax.nn.sigmoid(y).reshape(-1, *output_shape)
+        return activation(y).reshape(-1, *output_shape)
 
     return stateless(init, apply)
 
 
-NETWORK = Network(encoder=dense(LATENT, (LATENT,)), decoder=dense(28 * 28, (28, 28, 1)))
+NETWORK = Network(encoder=dense((LATENT,), lambda y: y), decoder=dense((28, 28, 1), jax.nn.sigmoid))
 
 
 def adam(learning_rate: float) -> optax.GradientTransformation:
