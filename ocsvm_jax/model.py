@@ -67,23 +67,30 @@ class OCSVM:
         Raises:
           ValueError: if x does not hold points (q, d) of the model's dimension.
         """
+        return self.kernel_expansion(x) - self.rho
+
+    def kernel_expansion(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+        """The decision function without its offset rho: sum_j coefficients_j k(z_j, x).
+
+        It ranks points far from all support vectors, where the difference to rho rounds away.
+        """
         x = as_float(x).astype(self.support_vectors.dtype)
         d = self.support_vectors.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x has shape {x.shape}; this model was fitted on points (n, {d}).")
 
-        def score(block: Float[Array, "b d"]) -> Float[Array, " b"]:
+        def expand(block: Float[Array, "b d"]) -> Float[Array, " b"]:
             # The first argument of `gram` is the one it centres: a value does not depend on the
             # other rows of its block.
             K = gram(self.kernel, self.support_vectors, block)
-            return jnp.matmul(self.coefficients, K, precision=lax.Precision.HIGHEST) - self.rho
+            return jnp.matmul(self.coefficients, K, precision=lax.Precision.HIGHEST)
 
         q = x.shape[0]
         if q <= _QUERY_BLOCK:
-            return score(x)
+            return expand(x)
         blocks = -(-q // _QUERY_BLOCK)
         padded = jnp.pad(x, ((0, blocks * _QUERY_BLOCK - q), (0, 0)))
-        return lax.map(score, padded.reshape(blocks, _QUERY_BLOCK, d)).reshape(-1)[:q]
+        return lax.map(expand, padded.reshape(blocks, _QUERY_BLOCK, d)).reshape(-1)[:q]
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes an `.npz` without pickle, whole or not at all.

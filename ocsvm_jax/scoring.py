@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
-from ocsvm_jax.methods.base import Method
+from ocsvm_jax.methods.base import Method, Score
 from ocsvm_jax.model import OCSVM, ocsvm_fit
 from ocsvm_jax.solver import OCSVMSolution
 from ocsvm_jax.training import to_unit
@@ -59,8 +59,17 @@ def encode_images(
 def score_images(
     method: Method, state: Any, ocsvm: OCSVM, images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """All scores of the method for each image, larger for more anomalous."""
-    return _in_blocks(lambda x: _score(method, state, ocsvm, x), images)
+    """All scores of the method for each image, in float64, larger for more anomalous."""
+    offsets: dict[str, float] = {}
+
+    def values(x: Array) -> dict[str, Array]:
+        scores = _score(method, state, ocsvm, x)
+        offsets.update({name: float(score.offset) for name, score in scores.items()})
+        return {name: score.values for name, score in scores.items()}
+
+    parts = _in_blocks(values, images)
+    # In float64, where the offset does not drown the differences; see `Score`.
+    return {name: part.astype(np.float64) + offsets[name] for name, part in parts.items()}
 
 
 # All images go through in blocks of one size, so each of these is compiled once for a method.
@@ -72,7 +81,7 @@ def _encode(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> Fl
 @partial(jax.jit, static_argnums=0)
 def _score(
     method: Method, state: Any, ocsvm: OCSVM, images: UInt8[Array, "b 28 28 1"]
-) -> dict[str, Float[Array, " b"]]:
+) -> dict[str, Score]:
     return method.score(state, ocsvm, to_unit(images))
 
 

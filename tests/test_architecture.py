@@ -98,7 +98,8 @@ import jax
 before = dict(jax.config.values)
 import ocsvm_jax
 changed = sorted(name for name, value in jax.config.values.items() if before.get(name) != value)
-print(json.dumps({"changed": changed, "loaded": sorted({name.split(".")[0] for name in sys.modules})}))
+loaded = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps({"changed": changed, "loaded": loaded}))
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ocsvm_jax import results, scoring
 from ocsvm_jax.methods import Method
+from ocsvm_jax.methods.base import Score
 from ocsvm_jax.solver import Status
 
 BLOCK = scoring._BLOCK
@@ -23,7 +24,10 @@ def brightness_method(nan=False):
 
     def score(state, ocsvm, images):
         z = encode(state, images)
-        return {"sum": jnp.sum(z, axis=1), "ocsvm": -ocsvm.decision_function(z)}
+        return {
+            "sum": Score(jnp.sum(z, axis=1), jnp.float32(0)),
+            "ocsvm": Score(-ocsvm.kernel_expansion(z), ocsvm.rho),
+        }
 
     return Method(None, None, score, encode, None)
 
@@ -47,6 +51,20 @@ def settings(**changes):
 @pytest.fixture(scope="module")
 def fitted():
     return scoring.fit_final(METHOD, STATE, images(120), settings())
+
+
+def test_far_images_are_still_ranked(fitted):
+    """In float32, rho minus a kernel sum of 1e-9 is rho: the ranking would be lost."""
+    _, solution = fitted
+    narrow, _ = scoring.fit_final(
+        METHOD, STATE, images(120), settings(gamma=30.0, standardize=False)
+    )
+    levels = np.arange(180, 230, dtype=np.uint8)
+    far = np.broadcast_to(levels[:, None, None, None], (50, 28, 28, 1)).copy()
+    scores = scoring.score_images(METHOD, STATE, narrow, far)["ocsvm"]
+    assert len(set(scores.astype(np.float32))) < 50
+    assert np.all(np.diff(scores) >= 0) and len(set(scores)) > len(set(scores.astype(np.float32)))
+    assert solution.rho > 0
 
 
 @pytest.mark.parametrize("n", [1, BLOCK, BLOCK + 3])

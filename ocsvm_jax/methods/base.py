@@ -15,6 +15,22 @@ Images = Float[Array, "b 28 28 1"]
 Parts = Mapping[str, Array]
 
 
+class Score(NamedTuple):
+    """A score in two parts, whose sum it is: `values + offset`.
+
+    Minus the decision function is rho minus a sum of kernels. Far from all support vectors the sum
+    is tiny, and subtracting it from rho in float32 would leave many images with the same score; so
+    the two parts travel apart and are added in float64 on the host.
+
+    Attributes:
+      values: (b,) of each image.
+      offset: () the same for all images.
+    """
+
+    values: Float[Array, " b"]
+    offset: Float[Array, ""]
+
+
 class Method(NamedTuple):
     """An anomaly detection method as pure functions. All can be jitted; none holds state.
 
@@ -24,15 +40,15 @@ class Method(NamedTuple):
       init: `init(images, key) -> state`, from a batch as training will see it (its shape counts).
       update: `update(state, images, epoch) -> (state, parts)`: one step; `parts` are the scalars
         worth logging, "loss" among them. `epoch` counts from 0.
-      score: `score(state, ocsvm, images) -> {name: (b,) scores}`, larger for more anomalous; the
-        `ocsvm` is fitted after training to `encode` of all training images.
+      score: `score(state, ocsvm, images) -> {name: Score}`, larger for more anomalous; the `ocsvm`
+        is fitted after training to `encode` of all training images.
       encode: `encode(state, images) -> (b, d)` latents.
       loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
     """
 
     init: Callable[..., Any]
     update: Callable[..., tuple[Any, Parts]]
-    score: Callable[..., dict[str, Array]]
+    score: Callable[..., dict[str, Score]]
     encode: Callable[..., Array]
     loss: Callable[..., Array]
 
@@ -92,7 +108,7 @@ def autoencoder_method(
     *,
     init_memory: Callable[..., Any] = lambda record: (),
     remember: Callable[..., Any] = lambda memory, record: memory,
-    extra_scores: Callable[..., dict[str, Array]] = lambda memory, z: {},
+    extra_scores: Callable[..., dict[str, Score]] = lambda memory, z: {},
 ) -> Method:
     """Builds the method that minimises `objective` by gradient steps.
 
@@ -102,7 +118,7 @@ def autoencoder_method(
       objective: see `Objective`.
       init_memory: `init_memory(record) -> memory`, from the shapes of a record.
       remember: `remember(memory, record) -> memory`, after each step.
-      extra_scores: `extra_scores(memory, z) -> {name: scores}` beside "reconstruction" and "ocsvm".
+      extra_scores: `extra_scores(memory, z) -> {name: Score}` beside "reconstruction" and "ocsvm".
     """
 
     def init(images, key):
@@ -131,8 +147,8 @@ def autoencoder_method(
     def score(state, ocsvm: OCSVM, images):
         z, x_hat, _ = forward(network, state.params, state.stats, images, False)
         return {
-            "reconstruction": squared_error(images, x_hat),
-            "ocsvm": -ocsvm.decision_function(z),
+            "reconstruction": Score(squared_error(images, x_hat), jnp.zeros((), z.dtype)),
+            "ocsvm": Score(-ocsvm.kernel_expansion(z), ocsvm.rho),
             **extra_scores(state.memory, z),
         }
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.decision import decision_function
 from ocsvm_jax.guidance import (
     BetaSchedule,
     GuidanceAux,
@@ -16,7 +15,14 @@ from ocsvm_jax.guidance import (
     two_phase_betas,
 )
 from ocsvm_jax.kernels import gram, rbf
-from ocsvm_jax.methods.base import Forward, Method, autoencoder_method, forward, squared_error
+from ocsvm_jax.methods.base import (
+    Forward,
+    Method,
+    Score,
+    autoencoder_method,
+    forward,
+    squared_error,
+)
 from ocsvm_jax.networks.pair import Network
 
 
@@ -101,21 +107,23 @@ def _remember(memory: Memory, record: GuidanceAux) -> Memory:
     return Memory(entries, memory.steps + 1)
 
 
-def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Score:
     """Minus the mean decision function of the remembered one-class SVMs.
 
     Each latent is standardised by the statistics of each stored support half (the paper's score
     without a second fit). Steps not yet taken do not count.
     """
 
-    def decide(entry: GuidanceAux) -> Float[Array, " b"]:
+    def expansion(entry: GuidanceAux) -> Float[Array, " b"]:
         scaled = (z - entry.mean[None, :]) / entry.std[None, :]
-        return decision_function(entry.solution, gram(rbf(entry.gamma), scaled, entry.z_sv))
+        K = gram(rbf(entry.gamma), scaled, entry.z_sv)
+        return jnp.matmul(K, entry.solution.alpha, precision=jax.lax.Precision.HIGHEST)
 
     size = memory.entries.gamma.shape[0]
     # A slot without an entry is all zero, and would divide by its std.
     filled = jnp.arange(size, dtype=memory.steps.dtype) < memory.steps
     entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
-    f = jax.lax.map(decide, entries)
-    count = jnp.sum(filled, dtype=z.dtype)
-    return -jnp.sum(jnp.where(filled[:, None], f, 0), axis=0) / jnp.maximum(count, 1)
+    sums = jax.lax.map(expansion, entries)
+    share = filled.astype(z.dtype) / jnp.maximum(jnp.sum(filled, dtype=z.dtype), 1)
+    values = -jnp.sum(jnp.where(filled[:, None], sums, 0) * share[:, None], axis=0)
+    return Score(values, jnp.sum(entries.solution.rho * share))

@@ -8,9 +8,15 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from ocsvm_jax.methods.base import Score
 from ocsvm_jax.networks.pair import Network, Pair, stateless
 
 BATCH, LATENT = 12, 3
+
+
+def total(score: Score) -> np.ndarray:
+    """A score from its two parts, as the host adds them."""
+    return np.asarray(score.values, np.float64) + np.asarray(score.offset, np.float64)
 
 
 def dense(output_shape: tuple[int, ...], activation: Callable[[jax.Array], jax.Array]) -> Pair:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from small import BATCH, LATENT, NETWORK, adam, normal_images, settings, strange_images
+from small import BATCH, LATENT, NETWORK, adam, normal_images, settings, strange_images, total
 
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.model import ocsvm_fit
@@ -49,7 +49,7 @@ def scores(case):
     ocsvm, _ = ocsvm_fit(z, 0.1)
     score = jax.jit(partial(case.method.score, case.state, ocsvm))
     return {
-        name: jax.device_get(score(images))
+        name: {key: total(value) for key, value in score(images).items()}
         for name, images in (
             ("seen", case.images),
             ("not seen", normal_images(seed=1)),

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from sklearn.svm import OneClassSVM
-from small import BATCH, LATENT, NETWORK, normal_images, settings, strange_images
+from small import BATCH, LATENT, NETWORK, normal_images, settings, strange_images, total
 
 from ocsvm_jax.kernels import rbf
 from ocsvm_jax.methods import METHODS
@@ -49,16 +49,17 @@ def test_last_m_score_is_the_mean_of_the_last_one_class_svms(steps):
         # The authors' scale, sum(alpha) = 1; LIBSVM's is nu * n.
         reference = OneClassSVM(gamma=0.1, nu=0.4, tol=1e-10).fit((z_sv - mean) / std)
         decisions.append(reference.decision_function((z - mean) / std) / (0.4 * len(z_sv)))
-    score = last_m_score(state.memory, jnp.asarray(z, jnp.float32))
+    score = total(last_m_score(state.memory, jnp.asarray(z, jnp.float32)))
     np.testing.assert_allclose(score, -np.mean(decisions, axis=0), rtol=0, atol=2e-5)
     assert state.memory.steps == steps
     model, _ = ocsvm_fit(jnp.asarray(z, jnp.float32), 0.4, rbf(0.1))
-    np.testing.assert_allclose(method.score(state, model, queries)["last_m"], score, atol=1e-6)
+    from_images = total(method.score(state, model, queries)["last_m"])
+    np.testing.assert_allclose(from_images, score, atol=1e-6)
 
 
 def test_last_m_score_before_the_first_step():
     state, _ = train(*build(), steps=0)
-    score = last_m_score(state.memory, jnp.ones((5, LATENT), jnp.float32))
+    score = total(last_m_score(state.memory, jnp.ones((5, LATENT), jnp.float32)))
     np.testing.assert_array_equal(score, np.zeros(5))
 
 

@@ -53,8 +53,8 @@ def test_derivatives(batch):
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == np.float32
         error, scale = (np.max(np.abs(v).reshape(BATCH, -1), axis=1) for v in (a - e, e))
-        np.testing.assert_array_less(error, 1e-3 * scale)
-        assert np.median(error / scale) < 3e-5
+        assert np.all(error <= 1e-3 * scale)
+        assert np.median(error[scale > 0] / scale[scale > 0]) < 1e-4
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1e-6, 1e6, 1e12])
