@@ -133,8 +133,8 @@ def test_many_gammas_at_once():
 
 def test_derivatives_in_the_points():
     """All kernels at once: every check compiles anew."""
-    f = jax.jit(lambda x, y: [(gram(k, x), gram(k, x, y)) for k in KERNELS.values()])
-    check_grads(f, (_points(3), _points(2, seed=1)), order=2, modes=("fwd", "rev"), eps=1e-4)
+    f = jax.jit(lambda x, y: [gram(k, x, y) + jnp.sum(gram(k, x)) for k in KERNELS.values()])
+    check_grads(f, (_points(3), _points(2, seed=1)), order=2, modes="rev", eps=1e-4)
 
 
 @pytest.mark.parametrize("name", ["rbf", "scaled rbf"])

@@ -136,7 +136,7 @@ def _small_problem():
 
 @pytest.fixture(scope="module")
 def small():
-    """A functional, and on the small problem: solution, its gradient, jacfwd, jacrev, Hessians."""
+    """A functional, and on the small problem: solution, its gradient, jacfwd, jacrev, Hessian."""
     weights = jnp.asarray([0.3, -1.2, 0.7, 0.4, 1.9])
 
     def functional(alpha, rho):
@@ -158,7 +158,6 @@ def small():
             jax.jacfwd(alpha_and_rho, argnums)(*problem),
             jax.jacrev(alpha_and_rho, argnums)(*problem),
             jax.hessian(alone, argnums)(*problem),
-            jax.jacrev(jax.jacrev(alone, argnums), argnums)(*problem),
         )
 
     return functional, everything(*_small_problem())
@@ -171,23 +170,14 @@ def test_the_small_problem_has_all_three_kinds(small):
 
 
 def test_jacfwd_equals_jacrev(small):
-    _, (_, _, forward, reverse, _, _) = small
+    _, (_, _, forward, reverse, _) = small
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), forward, reverse
     )
 
 
-def test_second_derivatives_in_either_mode(small):
-    _, (*_, forward_over_reverse, reverse_over_reverse) = small
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-10),
-        forward_over_reverse,
-        reverse_over_reverse,
-    )
-
-
 def test_hessian_is_symmetric(small):
-    _, (*_, hessian, _) = small
+    _, (*_, hessian) = small
     sizes = (25, 1, 5)
     rows = [
         jnp.hstack([b.reshape(m, n) for b, n in zip(row, sizes, strict=True)])
@@ -199,7 +189,7 @@ def test_hessian_is_symmetric(small):
 
 def test_gradient_and_hessian_equal_those_of_the_equations(small):
     """The linear system of the same active set, differentiated by JAX: exact to any order."""
-    functional, (solution, gradient, _, _, hessian, _) = small
+    functional, (solution, gradient, _, _, hessian) = small
     upper = (solution.alpha > 0) & ~solution.free
 
     def by_equations(K, nu, w):
@@ -233,7 +223,12 @@ def test_implicit_equals_unrolled(small):
 
 
 def test_check_grads_to_second_order():
-    check_grads(alpha_and_rho, _small_problem(), order=2, modes=("fwd", "rev"), eps=1e-4)
+    """Forward and reverse over each other, out of jit."""
+
+    def f(*problem):  # the checker passes NumPy arrays
+        return alpha_and_rho(*as_dtype(problem, float))
+
+    check_grads(f, _small_problem(), order=2, modes=("fwd", "rev"), eps=1e-4)
 
 
 def test_two_points_in_closed_form():
