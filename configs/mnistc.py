@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
     config.method.name = "ogae"  # or "ae"
     config.method.latent_dim = 32
     # The guidance; "ae" has none of it.
-    config.method.guidance_weight = 1e-2  # lambda of the paper
+    config.method.guidance_weight = 1e-3  # lambda of the paper
     config.method.nu = 0.03
     # Of the RBF kernel: a number, "scale" or "auto"; `object`, because these are of two types.
-    config.method.gamma = FieldReference(0.01, field_type=object)
+    config.method.gamma = FieldReference(0.1, field_type=object)
     config.method.standardize = True
     config.method.differentiate_dual = True
     config.method.schedule = "two_phase"  # or "constant"

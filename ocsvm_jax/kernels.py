@@ -197,7 +197,7 @@ def gram(
     return K
 
 
-def _is_one_at_zero(kernel: Kernel) -> bool:
+def _is_one_at_zero(kernel: Any) -> bool:
     if isinstance(kernel, Scaled):
         return _is_one_at_zero(kernel.kernel)
     return isinstance(kernel, RBF | Laplacian)
