@@ -67,8 +67,8 @@ def one_problem(K: np.ndarray, weights: np.ndarray) -> None:
 def many_problems(Ks: jax.Array) -> None:
     """2,048 problems at once, against a loop of scikit-learn fits over a sample of them.
 
-    qpax under vmap is left out: on 2 CPU cores its batched factorisations, inside XLA's thread pool,
-    waited for each other for ever (qpax 0.1.4, jax 0.10.2).
+    qpax under vmap is left out: on 2 CPU cores its batched factorisations waited for each other
+    for ever inside XLA's thread pool (qpax 0.1.4, jax 0.10.2).
     """
     batched, seconds = compiled(jax.vmap(lambda K: ocsvm_solve(K, NU)), Ks)
     solution = batched(Ks)
