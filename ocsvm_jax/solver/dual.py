@@ -150,23 +150,27 @@ def _fill(problem: Problem) -> Float[Array, "n lanes"]:
     before = jnp.sum(jnp.where(earlier | (tie & lower_index), C[None, :, :], 0), axis=1)
     alpha = jnp.minimum(jnp.maximum(1 - before, 0), C)
     # What rounding left over must not make a point free.
-    slack = n * jnp.finfo(K.dtype).eps
-    return jnp.where(alpha <= slack * C, 0, jnp.where(C - alpha <= slack * C, C, alpha))
+    slack = n * jnp.finfo(K.dtype).eps * problem.total
+    partly = (alpha > 0) & (alpha < C)
+    snapped = jnp.where(alpha <= slack, 0, jnp.where(C - alpha <= slack, C, alpha))
+    return jnp.where(partly, snapped, alpha)
 
 
 def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
     C = problem.C
     g = _gradient(problem, alpha)
-    _, _, gap = kkt.violation(alpha, g, C)
+    index, _, gap = kkt.violation(alpha, g, C)
+    # Zeros that vary over a mesh as the lanes do, which a loop under shard_map asks for.
+    none = 0 * index
     return _Round(
         alpha=alpha,
         g=g,
         gap=gap,
         objective=_objective(problem, alpha, g),
         handover=jnp.maximum(_HANDOVER * problem.spread, problem.tol),
-        steps=jnp.zeros(gap.shape, jnp.int32),
-        fruitless=jnp.zeros(gap.shape, jnp.int32),
-        running=jnp.ones(gap.shape, bool),
+        steps=none,
+        fruitless=none,
+        running=none == 0,
     )
 
 
@@ -176,10 +180,8 @@ def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
     alpha, g = _newton(problem, smo.alpha, state.running)
     _, _, gap = kkt.violation(alpha, g, problem.C)
     objective = _objective(problem, alpha, g)
-    eps = jnp.finfo(g.dtype).eps
-    progress = (gap < 0.9 * state.gap) | (
-        objective < state.objective - 2 * eps * jnp.abs(state.objective)
-    )
+    noise = 2 * jnp.finfo(g.dtype).eps * problem.spread
+    progress = (gap < 0.9 * state.gap) | (objective < state.objective - noise)
     fruitless = jnp.where(progress, 0, state.fruitless + 1)
     keep = state.running
     better = keep & (progress | (gap <= state.gap))
@@ -188,7 +190,7 @@ def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
         g=jnp.where(better, g, state.g),
         gap=jnp.where(better, gap, state.gap),
         objective=jnp.where(better, objective, state.objective),
-        handover=jnp.maximum(0.03 * state.handover, problem.tol),
+        handover=jnp.maximum(jnp.minimum(0.03 * state.handover, 0.1 * gap), problem.tol + noise),
         steps=smo.steps,
         fruitless=fruitless,
         running=keep & (gap > problem.tol) & (fruitless < _PATIENCE) & (smo.steps < max_steps),

@@ -146,8 +146,7 @@ def _invert_by_elimination(
         )
         return A, jnp.minimum(smallest, pivot[0, 0])
 
-    untouched = jnp.full(A.shape[2:], jnp.inf, A.dtype)
-    A, pivot = lax.fori_loop(0, steps, eliminate, (A, untouched))
+    A, pivot = lax.fori_loop(0, steps, eliminate, (A, A[0, 0]))
     outside = (rows >= steps)[:, None, None] & jnp.eye(size, dtype=bool)[:, :, None]
     A = jnp.where(outside, 1 / jnp.where(outside, A, 1), A)
     return jnp.moveaxis(A, -1, 0), pivot

@@ -16,7 +16,7 @@ class Status(enum.IntEnum):
     OUT_OF_STEPS = 2
     """`max_steps` was used up; the gap says what was reached."""
     INVALID = 3
-    """K is not finite, nu lies outside (0, 1], or the weights are negative or all zero: all NaN."""
+    """K or its sum is not finite, nu not in (0, 1], weights negative or all zero: all NaN."""
 
 
 class OCSVMSolution(NamedTuple):

@@ -222,6 +222,7 @@ def test_implicit_equals_unrolled(small):
     )
 
 
+@pytest.mark.slow
 def test_check_grads_to_second_order():
     """Forward and reverse over each other, out of jit."""
 
