@@ -22,7 +22,7 @@ from ocsvm_jax.solver import free_set, kkt
 from ocsvm_jax.solver.solution import Status
 
 # SMO hands over to Newton at this gap relative to the spread of K: most active sets are right then.
-_HANDOVER = 1e-4
+_HANDOVER = 3e-4
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
 
@@ -64,9 +64,32 @@ class DualState(NamedTuple):
     """What the iteration reached, one row a problem."""
 
     alpha: Float[Array, "lanes n"]
+    g: Float[Array, "lanes n"]
     gap: Float[Array, " lanes"]
     num_steps: Int[Array, " lanes"]
     status: Int[Array, " lanes"]
+
+
+class LaneSolution(NamedTuple):
+    """A solved dual, one row a problem."""
+
+    alpha: Float[Array, "lanes n"]
+    rho: Float[Array, " lanes"]
+    gap: Float[Array, " lanes"]
+    num_steps: Int[Array, " lanes"]
+    status: Int[Array, " lanes"]
+
+
+def meaningful(K: Float[Array, "n n"], part: Bool[Array, " n"]) -> Float[Array, "n n"]:
+    """K with nothing in it that has no meaning for the dual.
+
+    Only the symmetric part has one, and taking it makes the derivatives of every order symmetric.
+    What stands beside points that take no part has none: the mean of the rest takes its place.
+    """
+    both = part[:, None] & part[None, :]
+    K = jnp.where(both, 0.5 * (K + K.T), 0)
+    count = jnp.maximum(jnp.sum(part, dtype=K.dtype), 1)
+    return jnp.where(both, K, lax.stop_gradient(jnp.sum(K)) / count**2)
 
 
 def shift(K: Float[Array, "*lanes n n"]) -> Float[Array, "*lanes n n"]:
@@ -83,15 +106,24 @@ def solve_lanes(
     C: Float[Array, "lanes n"],
     tol: Float[Array, " lanes"],
     max_steps: int,
-) -> DualState:
+) -> LaneSolution:
     """Solves each lane's dual; `tol` bounds the gap in units of K, negative asks for the default.
 
     The default is 1e-10 (float64) or 1e-6 (float32) times the largest entry of the shifted K.
+    Points with C = 0 take no part. A lane whose K is not finite ends as INVALID.
     """
     lanes, n = C.shape
+    K = jax.vmap(meaningful)(K, C > 0)
+    finite = jnp.isfinite(jnp.sum(jnp.abs(K), axis=(1, 2)))
+    # On NaN the iteration would not end.
+    K = jnp.where(finite[:, None, None], K, 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
     problem = make_problem(shift(K), linear, C.T, total, tol[None, :])
-    return refine(problem, _fill(problem), max_steps)
+    state = refine(problem, _fill(problem), max_steps)
+    weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C)
+    rho = jnp.sum(weights * state.g.T, axis=0) + jnp.mean(K, axis=(1, 2))
+    status = jnp.where(finite, state.status, jnp.int32(Status.INVALID))
+    return LaneSolution(state.alpha, rho, state.gap, state.num_steps, status)
 
 
 def make_problem(
@@ -121,7 +153,7 @@ def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> 
             state.steps >= max_steps, jnp.int32(Status.OUT_OF_STEPS), jnp.int32(Status.STALLED)
         ),
     )
-    return DualState(state.alpha.T, state.gap[0], state.steps[0], status[0])
+    return DualState(state.alpha.T, state.g.T, state.gap[0], state.steps[0], status[0])
 
 
 def _gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:

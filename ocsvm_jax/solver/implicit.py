@@ -69,29 +69,23 @@ def ocsvm_solve(
     """
     K, nu, w, gap_bound, steps = check_arguments(K, nu, sample_weight, tol, max_steps)
     total = jnp.sum(w)
-    # Only the symmetric part of K has a meaning: taken here, it also makes the derivatives of every
-    # order symmetric. What stands beside points of weight 0 has none: the mean of the rest does.
     part = w > 0
-    both = part[:, None] & part[None, :]
-    K = jnp.where(both, 0.5 * (K + K.T), 0)
-    count = jnp.maximum(jnp.sum(part, dtype=K.dtype), 1)
-    K = jnp.where(both, K, lax.stop_gradient(jnp.sum(K)) / count**2)
     valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
-    valid = valid & jnp.isfinite(jnp.sum(jnp.abs(K)))
-    # An invalid problem is replaced before the iteration, which would not end on NaN, and its
-    # solution by NaN after it.
-    K = jnp.where(valid, K, 0)
+    # An invalid problem is replaced before the iteration, and its solution by NaN after it.
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
-    state = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
-    alpha, rho = _with_derivative(K, C, state.alpha)
+    solved = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
+    valid = valid & (solved.status != Status.INVALID)
+    # For the derivative alone: where none is asked for, none of this is computed.
+    K = jnp.where(valid, dual.meaningful(K, part), 0)
+    alpha, rho = _with_derivative(K, C, solved.alpha, solved.rho)
     nan = lambda x: jnp.where(valid, x, jnp.nan)  # noqa: E731
     return OCSVMSolution(
         alpha=nan(alpha),
         rho=nan(rho),
-        free=kkt.free_set(state.alpha, C) & valid,
-        gap=nan(state.gap),
-        num_steps=state.num_steps,
-        status=jnp.where(valid, state.status, jnp.int32(Status.INVALID)),
+        free=kkt.free_set(solved.alpha, C) & valid,
+        gap=nan(solved.gap),
+        num_steps=solved.num_steps,
+        status=jnp.where(valid, solved.status, jnp.int32(Status.INVALID)),
     )
 
 
@@ -99,25 +93,25 @@ def ocsvm_solve(
 @partial(jax.jit, static_argnums=0)
 def _iterate(
     max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
-) -> dual.DualState:
+) -> dual.LaneSolution:
     return lanes_function(partial(dual.solve_lanes, max_steps=max_steps))(K, C, tol)
 
 
 @jax.custom_jvp
 def _with_derivative(
-    K: Float[Array, "n n"], C: Float[Array, " n"], alpha: Float[Array, " n"]
+    K: Float[Array, "n n"], C: Float[Array, " n"], alpha: Float[Array, " n"], rho: Float[Array, ""]
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    """The solution alpha, which enters as a number, and rho, both as functions of K and C."""
-    g = free_set.matvec(dual.shift(K), alpha)
-    return alpha, jnp.sum(kkt.rho_weights(alpha, g, C) * g) + jnp.mean(K)
+    """The solution, which enters as numbers, as a function of K and C."""
+    del K, C
+    return alpha, rho
 
 
 @_with_derivative.defjvp
 def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
-    K, C, number = primals
-    dK, dC, _ = tangents
+    K, C, number, _ = primals
+    dK, dC, _, _ = tangents
     # As a function again, so that the rule can be differentiated in its turn.
-    alpha, rho = _with_derivative(K, C, number)
+    alpha, rho = _with_derivative(*primals)
     free = kkt.free_set(number, C)
     inside = free.astype(K.dtype)
     m = jnp.sum(inside)
