@@ -53,10 +53,10 @@ class OCSVM:
       kernel: the kernel, itself a pytree; a plain function is wrapped to be a static part of it.
     """
 
-    # A model may be stacked, for `vmap`, as any pytree.
-    support_vectors: Float[Array, "*batch m d"]
-    coefficients: Float[Array, "*batch m"]
-    rho: Float[Array, "*batch"]
+    # A model may be stacked, for `vmap`, as any pytree; older JAX fills it with placeholders there.
+    support_vectors: Float[Array, "*batch m d"] | Any
+    coefficients: Float[Array, "*batch m"] | Any
+    rho: Float[Array, "*batch"] | Any
     kernel: Any
 
     def decision_function(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:

@@ -29,7 +29,8 @@ LAYERS = (
 SOLVER_LAYERS = (
     "solution",
     "batching checks kkt",
-    "free_set",
+    "free_set problem",
+    "smo",
     "dual",
     "implicit large",
 )

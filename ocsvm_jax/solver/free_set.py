@@ -120,6 +120,15 @@ def _regularized(
     return H + s * jnp.where(both, 1 / jnp.maximum(count, 1), empty), s
 
 
+class _Elimination(NamedTuple):
+    """What the next elimination needs of A stands beside it, so that it updates A in place."""
+
+    A: Float[Array, "size size lanes"]
+    scaled: Float[Array, "1 size lanes"]  # the pivot's row of the result
+    factor: Float[Array, "size 1 lanes"]  # how often each other row takes it off
+    smallest: Float[Array, " lanes"]  # of the pivots
+
+
 def _invert_by_elimination(
     A: Float[Array, "lanes size size"], steps: Int[Array, ""]
 ) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
@@ -132,21 +141,22 @@ def _invert_by_elimination(
     A = jnp.moveaxis(A, 0, -1)
     rows = jnp.arange(size, dtype=jnp.int32)
 
-    def eliminate(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        A, smallest = carry
+    def prepare(k: Array, A: Array, smallest: Array) -> _Elimination:
         row = lax.dynamic_index_in_dim(A, k, axis=0, keepdims=True)
         column = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=True)
         pivot = lax.dynamic_index_in_dim(row, k, axis=1, keepdims=True)
-        scaled = row / pivot
-        in_row, in_column = (rows == k)[:, None, None], (rows == k)[None, :, None]
-        A = jnp.where(
-            in_row,
-            jnp.where(in_column, 1 / pivot, scaled),
-            jnp.where(in_column, -column / pivot, A - column * scaled),
-        )
-        return A, jnp.minimum(smallest, pivot[0, 0])
+        scaled = jnp.where((rows == k)[None, :, None], 1 / pivot, row / pivot)
+        factor = jnp.where((rows == k)[:, None, None], 0, column)
+        return _Elimination(A, scaled, factor, jnp.minimum(smallest, pivot[0, 0]))
 
-    A, pivot = lax.fori_loop(0, steps, eliminate, (A, A[0, 0]))
+    def eliminate(k: Array, s: _Elimination) -> _Elimination:
+        in_row, in_column = (rows == k)[:, None, None], (rows == k)[None, :, None]
+        others = jnp.where(in_column, 0, s.A) - s.factor * s.scaled
+        A = jnp.where(in_row, s.scaled, others)
+        return prepare(jnp.minimum(k + 1, steps - 1), A, s.smallest)
+
+    start = prepare(jnp.int32(0), A, A[0, 0])
+    A, _, _, pivot = lax.fori_loop(0, steps, eliminate, start)
     outside = (rows >= steps)[:, None, None] & jnp.eye(size, dtype=bool)[:, :, None]
     A = jnp.where(outside, 1 / jnp.where(outside, A, 1), A)
     return jnp.moveaxis(A, -1, 0), pivot

@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool, Float
 from ocsvm_jax.solver import dual, free_set, kkt
 from ocsvm_jax.solver.batching import lanes_function
 from ocsvm_jax.solver.checks import check_arguments
+from ocsvm_jax.solver.problem import meaningful
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
 
@@ -76,7 +77,7 @@ def ocsvm_solve(
     solved = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
     valid = valid & (solved.status != Status.INVALID)
     # For the derivative alone: where none is asked for, none of this is computed.
-    K = jnp.where(valid, dual.meaningful(K, part), 0)
+    K = jnp.where(valid, meaningful(K, part), 0)
     alpha, rho = _with_derivative(K, C, solved.alpha, solved.rho)
     nan = lambda x: jnp.where(valid, x, jnp.nan)  # noqa: E731
     return OCSVMSolution(

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import dual, kkt
+from ocsvm_jax.solver.problem import make_problem
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
 KernelColumns = Callable[[Int[Array, " q"]], Float[Array, "n q"]]
@@ -175,7 +176,7 @@ def _round(
     linear = s.g[W] - _product(K_WW, alpha_W)
     inner_tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.5 * tol)
     column = lambda v: v[:, None]  # noqa: E731
-    problem = dual.make_problem(
+    problem = make_problem(
         K_WW[None],
         column(linear),
         column(C[W]),
