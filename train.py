@@ -37,7 +37,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
         workdir=workdir,
     )
     state = training.kept_state(run, config.train.patience)
-    ocsvm, solution = scoring.fit_final(method, state, train.images, config.final)
+    ocsvm = scoring.fit_final(method, state, train.images, config.final)
     ocsvm.save(workdir / "ocsvm.npz")
 
     scores = results.score_splits(method, state, ocsvm, dataset)
@@ -48,7 +48,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
         "seed": str(config.seed),
         "images": f"{len(train.images)} trained on, {len(held_out.images)} held out",
         "epochs": f"{int(run.epoch)}, smallest held-out loss after {int(run.best_epoch)}",
-        "final one-class SVM": results.describe_fit(solution),
+        "final one-class SVM": results.describe_fit(ocsvm, len(train.images)),
         "wall time": f"{time.perf_counter() - began:.1f} s, compilation included",
     }
     path = report.write_report(

@@ -76,7 +76,7 @@ def judge(workdir: Path, dataset: data.Dataset, train_images: np.ndarray) -> Jud
         for split, images in zip(results.SPLITS, (dataset.valid, dataset.test), strict=True)
     }
     for final in FINALS:
-        ocsvm, _ = scoring.fit_final(method, state, train_images, SimpleNamespace(**final))
+        ocsvm = scoring.fit_final(method, state, train_images, SimpleNamespace(**final))
         out[describe(final)] = {
             split: point_metrics(labels[split], -np.asarray(ocsvm.kernel_expansion(jnp.asarray(z))))
             for split, z in latents.items()

@@ -5,24 +5,28 @@ Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind
 """
 
 from ocsvm_jax.decision import decision_function
+from ocsvm_jax.fit import Progress, ocsvm_fit
 from ocsvm_jax.guidance import GuidanceAux, constant_betas, guidance_loss, two_phase_betas
 from ocsvm_jax.kernels import (
     gram,
     laplacian,
     linear,
     polynomial,
+    precomputed,
     rbf,
     resolve_gamma,
     scaled,
     sigmoid,
 )
-from ocsvm_jax.model import OCSVM, ocsvm_fit
+from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 
 __all__ = [
     "OCSVM",
+    "FitInfo",
     "GuidanceAux",
     "OCSVMSolution",
+    "Progress",
     "Status",
     "constant_betas",
     "decision_function",
@@ -33,6 +37,7 @@ __all__ = [
     "ocsvm_fit",
     "ocsvm_solve",
     "polynomial",
+    "precomputed",
     "rbf",
     "resolve_gamma",
     "scaled",

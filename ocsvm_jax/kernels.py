@@ -121,6 +121,25 @@ class Scaled(_OnPairs):
         return gram(self.kernel, x / scale, y / scale)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_points"])
+@dataclasses.dataclass(frozen=True)
+class Precomputed:
+    """No function of points: where it stands, kernel values with `num_points` points are given."""
+
+    num_points: int | None = None
+
+    def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+        raise TypeError(
+            "precomputed() is no function of two points; only ocsvm_fit and the models it returns "
+            "know it. Pass ocsvm_solve and decision_function the matrix itself."
+        )
+
+
+def precomputed() -> Precomputed:
+    """Says to `ocsvm_fit` that the Gram matrix (n, n) is handed over in place of points."""
+    return Precomputed()
+
+
 def rbf(gamma: Any) -> RBF:
     """Gaussian kernel exp(-gamma |x - y|^2); gamma > 0, in units of 1 / distance^2."""
     _check_gamma(gamma, smallest_open=True)

@@ -12,7 +12,7 @@ from ocsvm_jax.figures import LatentPicture
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import Method
 from ocsvm_jax.model import OCSVM
-from ocsvm_jax.solver import OCSVMSolution, Status
+from ocsvm_jax.solver import Status
 
 SPLITS = ("val", "test")
 
@@ -54,12 +54,12 @@ def rows(scores: Mapping[str, np.ndarray], resamples: int) -> list[metrics.Row]:
     return out
 
 
-def describe_fit(solution: OCSVMSolution) -> str:
-    """How the final one-class SVM ended, in words."""
-    n = solution.alpha.shape[0]
-    support = int(np.sum(np.asarray(solution.alpha) > 0))
-    status = Status(int(solution.status)).name.lower().replace("_", " ")
-    return f"{support} support vectors of {n} latents, {status}, gap {float(solution.gap):.1e}"
+def describe_fit(ocsvm: OCSVM, num_latents: int) -> str:
+    """How the fit of the final one-class SVM ended, in words."""
+    assert ocsvm.info is not None, "a model that ocsvm_fit returned"
+    status = Status(int(ocsvm.info.status)).name.lower().replace("_", " ")
+    vectors = f"{ocsvm.coefficients.shape[0]} support vectors of {num_latents} latents"
+    return f"{vectors}, {status}, gap {float(ocsvm.info.gap):.1e}"
 
 
 def latent_picture(

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
 from ocsvm_jax.methods.base import Method, Score
-from ocsvm_jax.model import OCSVM, ocsvm_fit
-from ocsvm_jax.solver import OCSVMSolution
+from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import to_unit
 
 _BLOCK = 500
@@ -23,7 +23,7 @@ _STD_FLOOR = 1e-6
 
 def fit_final(
     method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"], settings: Any
-) -> tuple[OCSVM, OCSVMSolution]:
+) -> OCSVM:
     """Fits one one-class SVM to the latents of all images (the paper's final score).
 
     Args:

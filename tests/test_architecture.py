@@ -18,8 +18,9 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 LAYERS = (
     "arguments checkpoints files metrics provenance stats",
     "kernels solver data figures",
-    "decision report",
+    "decision kernel_sums model_file report",
     "guidance model networks",
+    "fit",
     "localized methods sklearn",
     "training",
     "scoring",

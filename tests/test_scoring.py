@@ -55,16 +55,13 @@ def fitted():
 
 def test_far_images_are_still_ranked(fitted):
     """In float32, rho minus a kernel sum of 1e-9 is rho: the ranking would be lost."""
-    _, solution = fitted
-    narrow, _ = scoring.fit_final(
-        METHOD, STATE, images(120), settings(gamma=30.0, standardize=False)
-    )
+    narrow = scoring.fit_final(METHOD, STATE, images(120), settings(gamma=30.0, standardize=False))
     levels = np.arange(180, 230, dtype=np.uint8)
     far = np.broadcast_to(levels[:, None, None, None], (50, 28, 28, 1)).copy()
     scores = scoring.score_images(METHOD, STATE, narrow, far)["ocsvm"]
     assert len(set(scores.astype(np.float32))) < 50
     assert np.all(np.diff(scores) >= 0) and len(set(scores)) > len(set(scores.astype(np.float32)))
-    assert solution.rho > 0
+    assert fitted.rho > 0
 
 
 @pytest.mark.parametrize("n", [1, BLOCK, BLOCK + 3])
@@ -73,7 +70,7 @@ def test_blocks(fitted, n):
     z = scoring.encode_images(METHOD, STATE, some)
     assert z.dtype == np.float32
     np.testing.assert_allclose(z, latents(some), rtol=1e-5)
-    scores = scoring.score_images(METHOD, STATE, fitted[0], some)
+    scores = scoring.score_images(METHOD, STATE, fitted, some)
     assert set(scores) == {"sum", "ocsvm"}
     np.testing.assert_allclose(scores["sum"], latents(some).sum(1), rtol=1e-5)
     assert scores["ocsvm"].shape == (n,)
@@ -81,8 +78,8 @@ def test_blocks(fitted, n):
 
 def test_a_score_does_not_depend_on_the_other_images(fitted):
     some = images(BLOCK + 20, seed=1)
-    whole = scoring.score_images(METHOD, STATE, fitted[0], some)
-    alone = scoring.score_images(METHOD, STATE, fitted[0], some[BLOCK : BLOCK + 3])
+    whole = scoring.score_images(METHOD, STATE, fitted, some)
+    alone = scoring.score_images(METHOD, STATE, fitted, some[BLOCK : BLOCK + 3])
     for name, values in alone.items():
         np.testing.assert_array_equal(values, whole[name][BLOCK : BLOCK + 3])
 
@@ -91,18 +88,16 @@ def test_a_score_does_not_depend_on_the_other_images(fitted):
 @pytest.mark.parametrize("gamma", ["scale", 0.5])
 def test_final_one_class_svm(standardize, gamma):
     some = images(120)
-    model, solution = scoring.fit_final(
-        METHOD, STATE, some, settings(standardize=standardize, gamma=gamma)
-    )
+    model = scoring.fit_final(METHOD, STATE, some, settings(standardize=standardize, gamma=gamma))
     z = scoring.encode_images(METHOD, STATE, some)
     scale = z.std(axis=0) + 1e-6 if standardize else np.ones(2)
     number = 1 / (2 * np.var(z / scale)) if gamma == "scale" else gamma
     kernel = model.kernel.kernel if standardize else model.kernel
     np.testing.assert_allclose(kernel.gamma, number, rtol=1e-4)
-    assert solution.status in (Status.CONVERGED, Status.STALLED)
+    assert model.info.status in (Status.CONVERGED, Status.STALLED)
     share_outside = np.mean(np.asarray(model.decision_function(jnp.asarray(z))) < -1e-5)
     assert share_outside <= 0.1
-    words = results.describe_fit(solution)
+    words = results.describe_fit(model, 120)
     assert words.startswith(f"{len(model.coefficients)} support vectors of 120 latents, ")
 
 

@@ -19,7 +19,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import free_set, kkt, smo
-from ocsvm_jax.solver.problem import Problem, fill, gradient, make_problem, objective, shifted_gram
+from ocsvm_jax.solver.problem import (
+    Problem,
+    gradient,
+    make_problem,
+    objective,
+    shifted_gram,
+    start,
+)
 from ocsvm_jax.solver.solution import Status
 
 # SMO hands over to Newton at this gap relative to the spread of K: most active sets are right then.
@@ -74,7 +81,7 @@ def solve_lanes(
     shifted = shifted_gram(K, C > 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
     problem = make_problem(shifted.K, linear, C.T, total, tol[None, :])
-    state = refine(problem, fill(problem, shifted.closeness.T), max_steps)
+    state = refine(problem, start(problem, shifted.closeness.T), max_steps)
     weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C)
     rho = jnp.sum(weights * state.g.T, axis=0) + shifted.mean
     status = jnp.where(shifted.finite, state.status, jnp.int32(Status.INVALID))

@@ -1,9 +1,14 @@
 """Many points, no Gram matrix: working-set decomposition on the device.
 
 Each round picks the few hundred indices that violate optimality most, solves the dual restricted
-to them with the dense solver of dual.py, and updates the gradient of all points with one block of
-kernel columns (Joachims 1999, with a working set of hundreds where LIBSVM's has two). Memory is
-O(n * working set). The solver is handed a function that returns kernel columns and knows no kernel.
+to them with the dense solver of dual.py, and updates the gradient of all points with one product
+of kernel columns (Joachims 1999, with a working set of hundreds where LIBSVM's has two). The
+solver is handed that product and the square of a working set; it knows no kernel, and memory is
+O(n + working_set^2).
+
+The loop can be left and entered again: `begin`, then `advance` a number of turns at a time, until
+`running` says no more, then `finish`. A turn is one product: a round, or a share of a gradient that
+is computed from alpha. The host can report progress between the calls, and be interrupted there.
 """
 
 import math
@@ -18,8 +23,6 @@ from ocsvm_jax.solver import dual, kkt
 from ocsvm_jax.solver.problem import make_problem
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
-KernelColumns = Callable[[Int[Array, " q"]], Float[Array, "n q"]]
-
 # The restricted problem is solved this much further than the gap it starts with.
 _INNER_ACCURACY = 0.05
 # Rounds without progress, in the gap and in the objective, before the gradient is computed afresh.
@@ -27,96 +30,134 @@ _PATIENCE = 5
 # Fresh gradients before a solve counts as stalled; each is computed because the updated one claims
 # convergence or because rounding has eaten all progress.
 _REFRESHES = 4
+# The share of the tolerance that rounding may have moved an updated gradient by.
+_TRUSTED_DRIFT = 0.1
+# A fresh gradient takes this many working sets a turn: wider products are the faster ones.
+_WIDE = 4
 
 
-class _State(NamedTuple):
+class KernelAccess(NamedTuple):
+    """All that the solver sees of K."""
+
+    square: Callable[[Int[Array, " q"]], Float[Array, "q q"]]
+    """K on a working set."""
+    product: Callable[[Int[Array, " q"], Float[Array, " q"], Float[Array, ""]], Float[Array, " n"]]
+    """(K - offset) v for all points, v given on the indices of a working set."""
+
+
+class Settings(NamedTuple):
+    """What bounds a solve; the sizes are static."""
+
+    tol: Float[Array, ""]  # of the KKT gap, in units of K
+    working_set: int
+    max_rounds: Int[Array, ""] | int
+
+
+class State(NamedTuple):
+    """Where a solve stands; feasible at every moment."""
+
     alpha: Float[Array, " n"]
-    g: Float[Array, " n"]
+    g: Float[Array, " n"]  # (K - offset) alpha, once `added` has reached `num_support`
+    offset: Float[Array, ""]
+    order: Int[Array, " n"]  # support vectors first, as of the last fresh gradient
+    num_support: Int[Array, ""]  # how many they were
+    added: Int[Array, ""]  # how many of them g holds
     gap: Float[Array, ""]
     best_gap: Float[Array, ""]  # since g was last computed from alpha
+    drift: Float[Array, ""]  # what rounding may have moved g by since then
     rounds: Int[Array, ""]
     fruitless: Int[Array, ""]  # consecutive rounds without progress
     refreshes: Int[Array, ""]
-    fresh: Bool[Array, ""]  # whether g was computed from alpha, not updated
 
 
-def solve_large(
-    columns: KernelColumns,
-    C: Float[Array, " n"],
-    *,
-    tol: Float[Array, ""],
-    working_set: int,
-    max_rounds: int,
-) -> OCSVMSolution:
-    """Solves the dual of n points with upper bounds C (sum at least 1) to a gap of `tol`.
-
-    Args:
-      columns: maps q indices to the (n, q) kernel columns; called inside traced loops.
-      C: (n,) upper bounds; zero where a point takes no part.
-      tol: bound on the KKT gap, in units of K.
-      working_set: indices per round, even; at most n.
-      max_rounds: bound on the rounds, counted in `num_steps`.
-
-    Returns:
-      The solution; its gap is that of a freshly computed gradient. Where K is not finite, the
-      status is INVALID.
-    """
-    q = working_set
-    offset, alpha = _start(columns, C, q)
-
-    def shifted(index: Int[Array, " q"]) -> Float[Array, "n q"]:
-        return columns(index) - offset
-
-    g = _fresh_gradient(shifted, alpha, q)
-    gap = kkt.violation(alpha, g, C)[2][0]
-    zero = jnp.int32(0)
-    state = _State(alpha, g, gap, gap, zero, zero, zero, jnp.bool_(True))
-
-    def running(s: _State) -> Bool[Array, ""]:
-        done = (s.fresh & (s.gap <= tol)) | ~jnp.isfinite(s.gap)
-        return ~done & (s.rounds < max_rounds) & (s.refreshes <= _REFRESHES)
-
-    def body(s: _State) -> _State:
-        doubtful = (s.gap <= tol) | (s.fruitless >= _PATIENCE)
-        return lax.cond(doubtful, refresh, lambda s: _round(shifted, C, tol, q, s), s)
-
-    def refresh(s: _State) -> _State:
-        g = _fresh_gradient(shifted, s.alpha, q)
-        gap = kkt.violation(s.alpha, g, C)[2][0]
-        return s._replace(
-            g=g,
-            gap=gap,
-            best_gap=gap,
-            fruitless=jnp.int32(0),
-            refreshes=s.refreshes + 1,
-            fresh=jnp.bool_(True),
-        )
-
-    state = lax.while_loop(running, body, state)
-    state = lax.cond(state.fresh, lambda s: s, refresh, state)
-    rho = jnp.sum(kkt.rho_weights(state.alpha, state.g, C) * state.g) + offset
-    free = kkt.free_set(state.alpha, C)
-    status = _status(state, rho, tol, max_rounds)
-    return OCSVMSolution(state.alpha, rho, free, state.gap, state.rounds, status)
-
-
-def _status(
-    s: _State, rho: Float[Array, ""], tol: Float[Array, ""], max_rounds: int
-) -> Int[Array, ""]:
-    unfinished = jnp.where(s.rounds < max_rounds, Status.STALLED, Status.OUT_OF_STEPS)
-    ended = jnp.where(s.gap <= tol, Status.CONVERGED, unfinished)
-    finite = jnp.isfinite(s.gap) & jnp.isfinite(rho)
-    return jnp.where(finite, ended, Status.INVALID).astype(jnp.int32)
-
-
-def _start(
-    columns: KernelColumns, C: Float[Array, " n"], q: int
-) -> tuple[Float[Array, ""], Float[Array, " n"]]:
-    """The constant taken off K, and alpha filled from the points farthest from a sample of all."""
+def begin(access: KernelAccess, C: Float[Array, " n"], q: int) -> State:
+    """The state of a cold start: alpha filled from the points farthest from a sample of all."""
     n = C.shape[0]
     sample = jnp.linspace(0, n - 1, min(q, n)).astype(jnp.int32)
-    block = columns(sample)
-    order = jnp.argsort(jnp.mean(block, axis=1))
+    even = jnp.full(sample.shape, 1 / sample.shape[0], C.dtype)
+    closeness = access.product(sample, even, jnp.zeros((), C.dtype))
+    return begin_at(_fill(closeness, C), jnp.mean(closeness))
+
+
+def begin_at(alpha: Float[Array, " n"], offset: Float[Array, ""]) -> State:
+    """The state of a start from a feasible alpha; `offset` a number K lies around."""
+    zero, some = jnp.int32(0), jnp.asarray(jnp.inf, alpha.dtype)
+    state = State(
+        alpha, alpha, offset, zero, zero, zero, some, some, 0 * offset, zero, zero, jnp.int32(-1)
+    )
+    return _refresh(state)
+
+
+def running(s: State, settings: Settings) -> Bool[Array, ""]:
+    """Whether `advance` has anything left to do."""
+    converged = (s.gap <= settings.tol) & _trusted(s, settings.tol)
+    ended = (s.rounds >= settings.max_rounds) | (s.refreshes > _REFRESHES)
+    return _incomplete(s) | ~(converged | ended | ~jnp.isfinite(s.gap))
+
+
+def advance(
+    access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State, turns: Int[Array, ""]
+) -> State:
+    """Up to `turns` turns."""
+
+    def body(carry: tuple[State, Array]) -> tuple[State, Array]:
+        s, left = carry
+        doubtful = (s.gap <= settings.tol) | (s.fruitless >= _PATIENCE)
+        # 0: a share of the fresh gradient; 1: begin one; 2: a round.
+        branch = jnp.where(_incomplete(s), 0, jnp.where(doubtful, 1, 2))
+        turn = [
+            lambda s: _add_share(access, C, settings.working_set, s),
+            _refresh,
+            lambda s: _round(access, C, settings, s),
+        ]
+        return lax.switch(branch, turn, s), left - 1
+
+    more = lambda carry: running(carry[0], settings) & (carry[1] > 0)  # noqa: E731
+    return lax.while_loop(more, body, (s, turns))[0]
+
+
+def finish(
+    access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State
+) -> OCSVMSolution:
+    """The solution: exact on the free set where that fits twice the working set."""
+    s = _polish(access, C, min(2 * settings.working_set, C.shape[0]), s)
+    rho = jnp.sum(kkt.rho_weights(s.alpha, s.g, C) * s.g) + s.offset
+    unfinished = jnp.where(s.rounds < settings.max_rounds, Status.STALLED, Status.OUT_OF_STEPS)
+    ended = jnp.where(s.gap <= settings.tol, Status.CONVERGED, unfinished)
+    finite = jnp.isfinite(s.gap) & jnp.isfinite(rho)
+    status = jnp.where(finite, ended, Status.INVALID).astype(jnp.int32)
+    return OCSVMSolution(s.alpha, rho, kkt.free_set(s.alpha, C), s.gap, s.rounds, status)
+
+
+def solve_large(access: KernelAccess, C: Float[Array, " n"], settings: Settings) -> OCSVMSolution:
+    """Solves the dual of n points with upper bounds C (sum at least 1), in one traceable piece.
+
+    Args:
+      access: to K; called inside traced loops.
+      C: (n,) upper bounds; zero where a point takes no part.
+      settings: tolerance, working set (even, at most n) and bound on the rounds.
+
+    Returns:
+      The solution, its `num_steps` the number of rounds. Where K is not finite, the status is
+      INVALID.
+    """
+    state = begin(access, C, settings.working_set)
+    forever = jnp.int32(jnp.iinfo(jnp.int32).max)
+    return finish(access, C, settings, advance(access, C, settings, state, forever))
+
+
+def _incomplete(s: State) -> Bool[Array, ""]:
+    return s.added < s.num_support
+
+
+def _trusted(s: State, tol: Float[Array, ""]) -> Bool[Array, ""]:
+    return s.drift <= _TRUSTED_DRIFT * tol
+
+
+def _fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Fills the boxes of the points least close, until the sum is 1."""
+    n = C.shape[0]
+    order = jnp.argsort(closeness)
     ordered = C[order]
     # Rounding of a sum that ends near 1, added up in a tree. A point it alone keeps from its bound
     # is put there: one that is free sets rho.
@@ -129,28 +170,36 @@ def _start(
     alpha = jnp.where(
         place < last, ordered, jnp.where(place == last, jnp.minimum(rest, ordered), 0)
     )
-    return jnp.mean(block), jnp.zeros_like(C).at[order].set(alpha)
+    return jnp.zeros_like(C).at[order].set(alpha)
 
 
-def _fresh_gradient(
-    columns: KernelColumns, alpha: Float[Array, " n"], q: int
-) -> Float[Array, " n"]:
-    """K alpha, over the support vectors alone, q of them at a time."""
-    n = alpha.shape[0]
-    order = jnp.argsort(alpha == 0, stable=True).astype(jnp.int32)
-    blocks = (jnp.sum(alpha > 0, dtype=jnp.int32) + q - 1) // q
-
-    def add(k: Array, g: Float[Array, " n"]) -> Float[Array, " n"]:
-        slot = k * q + jnp.arange(q, dtype=jnp.int32)
-        index = order[jnp.minimum(slot, n - 1)]
-        weight = jnp.where(slot < n, alpha[index], 0)
-        return g + _product(columns(index), weight)
-
-    return lax.fori_loop(0, blocks, add, jnp.zeros_like(alpha))
+def _refresh(s: State) -> State:
+    """Begins to compute the gradient from alpha, over its support vectors."""
+    return s._replace(
+        g=jnp.zeros_like(s.alpha),
+        order=jnp.argsort(s.alpha == 0, stable=True).astype(jnp.int32),
+        num_support=jnp.sum(s.alpha > 0, dtype=jnp.int32),
+        added=jnp.int32(0),
+        refreshes=s.refreshes + 1,
+    )
 
 
-def _product(K: Float[Array, "n q"], v: Float[Array, " q"]) -> Float[Array, " n"]:
-    return jnp.matmul(K, v, precision=lax.Precision.HIGHEST)
+def _add_share(access: KernelAccess, C: Float[Array, " n"], q: int, s: State) -> State:
+    n = C.shape[0]
+    width = min(_WIDE * q, n)
+    slot = s.added + jnp.arange(width, dtype=jnp.int32)
+    index = s.order[jnp.minimum(slot, n - 1)]
+    weight = jnp.where(slot < s.num_support, s.alpha[index], 0)
+    g = s.g + access.product(index, weight, s.offset)
+    gap = kkt.violation(s.alpha, g, C)[2][0]
+    return s._replace(
+        g=g,
+        added=s.added + width,
+        gap=gap,
+        best_gap=gap,
+        drift=0 * gap,
+        fruitless=jnp.int32(0),
+    )
 
 
 def _working_set(
@@ -167,39 +216,74 @@ def _working_set(
     return jnp.concatenate([grow, shrink]).astype(jnp.int32)
 
 
-def _round(
-    columns: KernelColumns, C: Float[Array, " n"], tol: Float[Array, ""], q: int, s: _State
-) -> _State:
+def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
+    q = settings.working_set
     W = _working_set(s.alpha, s.g, C, q)
-    K_W = columns(W)
-    K_WW, alpha_W = K_W[W], s.alpha[W]
-    linear = s.g[W] - _product(K_WW, alpha_W)
-    inner_tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.5 * tol)
-    column = lambda v: v[:, None]  # noqa: E731
-    problem = make_problem(
-        K_WW[None],
-        column(linear),
-        column(C[W]),
-        jnp.sum(alpha_W).reshape(1, 1),
-        inner_tol.reshape(1, 1),
-    )
-    solved = dual.refine(problem, column(alpha_W), max_steps=20 * q)
-    moved = solved.alpha[0]
+    tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.5 * settings.tol)
+    moved, spread = _solve_restricted(access, W, s.alpha[W], s.g[W], C[W], s.offset, tol)
+    change = moved - s.alpha[W]
     alpha = s.alpha.at[W].set(moved)
-    g = s.g + _product(K_W, moved - alpha_W)
+    g = s.g + access.product(W, change, s.offset)
     gap = kkt.violation(alpha, g, C)[2][0]
     # The decrease of the objective, in a form that does not cancel, against the rounding of g.
-    change = moved - alpha_W
     decrease = -0.5 * jnp.sum(change * (s.g[W] + g[W]))
-    noise = 4 * jnp.finfo(g.dtype).eps * jnp.max(jnp.abs(K_WW)) * jnp.sum(jnp.abs(change))
-    progress = (gap < 0.9 * s.best_gap) | (decrease > noise)
-    return _State(
+    size, eps = jnp.sum(jnp.abs(change)), jnp.finfo(g.dtype).eps
+    progress = (gap < 0.9 * s.best_gap) | (decrease > 4 * eps * spread * size)
+    return s._replace(
         alpha=alpha,
         g=g,
         gap=gap,
         best_gap=jnp.minimum(gap, s.best_gap),
+        drift=s.drift + eps * (spread * size + jnp.max(jnp.abs(g))),
         rounds=s.rounds + 1,
         fruitless=jnp.where(progress, 0, s.fruitless + 1),
-        refreshes=s.refreshes,
-        fresh=jnp.bool_(False),
     )
+
+
+def _solve_restricted(
+    access: KernelAccess,
+    W: Int[Array, " q"],
+    alpha: Float[Array, " q"],
+    g: Float[Array, " q"],
+    C: Float[Array, " q"],
+    offset: Float[Array, ""],
+    tol: Float[Array, ""],
+) -> tuple[Float[Array, " q"], Float[Array, ""]]:
+    """The dual over W with all else held, from alpha; also the largest entry of K - offset."""
+    K = access.square(W) - offset
+    linear = g - jnp.matmul(K, alpha, precision=lax.Precision.HIGHEST)
+    column = lambda v: v[:, None]  # noqa: E731
+    total = jnp.sum(alpha).reshape(1, 1)
+    problem = make_problem(K[None], column(linear), column(C), total, tol.reshape(1, 1))
+    solved = dual.refine(problem, column(alpha), max_steps=20 * W.shape[0])
+    return solved.alpha[0], problem.spread[0, 0]
+
+
+def _polish(access: KernelAccess, C: Float[Array, " n"], size: int, s: State) -> State:
+    """Solves on the free set to the precision of the dtype, kept where the gap becomes no worse."""
+    free = kkt.free_set(s.alpha, C)
+    count = jnp.sum(free, dtype=jnp.int32)
+
+    def solve(s: State) -> State:
+        order = jnp.argsort(~free, stable=True)[:size].astype(jnp.int32)
+        inside = jnp.arange(size, dtype=jnp.int32) < count
+        # What fills the slots up has no room to move.
+        alpha, bound = (jnp.where(inside, values[order], 0) for values in (s.alpha, C))
+        default = jnp.asarray(-1, C.dtype)
+        moved, spread = _solve_restricted(
+            access, order, alpha, s.g[order], bound, s.offset, default
+        )
+        change = moved - alpha
+        g = s.g + access.product(order, change, s.offset)
+        whole = s.alpha.at[order].set(jnp.where(inside, moved, s.alpha[order]))
+        gap = kkt.violation(whole, g, C)[2][0]
+        better = gap <= s.gap
+        eps = jnp.finfo(g.dtype).eps
+        return s._replace(
+            alpha=jnp.where(better, whole, s.alpha),
+            g=jnp.where(better, g, s.g),
+            gap=jnp.where(better, gap, s.gap),
+            drift=s.drift + eps * spread * jnp.sum(jnp.abs(change)),
+        )
+
+    return lax.cond((count > 1) & (count <= size) & jnp.isfinite(s.gap), solve, lambda s: s, s)

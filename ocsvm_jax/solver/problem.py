@@ -6,6 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+# Turns of the search for rho in the model of `start`.
+_MODEL_TURNS = 3
+
 
 class Problem(NamedTuple):
     """Minimise 1/2 alpha' K alpha + linear' alpha over sum(alpha) = total, 0 <= alpha <= C."""
@@ -56,7 +59,7 @@ def shifted_gram(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> 
     finite = jnp.isfinite(jnp.sum(jnp.abs(sums), axis=1))
     # On NaN the iteration would not end.
     K = jnp.where(both & finite[:, None, None], K - mean[:, None, None], 0)
-    return Shifted(K, mean, sums, finite)
+    return Shifted(K, mean, sums - (count * mean)[:, None], finite)
 
 
 def make_problem(
@@ -88,7 +91,38 @@ def objective(
     return 0.5 * jnp.sum(alpha * (g + problem.linear), axis=0, keepdims=True)
 
 
-def fill(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def start(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    """A feasible alpha near the solution: that of a separable model where it keeps to the bounds.
+
+    The model puts in place of all other entries of row i of K their mean c_i, and d_i in place of
+    the diagonal: alpha_i = max(0, (rho - c_i) / d_i). Its rho is found as in a projection onto the
+    simplex, all points first, then without those that came out negative (Michelot 1986); a few
+    turns will do, since SMO follows. Where a bound C is crossed the farthest points are filled.
+    """
+    C, diagonal = problem.C, problem.diagonal
+    part = C > 0
+    count = jnp.maximum(_sum(part.astype(C.dtype)), 2)
+    c = (closeness - diagonal) / (count - 1)
+    mean = _sum(jnp.where(part, c, 0)) / count
+    # The floor is for a K whose diagonal does not stand out, where the model says little.
+    tiny = jnp.finfo(C.dtype).tiny
+    stiffness = 1 / jnp.maximum(diagonal - mean, 0.1 * problem.spread + tiny)
+
+    def level(active: Array) -> Array:
+        weight = jnp.where(active, stiffness, 0)
+        return (1 + _sum(weight * c)) / _sum(weight)
+
+    active = part
+    for _ in range(_MODEL_TURNS):
+        active = active & (c < level(active))
+    rho = level(active)
+    alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
+    alpha = alpha / _sum(alpha)
+    inside = jnp.all(~part | (alpha < C), axis=0, keepdims=True)
+    return jnp.where(inside, alpha, _fill(problem, closeness))
+
+
+def _fill(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """Fills the box of the points that lie farthest from the mean of all, until the sum is 1.
 
     The fill needs, for each point, the sum of C over the points before it in that order; comparing
@@ -106,3 +140,7 @@ def fill(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "
     partly = (alpha > 0) & (alpha < C)
     snapped = jnp.where(alpha <= slack, 0, jnp.where(C - alpha <= slack, C, alpha))
     return jnp.where(partly, snapped, alpha)
+
+
+def _sum(values: Float[Array, "n lanes"]) -> Float[Array, "1 lanes"]:
+    return jnp.sum(values, axis=0, keepdims=True)

@@ -13,15 +13,18 @@ from oracles import libsvm, optimality
 from problems import rbf_matrices
 
 from ocsvm_jax.solver import Status
-from ocsvm_jax.solver.large import solve_large
+from ocsvm_jax.solver.large import KernelAccess, Settings, solve_large
 
 N, WORKING_SET, MAX_ROUNDS = 96, 16, 300
 
 
 @partial(jax.jit, static_argnames=("max_rounds", "working_set"))
 def _solve(K, C, tol, max_rounds, working_set):
-    columns = partial(jnp.take, K, axis=1)
-    return solve_large(columns, C, tol=tol, working_set=working_set, max_rounds=max_rounds)
+    access = KernelAccess(
+        square=lambda W: K[W[:, None], W[None, :]],
+        product=lambda W, v, offset: (K[:, W] - offset) @ v,
+    )
+    return solve_large(access, C, Settings(tol, working_set, max_rounds))
 
 
 def solve(

@@ -1,0 +1,240 @@
+"""`ocsvm_fit`: a one-class SVM of any number of points, as a model."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float
+
+from ocsvm_jax.arguments import as_float
+from ocsvm_jax.kernel_sums import kernel_sum
+from ocsvm_jax.kernels import Kernel, Precomputed, gram, rbf, resolve_gamma
+from ocsvm_jax.model import OCSVM, FitInfo
+from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
+from ocsvm_jax.solver import large as large_solver
+from ocsvm_jax.solver.checks import check_nu, check_weights
+
+# Up to here the Gram matrix is formed and solved whole.
+_DENSE_POINTS = 1024
+_WORKING_SET = 512
+# Between two looks at the host the device works at least about this long.
+_SECONDS_A_CALL = 0.1
+
+
+class Progress(NamedTuple):
+    """What a `callback` of `ocsvm_fit` is told; the gap falls to tol, not evenly."""
+
+    num_steps: int
+    gap: float
+    tol: float
+
+
+def ocsvm_fit(
+    x: Float[Array, "n d"],
+    nu: float,
+    kernel: Kernel | None = None,
+    *,
+    gamma: Any = "scale",
+    sample_weight: Float[Array, " n"] | None = None,
+    tol: float | None = None,
+    max_steps: int | None = None,
+    start: OCSVM | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+) -> OCSVM:
+    """Fits a one-class SVM to points; up to 1,024 dense, beyond that without the Gram matrix.
+
+    A host-level function: the number of support vectors is a shape, so it can't be traced. Inside
+    jit use `ocsvm_solve`. Beyond 1,024 points it returns to Python between rounds: Ctrl-C ends it
+    there, and nothing is left behind.
+
+    Args:
+      x: (n, d) points; of the kernel `precomputed()`, the (n, n) Gram matrix.
+      nu: in (0, 1].
+      kernel: any function of two points; by default `rbf(resolve_gamma(gamma, x))`.
+      gamma: of the default kernel: a positive number, "scale" or "auto".
+      sample_weight: (n,) non-negative weights.
+      tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve
+        and LIBSVM's (1e-3 / (nu * n) in this scale) beyond, but never below 4 eps of the dtype.
+        1e-9 and less are met in float64.
+      max_steps: bound on the steps: two-variable steps of the dense solve (by default
+        10,000 + 100 n), rounds beyond (by default 10,000).
+      start: a model of the same rows to start from beyond 1,024 points, such as that of a nearby nu
+        or kernel; it changes the time, not the solution.
+      callback: called with a `Progress` now and then; what it raises ends the fit.
+
+    Returns:
+      The model: look at the `status` and the `gap` of its `info`.
+
+    Raises:
+      ValueError: on NaN or infinite points or kernel values, nu outside (0, 1], negative or
+        all-zero weights, tol or max_steps not positive, or shapes that do not fit.
+    """
+    x, share, w = _checked(x, nu, sample_weight, tol, max_steps)
+    n = x.shape[0]
+    kernel = _checked_kernel(rbf(resolve_gamma(gamma, x)) if kernel is None else kernel, x)
+    if n <= _DENSE_POINTS:
+        solution = _fit_dense(kernel, x, share, w, tol, max_steps)
+    else:
+        if tol is None:
+            tol = max(1e-3 / (float(nu) * n), 4 * float(jnp.finfo(x.dtype).eps))
+        C = w / (share * jnp.sum(w))
+        solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
+    if solution.status == Status.INVALID:
+        raise ValueError("the kernel gives NaN or infinite values on these points.")
+    support = jnp.asarray(np.flatnonzero(np.asarray(solution.alpha) > 0), jnp.int32)
+    model = OCSVM(
+        support_vectors=support[:, None] if isinstance(kernel, Precomputed) else x[support],
+        coefficients=solution.alpha[support],
+        rho=solution.rho,
+        kernel=kernel,
+    )
+    return model.with_info(FitInfo(support, solution.gap, solution.num_steps, solution.status))
+
+
+def _checked(
+    x: Any, nu: Any, sample_weight: Any, tol: Any, max_steps: int | None
+) -> tuple[Array, Array, Array]:
+    """x, nu and the weights in one dtype; ValueError on what can not work."""
+    x = as_float(x)
+    if x.ndim != 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"x has shape {x.shape}; ocsvm_fit takes points as rows, (n, d) with n >= 1."
+        )
+    if not np.all(np.isfinite(x)):
+        raise ValueError("x holds NaN or infinite values; remove or impute those rows first.")
+    nu = jnp.asarray(nu, x.dtype)
+    if nu.ndim != 0:
+        raise ValueError(f"nu has shape {nu.shape}; it is one number in (0, 1].")
+    check_nu(nu)
+    n = x.shape[0]
+    w = jnp.ones(n, x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
+    if w.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {w.shape}; x has {n} points, so it must be ({n},)."
+        )
+    check_weights(np.asarray(w))
+    if tol is not None and not float(tol) > 0:
+        raise ValueError(f"tol is {float(tol)}; it must be positive, or None for the default.")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps is {max_steps}; it must be at least 1.")
+    return x, nu, w
+
+
+def _checked_kernel(kernel: Any, x: Float[Array, "n d"]) -> Any:
+    """The kernel with every function that is a leaf of it made static: jit takes arrays only."""
+    if isinstance(kernel, Precomputed):
+        if x.shape[0] != x.shape[1]:
+            raise ValueError(
+                f"x has shape {x.shape}; with the kernel precomputed() it must be the square Gram "
+                "matrix of the points."
+            )
+        return Precomputed(x.shape[0])
+    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, kernel)
+
+
+@partial(jax.jit, static_argnames=("tol", "max_steps"))
+def _fit_dense(
+    kernel: Any, x: Array, nu: Array, w: Array, tol: float | None, max_steps: int | None
+) -> OCSVMSolution:
+    K = x if isinstance(kernel, Precomputed) else gram(kernel, x)
+    return ocsvm_solve(K, nu, sample_weight=w, tol=tol, max_steps=max_steps)
+
+
+def _fit_large(
+    kernel: Any,
+    x: Float[Array, "n d"],
+    C: Float[Array, " n"],
+    tol: float,
+    max_rounds: int,
+    start: OCSVM | None,
+    callback: Callable[[Progress], Any] | None,
+) -> OCSVMSolution:
+    """The loop on the host: a number of turns on the device, then a look around."""
+    limits = jnp.asarray(tol, x.dtype), jnp.int32(max_rounds)
+    state = _begin(kernel, x, C) if start is None else _begin_at(kernel, x, C, _feasible(start, C))
+    turns, going = 1, True
+    while going:
+        began = time.monotonic()
+        state, more = _advance(kernel, x, C, limits, state, jnp.int32(turns))
+        going = bool(more)
+        if callback is not None:
+            callback(Progress(int(state.rounds), float(state.gap), tol))
+        if time.monotonic() - began < _SECONDS_A_CALL:
+            turns *= 2
+    return _finish(kernel, x, C, limits, state)
+
+
+def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The alpha of a model, cut to the bounds C and completed to sum 1 over all points."""
+    n = C.shape[0]
+    if start.info is None or int(jnp.max(start.info.support)) >= n:
+        raise ValueError(f"start is not a model that ocsvm_fit returned for these {n} points.")
+    alpha = jnp.zeros_like(C).at[start.info.support].set(start.coefficients.astype(C.dtype))
+    alpha = jnp.minimum(alpha, C)
+    missing = jnp.maximum(1 - jnp.sum(alpha), 0)
+    # Support vectors first take what others lost to smaller bounds; then whoever has room.
+    for who in (alpha > 0, C > 0):
+        room = jnp.where(who, C - alpha, 0)
+        share = jnp.minimum(missing / jnp.maximum(jnp.sum(room), jnp.finfo(C.dtype).tiny), 1)
+        alpha = jnp.where(share >= 1, alpha + room, alpha + share * room)
+        alpha = jnp.minimum(alpha, C)
+        missing = jnp.maximum(1 - jnp.sum(alpha), 0)
+        missing = jnp.where(missing < n * jnp.finfo(C.dtype).eps, 0, missing)
+    return alpha / jnp.maximum(jnp.sum(alpha), 1)
+
+
+def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:
+    if isinstance(kernel, Precomputed):
+        return large_solver.KernelAccess(
+            square=lambda W: x[W[:, None], W[None, :]],
+            product=lambda W, v, offset: _precomputed_product(x, W, v, offset),
+        )
+    return large_solver.KernelAccess(
+        square=lambda W: gram(kernel, x[W]),
+        product=lambda W, v, offset: kernel_sum(kernel, x[W], v, x, offset),
+    )
+
+
+def _precomputed_product(
+    K: Float[Array, "n n"], W: Array, v: Float[Array, " q"], offset: Float[Array, ""]
+) -> Float[Array, " n"]:
+    return jnp.matmul(K[:, W] - offset, v, precision=jax.lax.Precision.HIGHEST)
+
+
+def _settings(limits: tuple[Array, Array], n: int) -> large_solver.Settings:
+    tol, max_rounds = limits
+    return large_solver.Settings(tol, min(_WORKING_SET, n), max_rounds)
+
+
+@jax.jit
+def _begin(kernel: Any, x: Array, C: Array) -> large_solver.State:
+    return large_solver.begin(_access(kernel, x), C, min(_WORKING_SET, x.shape[0]))
+
+
+@jax.jit
+def _begin_at(kernel: Any, x: Array, C: Array, alpha: Array) -> large_solver.State:
+    sample = jnp.linspace(0, x.shape[0] - 1, 64).astype(jnp.int32)
+    offset = jnp.mean(_access(kernel, x).square(sample))
+    return large_solver.begin_at(alpha, offset)
+
+
+@jax.jit
+def _advance(
+    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any, turns: Array
+) -> tuple[large_solver.State, Bool[Array, ""]]:
+    settings = _settings(limits, x.shape[0])
+    state = large_solver.advance(_access(kernel, x), C, settings, state, turns)
+    return state, large_solver.running(state, settings)
+
+
+@jax.jit
+def _finish(
+    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any
+) -> OCSVMSolution:
+    settings = _settings(limits, x.shape[0])
+    return large_solver.finish(_access(kernel, x), C, settings, state)
