@@ -166,7 +166,7 @@ def _fit_large(
             callback(Progress(int(state.rounds), float(state.gap), tol))
         if time.monotonic() - began < _SECONDS_A_CALL:
             turns *= 2
-    return _finish(kernel, x, C, limits, state)
+    return _finish(C, limits, state)
 
 
 def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -229,12 +229,9 @@ def _advance(
 ) -> tuple[large_solver.State, Bool[Array, ""]]:
     settings = _settings(limits, x.shape[0])
     state = large_solver.advance(_access(kernel, x), C, settings, state, turns)
-    return state, large_solver.running(state, settings)
+    return state, large_solver.running(C, settings, state)
 
 
 @jax.jit
-def _finish(
-    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any
-) -> OCSVMSolution:
-    settings = _settings(limits, x.shape[0])
-    return large_solver.finish(_access(kernel, x), C, settings, state)
+def _finish(C: Array, limits: tuple[Array, Array], state: Any) -> OCSVMSolution:
+    return large_solver.finish(C, _settings(limits, C.shape[0]), state)

@@ -13,6 +13,7 @@ is computed from alpha. The host can report progress between the calls, and be i
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ _PATIENCE = 5
 _REFRESHES = 4
 # The share of the tolerance that rounding may have moved an updated gradient by.
 _TRUSTED_DRIFT = 0.1
-# A fresh gradient takes this many working sets a turn: wider products are the faster ones.
+# A fresh gradient takes this many working sets a turn, while there are so many support vectors
+# left: wider products are the faster ones.
 _WIDE = 4
 
 
@@ -68,6 +70,7 @@ class State(NamedTuple):
     rounds: Int[Array, ""]
     fruitless: Int[Array, ""]  # consecutive rounds without progress
     refreshes: Int[Array, ""]
+    closed: Bool[Array, ""]  # whether the closing round, exact on the free set, was run
 
 
 def begin(access: KernelAccess, C: Float[Array, " n"], q: int) -> State:
@@ -81,16 +84,30 @@ def begin(access: KernelAccess, C: Float[Array, " n"], q: int) -> State:
 
 def begin_at(alpha: Float[Array, " n"], offset: Float[Array, ""]) -> State:
     """The state of a start from a feasible alpha; `offset` a number K lies around."""
-    zero, some = jnp.int32(0), jnp.asarray(jnp.inf, alpha.dtype)
+    zero, unknown = jnp.int32(0), jnp.asarray(jnp.inf, alpha.dtype)
     state = State(
-        alpha, alpha, offset, zero, zero, zero, some, some, 0 * offset, zero, zero, jnp.int32(-1)
+        alpha=alpha,
+        g=alpha,
+        offset=offset,
+        order=jnp.zeros(alpha.shape, jnp.int32),
+        num_support=zero,
+        added=zero,
+        gap=unknown,
+        best_gap=unknown,
+        drift=0 * offset,
+        rounds=zero,
+        fruitless=zero,
+        refreshes=jnp.int32(-1),
+        closed=jnp.bool_(False),
     )
     return _refresh(state)
 
 
-def running(s: State, settings: Settings) -> Bool[Array, ""]:
+def running(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
     """Whether `advance` has anything left to do."""
-    converged = (s.gap <= settings.tol) & _trusted(s, settings.tol)
+    num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
+    closed = s.closed | (num_free < 2) | (num_free > settings.working_set)
+    converged = (s.gap <= settings.tol) & _trusted(s, settings.tol) & closed
     ended = (s.rounds >= settings.max_rounds) | (s.refreshes > _REFRESHES)
     return _incomplete(s) | ~(converged | ended | ~jnp.isfinite(s.gap))
 
@@ -102,7 +119,8 @@ def advance(
 
     def body(carry: tuple[State, Array]) -> tuple[State, Array]:
         s, left = carry
-        doubtful = (s.gap <= settings.tol) | (s.fruitless >= _PATIENCE)
+        claimed = (s.gap <= settings.tol) & ~_trusted(s, settings.tol)
+        doubtful = claimed | (s.fruitless >= _PATIENCE)
         # 0: a share of the fresh gradient; 1: begin one; 2: a round.
         branch = jnp.where(_incomplete(s), 0, jnp.where(doubtful, 1, 2))
         turn = [
@@ -112,15 +130,12 @@ def advance(
         ]
         return lax.switch(branch, turn, s), left - 1
 
-    more = lambda carry: running(carry[0], settings) & (carry[1] > 0)  # noqa: E731
+    more = lambda carry: running(C, settings, carry[0]) & (carry[1] > 0)  # noqa: E731
     return lax.while_loop(more, body, (s, turns))[0]
 
 
-def finish(
-    access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State
-) -> OCSVMSolution:
-    """The solution: exact on the free set where that fits twice the working set."""
-    s = _polish(access, C, min(2 * settings.working_set, C.shape[0]), s)
+def finish(C: Float[Array, " n"], settings: Settings, s: State) -> OCSVMSolution:
+    """The solution, and how it ended."""
     rho = jnp.sum(kkt.rho_weights(s.alpha, s.g, C) * s.g) + s.offset
     unfinished = jnp.where(s.rounds < settings.max_rounds, Status.STALLED, Status.OUT_OF_STEPS)
     ended = jnp.where(s.gap <= settings.tol, Status.CONVERGED, unfinished)
@@ -143,7 +158,7 @@ def solve_large(access: KernelAccess, C: Float[Array, " n"], settings: Settings)
     """
     state = begin(access, C, settings.working_set)
     forever = jnp.int32(jnp.iinfo(jnp.int32).max)
-    return finish(access, C, settings, advance(access, C, settings, state, forever))
+    return finish(C, settings, advance(access, C, settings, state, forever))
 
 
 def _incomplete(s: State) -> Bool[Array, ""]:
@@ -186,20 +201,17 @@ def _refresh(s: State) -> State:
 
 def _add_share(access: KernelAccess, C: Float[Array, " n"], q: int, s: State) -> State:
     n = C.shape[0]
-    width = min(_WIDE * q, n)
-    slot = s.added + jnp.arange(width, dtype=jnp.int32)
-    index = s.order[jnp.minimum(slot, n - 1)]
-    weight = jnp.where(slot < s.num_support, s.alpha[index], 0)
-    g = s.g + access.product(index, weight, s.offset)
-    gap = kkt.violation(s.alpha, g, C)[2][0]
-    return s._replace(
-        g=g,
-        added=s.added + width,
-        gap=gap,
-        best_gap=gap,
-        drift=0 * gap,
-        fruitless=jnp.int32(0),
-    )
+
+    def add(width: int, s: State) -> State:
+        slot = s.added + jnp.arange(width, dtype=jnp.int32)
+        index = s.order[jnp.minimum(slot, n - 1)]
+        weight = jnp.where(slot < s.num_support, s.alpha[index], 0)
+        return s._replace(g=s.g + access.product(index, weight, s.offset), added=s.added + width)
+
+    narrow, wide = min(q, n), min(_WIDE * q, n)
+    s = lax.cond(s.num_support - s.added > narrow, partial(add, wide), partial(add, narrow), s)
+    gap = kkt.violation(s.alpha, s.g, C)[2][0]
+    return s._replace(gap=gap, best_gap=gap, drift=0 * gap, fruitless=jnp.int32(0))
 
 
 def _working_set(
@@ -216,10 +228,26 @@ def _working_set(
     return jnp.concatenate([grow, shrink]).astype(jnp.int32)
 
 
+def _closing_set(
+    alpha: Float[Array, " n"], g: Float[Array, " n"], C: Float[Array, " n"], q: int
+) -> Int[Array, " q"]:
+    """The free indices, at most q, then those whose g lies farthest on the wrong side of rho."""
+    free = kkt.free_set(alpha, C)
+    rho = jnp.sum(kkt.rho_weights(alpha, g, C) * g)
+    wrong = jnp.where(alpha < C, rho - g, g - rho)
+    _, W = lax.top_k(jnp.where(free, jnp.inf, jnp.where(C > 0, wrong, -jnp.inf)), q)
+    return W.astype(jnp.int32)
+
+
 def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
-    q = settings.working_set
-    W = _working_set(s.alpha, s.g, C, q)
+    """Solves the dual on a working set; at a gap within the tolerance, the closing round."""
+    q, eps = settings.working_set, jnp.finfo(C.dtype).eps
+    closing = s.gap <= settings.tol
+    choices = (_closing_set(s.alpha, s.g, C, q), _working_set(s.alpha, s.g, C, q))
+    W = jnp.where(closing, *choices)
+    # A negative tolerance is the default of the dtype: as exact as can be.
     tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.5 * settings.tol)
+    tol = jnp.where(closing, -1, tol)
     moved, spread = _solve_restricted(access, W, s.alpha[W], s.g[W], C[W], s.offset, tol)
     change = moved - s.alpha[W]
     alpha = s.alpha.at[W].set(moved)
@@ -227,16 +255,18 @@ def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: S
     gap = kkt.violation(alpha, g, C)[2][0]
     # The decrease of the objective, in a form that does not cancel, against the rounding of g.
     decrease = -0.5 * jnp.sum(change * (s.g[W] + g[W]))
-    size, eps = jnp.sum(jnp.abs(change)), jnp.finfo(g.dtype).eps
+    size = jnp.sum(jnp.abs(change))
     progress = (gap < 0.9 * s.best_gap) | (decrease > 4 * eps * spread * size)
+    keep = ~closing | (gap <= s.gap)
     return s._replace(
-        alpha=alpha,
-        g=g,
-        gap=gap,
+        alpha=jnp.where(keep, alpha, s.alpha),
+        g=jnp.where(keep, g, s.g),
+        gap=jnp.where(keep, gap, s.gap),
         best_gap=jnp.minimum(gap, s.best_gap),
         drift=s.drift + eps * (spread * size + jnp.max(jnp.abs(g))),
         rounds=s.rounds + 1,
         fruitless=jnp.where(progress, 0, s.fruitless + 1),
+        closed=s.closed | closing,
     )
 
 
@@ -257,33 +287,3 @@ def _solve_restricted(
     problem = make_problem(K[None], column(linear), column(C), total, tol.reshape(1, 1))
     solved = dual.refine(problem, column(alpha), max_steps=20 * W.shape[0])
     return solved.alpha[0], problem.spread[0, 0]
-
-
-def _polish(access: KernelAccess, C: Float[Array, " n"], size: int, s: State) -> State:
-    """Solves on the free set to the precision of the dtype, kept where the gap becomes no worse."""
-    free = kkt.free_set(s.alpha, C)
-    count = jnp.sum(free, dtype=jnp.int32)
-
-    def solve(s: State) -> State:
-        order = jnp.argsort(~free, stable=True)[:size].astype(jnp.int32)
-        inside = jnp.arange(size, dtype=jnp.int32) < count
-        # What fills the slots up has no room to move.
-        alpha, bound = (jnp.where(inside, values[order], 0) for values in (s.alpha, C))
-        default = jnp.asarray(-1, C.dtype)
-        moved, spread = _solve_restricted(
-            access, order, alpha, s.g[order], bound, s.offset, default
-        )
-        change = moved - alpha
-        g = s.g + access.product(order, change, s.offset)
-        whole = s.alpha.at[order].set(jnp.where(inside, moved, s.alpha[order]))
-        gap = kkt.violation(whole, g, C)[2][0]
-        better = gap <= s.gap
-        eps = jnp.finfo(g.dtype).eps
-        return s._replace(
-            alpha=jnp.where(better, whole, s.alpha),
-            g=jnp.where(better, g, s.g),
-            gap=jnp.where(better, gap, s.gap),
-            drift=s.drift + eps * spread * jnp.sum(jnp.abs(change)),
-        )
-
-    return lax.cond((count > 1) & (count <= size) & jnp.isfinite(s.gap), solve, lambda s: s, s)
