@@ -21,7 +21,7 @@ LAYERS = (
     "decision kernel_sums model_file report",
     "guidance model networks",
     "fit",
-    "localized methods sklearn",
+    "conformal explain export localized methods path sklearn",
     "training",
     "scoring",
     "experiment results",
