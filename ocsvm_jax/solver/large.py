@@ -31,8 +31,6 @@ _PATIENCE = 5
 # Fresh gradients before a solve counts as stalled; each is computed because the updated one claims
 # convergence or because rounding has eaten all progress.
 _REFRESHES = 4
-# The share of the tolerance that rounding may have moved an updated gradient by.
-_TRUSTED_DRIFT = 0.1
 # A fresh gradient takes this many working sets a turn, while there are so many support vectors
 # left: wider products are the faster ones.
 _WIDE = 4
@@ -105,9 +103,7 @@ def begin_at(alpha: Float[Array, " n"], offset: Float[Array, ""]) -> State:
 
 def running(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
     """Whether `advance` has anything left to do."""
-    num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
-    closed = s.closed | (num_free < 2) | (num_free > settings.working_set)
-    converged = (s.gap <= settings.tol) & _trusted(s, settings.tol) & closed
+    converged = _trusted(s, settings.tol) & ~_closing(C, settings, s)
     ended = (s.rounds >= settings.max_rounds) | (s.refreshes > _REFRESHES)
     return _incomplete(s) | ~(converged | ended | ~jnp.isfinite(s.gap))
 
@@ -119,7 +115,7 @@ def advance(
 
     def body(carry: tuple[State, Array]) -> tuple[State, Array]:
         s, left = carry
-        claimed = (s.gap <= settings.tol) & ~_trusted(s, settings.tol)
+        claimed = _claimed(s, settings.tol) & ~_closing(C, settings, s)
         doubtful = claimed | (s.fruitless >= _PATIENCE)
         # 0: a share of the fresh gradient; 1: begin one; 2: a round.
         branch = jnp.where(_incomplete(s), 0, jnp.where(doubtful, 1, 2))
@@ -166,7 +162,20 @@ def _incomplete(s: State) -> Bool[Array, ""]:
 
 
 def _trusted(s: State, tol: Float[Array, ""]) -> Bool[Array, ""]:
-    return s.drift <= _TRUSTED_DRIFT * tol
+    """Whether the gap is within the tolerance, rounding of the updates included."""
+    return s.gap + 2 * s.drift <= tol
+
+
+def _claimed(s: State, tol: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether the updated gradient leaves nothing to gain by further rounds."""
+    return s.gap <= jnp.maximum(tol - 2 * s.drift, 0.5 * tol)
+
+
+def _closing(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
+    """Whether the closing round is due: it comes once, where the free set fits a working set."""
+    num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
+    fits = (num_free > 1) & (num_free <= settings.working_set)
+    return _claimed(s, settings.tol) & ~s.closed & fits
 
 
 def _fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -240,13 +249,13 @@ def _closing_set(
 
 
 def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
-    """Solves the dual on a working set; at a gap within the tolerance, the closing round."""
+    """Solves the dual on a working set: the worst violators, at the end all free indices."""
     q, eps = settings.working_set, jnp.finfo(C.dtype).eps
-    closing = s.gap <= settings.tol
+    closing = _closing(C, settings, s)
     choices = (_closing_set(s.alpha, s.g, C, q), _working_set(s.alpha, s.g, C, q))
     W = jnp.where(closing, *choices)
     # A negative tolerance is the default of the dtype: as exact as can be.
-    tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.5 * settings.tol)
+    tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.25 * settings.tol)
     tol = jnp.where(closing, -1, tol)
     moved, spread = _solve_restricted(access, W, s.alpha[W], s.g[W], C[W], s.offset, tol)
     change = moved - s.alpha[W]
@@ -263,7 +272,8 @@ def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: S
         g=jnp.where(keep, g, s.g),
         gap=jnp.where(keep, gap, s.gap),
         best_gap=jnp.minimum(gap, s.best_gap),
-        drift=s.drift + eps * (spread * size + jnp.max(jnp.abs(g))),
+        # Errors of a product's terms add up in quadrature.
+        drift=s.drift + eps * (2 * spread * jnp.linalg.norm(change) + 0.5 * jnp.max(jnp.abs(g))),
         rounds=s.rounds + 1,
         fruitless=jnp.where(progress, 0, s.fruitless + 1),
         closed=s.closed | closing,
