@@ -3,10 +3,11 @@
     python benchmarks/accuracy.py [--largest=16553]
 
 Standard normal points, d = 32, an RBF kernel; nu and gamma over a grid. All judgements are made in
-float64, of the alpha each contestant returned: the dual objective relative to LIBSVM's (below zero:
-lower, better), the KKT gap, and the largest difference of decision values over the training
-points, in units of K (sum of alpha = 1); an alpha within a millionth of its bound counts as at the bound.
-LIBSVM itself keeps K in float32: some 1e-8 are its own.
+float64, of the alpha each contestant returned: the dual objective relative to LIBSVM's (below
+zero: lower, better), the KKT gap, and the largest difference of decision values over the training
+points, in units of K (sum of alpha = 1). An alpha within a millionth of its bound counts as at the
+bound. LIBSVM itself keeps K in float32: some 1e-8 are its own.
+
 Prints a Markdown section for RESULTS.md and writes every row to results/accuracy.json. Peers solve
 up to 500 points and are left out where they are not installed.
 """

@@ -125,7 +125,7 @@ def compare_decisions(n: int, d: int, gamma: float, nu: float, rows: int) -> Non
 def fit_alone(n: int, d: int, nu: float) -> None:
     """One fit in float32 and the memory of its whole process."""
     x = points(n, d)
-    seconds, model = clocked(lambda: ocsvm_fit(x, nu))
+    seconds, model = clocked(lambda: ocsvm_fit(jnp.asarray(x), nu))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"| {n:,} | {d} | {nu} | {seconds:.1f} | {memory:.2f} | {len(model.coefficients):,} "
@@ -162,9 +162,9 @@ def draw(sizes: tuple[int, ...]) -> None:
         gamma = 1 / (20 * float(x.var()))
         device_x = jnp.asarray(x)
         ours(device_x, 0.1, gamma)
-        times["ocsvm_jax, float32"].append((n, clocked(lambda: ours(device_x, 0.1, gamma))[0]))
+        times["ocsvm_jax, float32"].append((n, clocked(ours, device_x, 0.1, gamma)[0]))
         if peer_runs:
-            seconds, _ = clocked(lambda: scikit_learn(x, 0.1, gamma))
+            seconds, _ = clocked(scikit_learn, x, 0.1, gamma)
             times["scikit-learn"].append((n, seconds))
             peer_runs = 4 * seconds < SCIKIT_LEARN_SECONDS
     figure, axes = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
@@ -183,10 +183,10 @@ def draw(sizes: tuple[int, ...]) -> None:
         print(f"| {n:,} | {seconds:.3f} | {f'{peers[n]:.3f}' if n in peers else 'not run'} |")
 
 
-def clocked(run: Callable[[], Any]) -> tuple[float, Any]:
+def clocked(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """Seconds and result of a call."""
     began = time.perf_counter()
-    result = run()
+    result = run(*arguments)
     return time.perf_counter() - began, result
 
 
