@@ -6,7 +6,6 @@ follows the reader's light or dark mode. All text that comes from outside is esc
 
 import base64
 import html
-import os
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from ocsvm_jax import figures, metrics
 from ocsvm_jax.figures import LatentPicture as LatentPicture
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.metrics import METRICS, Row
 
 _SPLITS = {"val": "Validation", "validation": "Validation", "test": "Test", "": "Results"}
@@ -100,7 +100,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FIGURES:
         if name in drawn:
-            _write(folder / f"{name}.png", drawn[name])
+            with whole_file(folder / f"{name}.png") as file:
+                file.write(drawn[name])
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)
 
@@ -117,7 +118,8 @@ def write_report(
         f"<details><summary>Show it in full</summary><pre>{_text(config_text)}</pre></details>",
     ]
     path = workdir / "report.html"
-    _write(path, _page(title, body).encode("utf-8", errors="replace"))
+    with whole_file(path) as file:
+        file.write(_page(title, body).encode("utf-8", errors="replace"))
     return path
 
 
@@ -281,12 +283,3 @@ def _page(title: str, body: Sequence[str]) -> str:
 def _text(value: object) -> str:
     """Any text as HTML; the control characters that HTML does not allow become U+FFFD."""
     return html.escape(re.sub(r"[^\t\n\r\x20-\x7e\xa0-\U0010ffff]", "\ufffd", str(value)))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,9 +16,10 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments checkpoints files metrics provenance stats",
-    "kernels solver data figures",
-    "decision kernel_sums model_file report",
+    "arguments checkpoints files provenance resampling",
+    "kernels solver data metrics stats",
+    "decision figures kernel_sums model_file",
+    "report",
     "guidance model networks",
     "fit",
     "conformal explain export localized methods path sklearn",
@@ -35,7 +36,7 @@ SOLVER_LAYERS = (
     "dual",
     "implicit large",
 )
-WITHOUT_JAX = {"data", "figures", "files", "metrics", "report", "stats"}
+WITHOUT_JAX = {"data", "figures", "files", "metrics", "report", "resampling", "stats"}
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ocsvm_jax import metrics
+from ocsvm_jax import metrics, resampling
 from ocsvm_jax.metrics import METRICS, Interval
 
 
@@ -51,10 +51,10 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals, kind):
         assert (weights == 0).any()
     else:
         weights = generator.exponential(size=(20, labels.size))
-    ranking = metrics._rank(labels.astype(bool), scores)
+    ranking = resampling.rank(labels.astype(bool), scores)
     expected = [_sklearn(labels, scores, w) for w in weights]
     np.testing.assert_allclose(
-        metrics._weighted_metrics(ranking, weights), expected, rtol=0, atol=1e-12
+        resampling.weighted_metrics(ranking, weights), expected, rtol=0, atol=1e-12
     )
 
 
@@ -62,9 +62,9 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals, kind):
 def test_weighted_metrics_where_the_leading_scores_have_no_weight(sign):
     labels, scores = _sample(3)
     weights = np.where(np.argsort(np.argsort(-sign * scores)) < 100, 0.0, 1.0)[None]
-    ranking = metrics._rank(labels.astype(bool), scores)
+    ranking = resampling.rank(labels.astype(bool), scores)
     np.testing.assert_allclose(
-        metrics._weighted_metrics(ranking, weights)[0],
+        resampling.weighted_metrics(ranking, weights)[0],
         _sklearn(labels, scores, weights[0]),
         rtol=0,
         atol=1e-12,
@@ -74,7 +74,7 @@ def test_weighted_metrics_where_the_leading_scores_have_no_weight(sign):
 def test_bootstrap_is_the_metric_of_resampled_images():
     labels, scores = _sample(1, n=50)
     values = metrics.bootstrap(labels, {"s": scores}, num_resamples=5, seed=2)["s"]
-    counts = np.concatenate(list(metrics._resamples(labels.astype(bool), 5, 2)))
+    counts = np.concatenate(list(resampling.resamples(labels.astype(bool), 5, 2)))
     np.testing.assert_array_equal(counts.sum(axis=1), 50)
     for i, count in enumerate(counts.astype(int)):
         drawn = np.repeat(np.arange(50), count)
@@ -84,7 +84,7 @@ def test_bootstrap_is_the_metric_of_resampled_images():
 
 def test_counts_are_multinomial():
     anomalous = np.arange(40) % 2 == 0
-    counts = np.concatenate(list(metrics._resamples(anomalous, 4000, 0)))
+    counts = np.concatenate(list(resampling.resamples(anomalous, 4000, 0)))
     # Mean 1 and variance 1 - 1/n for each image; 4,000 draws of variance about 3 bound the errors.
     np.testing.assert_allclose(counts.mean(axis=0), 1.0, atol=0.08)
     np.testing.assert_allclose(counts.var(axis=0).mean(), 1 - 1 / 40, atol=0.02)
@@ -103,7 +103,7 @@ def test_resamples_are_shared_by_scores_and_calls():
 def test_resamples_do_not_depend_on_the_chunks(monkeypatch, size):
     labels, scores = _sample(1)
     expected = metrics.evaluate(labels, scores, num_resamples=25)
-    monkeypatch.setattr(metrics, "_CHUNK_SIZE", size)
+    monkeypatch.setattr(resampling, "_CHUNK_SIZE", size)
     assert metrics.evaluate(labels, scores, num_resamples=25) == expected
 
 

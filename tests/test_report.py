@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocsvm_jax import figures, metrics, report
+from ocsvm_jax import figures, files, metrics, report
 
 _VOID = {"meta", "img"}
 
@@ -240,7 +240,7 @@ def test_a_failed_write_keeps_the_old_report(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         _write(tmp_path, title="another")
     assert path.read_bytes() == before
