@@ -1,0 +1,103 @@
+"""Criteria without labels: the points should lie inside, and the inside should be small.
+
+Pure functions of decision values, of whatever model made them. The volume is measured by uniform
+points. Each counts by default; with a temperature it has a gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ocsvm_jax.arguments import as_float
+
+
+def uniform_in_ball(
+    x: Float[Array, "n d"], count: int, key: Array, *, stretch: float = 1.1
+) -> Float[Array, "{count} d"]:
+    """Points distributed uniformly in a ball around the mean of x that holds all of x.
+
+    As artificial outliers they measure volumes (Tax and Duin 2001, "Uniform object generation for
+    optimizing one-class classifiers", JMLR 2, who draw from a hypersphere too). Use them in few
+    dimensions: beyond about ten hardly any falls near the points, and every volume looks like 0.
+
+    Args:
+      x: (n, d) points.
+      count: how many to draw.
+      key: a `jax.random.key`.
+      stretch: radius, in units of the distance of the point farthest from the mean.
+    """
+    x = as_float(x)
+    centre = jnp.mean(x, axis=0, keepdims=True)
+    radius = stretch * jnp.sqrt(jnp.max(jnp.sum((x - centre) ** 2, axis=1)))
+    return centre + radius * jax.random.ball(key, x.shape[1], shape=(count,), dtype=x.dtype)
+
+
+def uniform_outlier_error(
+    f_points: Float[Array, " n"],
+    f_uniform: Float[Array, " m"],
+    *,
+    weight: float = 0.5,
+    temperature: float | None = None,
+) -> Float[Array, ""]:
+    """(1 - weight) * share of points rejected + weight * share of uniform points accepted.
+
+    The error of the one class against a uniform one, as Tax and Duin (2001, see `uniform_in_ball`)
+    estimate it. It is (1 - weight) (1 - E) with E = P(f >= 0) - t Vol(f >= 0), the excess mass
+    (Goix 2016, arXiv 1607.01152) of the model's own set at t = weight / (1 - weight) times the
+    density of the uniform points: of all sets, the one where the points are denser than that is
+    best.
+
+    Args:
+      f_points: (n,) decision values of points the model has not seen: `leave_one_out` or held out.
+      f_uniform: (m,) decision values of uniform points.
+      weight: in (0, 1); larger asks for smaller sets.
+      temperature: None counts; a number > 0, in units of f, puts a logistic function of this width
+        in place of each step at f = 0.
+
+    Raises:
+      ValueError: if weight or temperature is out of range.
+    """
+    if not 0 < weight < 1:
+        raise ValueError(f"weight is {weight}; it must lie in (0, 1).")
+    rejected = jnp.mean(1 - _inside(f_points, temperature))
+    accepted = jnp.mean(_inside(f_uniform, temperature))
+    return (1 - weight) * rejected + weight * accepted
+
+
+def mass_volume_area(
+    f_points: Float[Array, " n"],
+    f_uniform: Float[Array, " m"],
+    *,
+    mass: float = 0.9,
+    temperature: float | None = None,
+) -> Float[Array, ""]:
+    """Mean volume of the level sets of f that hold at least the share `mass` of the points.
+
+    The area under the upper end of the mass-volume curve (Thomas, Feuillard and Gramfort 2015,
+    arXiv 1508.07535; Goix 2016, arXiv 1607.01152), divided by its width. Smaller is better. It
+    judges the ranking by f alone, whatever the offset: it compares kernels, not thresholds.
+
+    Args:
+      f_points: (n,) decision values of points the model has not seen.
+      f_uniform: (m,) decision values of uniform points; the volume is the share of them inside.
+      mass: in [0, 1), where the curve begins; it ends at 1.
+      temperature: as in `uniform_outlier_error`.
+
+    Raises:
+      ValueError: if mass or temperature is out of range.
+    """
+    if not 0 <= mass < 1:
+        raise ValueError(f"mass is {mass}; it must lie in [0, 1).")
+    n = f_points.shape[0]
+    # The set above the j-th smallest value, j from 0, holds n - j points.
+    levels = jnp.sort(f_points)[: n - int(np.ceil(mass * n)) + 1]
+    return jnp.mean(_inside(f_uniform[:, None] - levels[None, :], temperature))
+
+
+def _inside(f: Float[Array, "*shape"], temperature: float | None) -> Float[Array, "*shape"]:
+    if temperature is None:
+        return (f >= 0).astype(f.dtype)
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be positive, or None to count.")
+    return jax.nn.sigmoid(f / temperature)

@@ -1,0 +1,101 @@
+"""`leave_one_out`: what the model of the others says of each point, exactly."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.decision import decision_function
+from ocsvm_jax.path.batches import map_in_batches
+from ocsvm_jax.solver import ocsvm_solve
+from ocsvm_jax.solver.checks import check_nu
+
+# A batch of which no refit is needed is skipped: small batches skip more.
+_REFITS_AT_ONCE = 32
+
+
+class LeaveOneOut(NamedTuple):
+    """What the model of the others says of each point.
+
+    Attributes:
+      decision: (n,) f_{-i}(x_i), the decision value of point i under the model of the n - 1 others.
+      gap: (n,) the KKT gap of the solve behind it, in units of K.
+      status: (n,) its `Status`.
+    """
+
+    decision: Float[Array, "*batch n"]
+    gap: Float[Array, "*batch n"]
+    status: Int[Array, "*batch n"]
+
+
+def leave_one_out(
+    K: Float[Array, "n n"], nu: Any, *, tol: float | None = None, max_steps: int | None = None
+) -> LeaveOneOut:
+    """The decision value of each point under the model refitted without it, exactly.
+
+    A refit has n - 1 points and the same nu, so its bound on alpha is C' = 1 / (nu (n - 1)), not
+    1 / (nu n). Let one solve keep all points under C': a point with alpha = 0 there can leave and
+    nothing changes, so this solve is its refit already. Only the support vectors are solved again,
+    each with its weight set to 0 (all points, where no alpha is free and rho thus not unique).
+    Under `vmap` all n are. In reverse mode the refits are solved once more, to save memory.
+
+    Args:
+      K: (n, n) Gram matrix, n >= 2, as in `ocsvm_solve`.
+      nu: scalar in (0, 1], may be traced.
+      tol: as in `ocsvm_solve`.
+      max_steps: as in `ocsvm_solve`.
+
+    Returns:
+      A `LeaveOneOut`; `jnp.mean(result.decision < 0)` is the leave-one-out rejection rate, whose
+      expectation is the share that a model of n - 1 points rejects of its own distribution.
+
+    Raises:
+      ValueError: if K is not a square matrix of at least two points, or, not being traced, holds
+        NaN or infinite values; nu outside (0, 1].
+    """
+    K = as_float(K)
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] < 2:
+        raise ValueError(
+            f"K has shape {K.shape}; leave_one_out takes a square Gram matrix of at least 2 points."
+        )
+    if is_concrete(nu):
+        check_nu(nu)
+    if is_concrete(K) and not np.all(np.isfinite(K)):
+        raise ValueError("K holds NaN or infinite values; check the points and the kernel.")
+    return _leave_one_out(max_steps, K, jnp.asarray(nu).astype(K.dtype), tol)
+
+
+# Called eagerly, a loop would be traced and compiled anew each time, were it not jitted here.
+@partial(jax.jit, static_argnums=0)
+def _leave_one_out(
+    max_steps: int | None, K: Float[Array, "n n"], nu: Float[Array, ""], tol: Any
+) -> LeaveOneOut:
+    n = K.shape[0]
+    solve = partial(ocsvm_solve, tol=tol, max_steps=max_steps)
+    # C' is the bound of n points at a slightly smaller nu.
+    whole = solve(K, nu * (n - 1) / n)
+    of_whole = [jnp.broadcast_to(a, (n,)) for a in (whole.gap, whole.status)]
+    known = LeaveOneOut(decision_function(whole, K), *of_whole)
+    needed = (whole.alpha > 0) | ~jnp.any(whole.free)
+
+    def refit(i: Int[Array, ""]) -> LeaveOneOut:
+        others = solve(K, nu, sample_weight=jnp.ones(n, K.dtype).at[i].set(0))
+        f = decision_function(others, K[i][None, :])[0]
+        return LeaveOneOut(f, others.gap, others.status)
+
+    def look_up(batch: Int[Array, " size"]) -> LeaveOneOut:
+        return jax.tree.map(lambda a: a[batch], known)
+
+    # Without the checkpoint the gradient would hold a matrix of K's size for each refit.
+    @jax.checkpoint
+    def run(batch: Int[Array, " size"]) -> LeaveOneOut:
+        return lax.cond(jnp.any(needed[batch]), jax.vmap(refit), look_up, batch)
+
+    needed_first = jnp.argsort(~needed)
+    out = map_in_batches(run, needed_first, num_points=n, at_most=_REFITS_AT_ONCE)
+    return jax.tree.map(lambda a: jnp.zeros_like(a).at[needed_first].set(a), out)
