@@ -1,0 +1,104 @@
+"""Scoring as an artefact: StableHLO that runs wherever JAX does, without this package."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import export, lax
+from jaxtyping import Array, Float
+
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.kernels import Precomputed, gram
+from ocsvm_jax.model import OCSVM
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+# Support vectors at a time: it bounds the memory at this many kernel values per row, and the
+# rounding of the sum.
+_CENTRES = 2048
+
+
+def export_scoring(
+    model: OCSVM, *, platforms: Sequence[str] = ("cpu", "cuda", "tpu")
+) -> export.Exported:
+    """Exports (x, threshold) -> {"f", "flagged"} for any number of rows and several platforms.
+
+        save_exported(export_scoring(model), "scoring.jax")
+
+    and, where only JAX (and flatbuffers) is installed,
+
+        scoring = jax.export.deserialize(open("scoring.jax", "rb").read())
+        out = scoring.call(x, threshold)
+
+    The arguments are arrays in the dtype of the model, which is not converted: x is (b, d) with
+    b >= 1 (of a precomputed kernel (b, n), the kernel with all n points); threshold is (), such as
+    0 or that of `conformal_threshold`. In the result, f (b,) holds the decision values, positive
+    inside, and flagged (b,) is f < threshold, and true where f is NaN: what can not be scored must
+    not pass. The code is compiled anew for each b: pad to a few sizes, or call
+    `jax.jit(scoring.call)`, which keeps what was compiled. A float64 model needs `jax_enable_x64`
+    there too.
+
+    Args:
+      model: one fitted model; any kernel, also a function of your own.
+      platforms: where the artefact is to run, of "cpu", "cuda", "rocm" and "tpu".
+
+    Returns:
+      The exported function; JAX keeps it readable for at least six months of its releases.
+
+    Raises:
+      ValueError: if the model is a stack of models, or on an unknown platform.
+    """
+    if jnp.ndim(model.rho) != 0:
+        raise ValueError(
+            f"rho has shape {jnp.shape(model.rho)}: this is a stack of models. Export them one by "
+            "one: jax.tree.map(lambda leaf: leaf[i], model)."
+        )
+    if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
+        raise ValueError(f"platforms is {platforms!r}; it takes several of {PLATFORMS}.")
+
+    def score(x: Array, threshold: Array) -> dict[str, Array]:
+        f = _kernel_expansion(model, x) - model.rho
+        return {"f": f, "flagged": ~(f >= threshold)}
+
+    precomputed = isinstance(model.kernel, Precomputed)
+    width = model.kernel.num_points if precomputed else model.support_vectors.shape[1]
+    shape = (*export.symbolic_shape("b"), width)
+    dtype = model.coefficients.dtype
+    return export.export(jax.jit(score), platforms=tuple(platforms))(
+        jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct((), dtype)
+    )
+
+
+def _kernel_expansion(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """That of the model, without asking how large b is: `kernel_sum` chooses its tiles by it."""
+    if isinstance(model.kernel, Precomputed):
+        return model.kernel_expansion(x)
+    m = model.support_vectors.shape[0]
+    tiles = [slice(first, first + _CENTRES) for first in range(0, m, _CENTRES)]
+    sums = [
+        jnp.matmul(
+            model.coefficients[tile],
+            gram(model.kernel, model.support_vectors[tile], x),
+            precision=lax.Precision.HIGHEST,
+        )
+        for tile in tiles
+    ]
+    return jnp.sum(jnp.stack(sums), axis=0)
+
+
+def save_exported(exported: export.Exported, path: str | os.PathLike) -> None:
+    """Writes the serialised function, whole or not at all; `jax.export.deserialize` reads it.
+
+    Raises:
+      ImportError: if the package flatbuffers is not installed.
+    """
+    try:
+        content = exported.serialize()
+    except ImportError as error:
+        raise ImportError(
+            "jax.export writes its files with flatbuffers, which is not installed: "
+            "pip install flatbuffers."
+        ) from error
+    with whole_file(path) as file:
+        file.write(content)
