@@ -138,6 +138,7 @@ def test_memory_is_that_of_the_points_and_a_working_set():
     assert needed < 100e6 < n * n * 4 / 50
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     # Few distinct rows make duplicates. Of far larger ones the squared distances, a difference of

@@ -294,6 +294,7 @@ COMMAND = [
 ]
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     """SIGKILL in the middle of the training, then the same command: as if nothing had happened."""
     # Compiled programs are shared between the processes, which would take most of their time.

@@ -87,6 +87,7 @@ def test_update_is_deterministic(case):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_jit_equals_eager(case):
     jitted, parts = case.update(case.start, case.images, jnp.int32(7))
     eager, eager_parts = case.method.update(case.start, case.images, jnp.int32(7))

@@ -203,6 +203,7 @@ check(jax.jit(both)(*placed), expected)
 """
 
 
+@pytest.mark.slow
 def test_problems_shared_out_over_two_devices():
     """By `shard_map`, and by placing the arguments; the derivative as well."""
     environment = os.environ | {
