@@ -28,7 +28,8 @@ def export_scoring(
 
     and, where only JAX (and flatbuffers) is installed,
 
-        scoring = jax.export.deserialize(open("scoring.jax", "rb").read())
+        from jax import export
+        scoring = export.deserialize(open("scoring.jax", "rb").read())
         out = scoring.call(x, threshold)
 
     The arguments are arrays in the dtype of the model, which is not converted: x is (b, d) with

@@ -164,6 +164,7 @@ WITHOUT_FLATBUFFERS = """
 import sys
 sys.modules["flatbuffers"] = None  # as if it were not installed
 import jax, jax.numpy as jnp
+import jax.export
 from ocsvm_jax.export import save_exported
 exported = jax.export.export(jax.jit(jnp.sin))(jnp.ones(2))
 try:
