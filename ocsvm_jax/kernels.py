@@ -7,7 +7,6 @@ pairs; the kernels defined here do it with one matrix product, any other callabl
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -16,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.pytrees import pytree
 
 Kernel = Callable[[Float[Array, " d"], Float[Array, " d"]], Float[Array, ""]]
 
@@ -48,7 +48,7 @@ class _OnPairs:
         return self.pairwise(x[None, :], y[None, :])[0, 0]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["gamma"], meta_fields=[])
+@pytree(data_fields=["gamma"])
 @dataclasses.dataclass(frozen=True)
 class RBF(_OnPairs):
     """exp(-gamma |x - y|^2)."""
@@ -62,7 +62,7 @@ class RBF(_OnPairs):
         return jnp.exp(-_cast(self.gamma, x) * squared_distances(x, y))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["gamma"], meta_fields=[])
+@pytree(data_fields=["gamma"])
 @dataclasses.dataclass(frozen=True)
 class Laplacian(_OnPairs):
     """exp(-gamma |x - y|_1)."""
@@ -74,7 +74,7 @@ class Laplacian(_OnPairs):
         return jnp.exp(-_cast(self.gamma, x) * distance)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=[])
+@pytree()
 @dataclasses.dataclass(frozen=True)
 class Linear(_OnPairs):
     """x'y."""
@@ -83,7 +83,7 @@ class Linear(_OnPairs):
         return _dot(x, y)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["gamma", "coef0"], meta_fields=["degree"])
+@pytree(data_fields=["gamma", "coef0"], meta_fields=["degree"])
 @dataclasses.dataclass(frozen=True)
 class Polynomial(_OnPairs):
     """(gamma x'y + coef0)^degree; the degree is static, so that the derivative at 0 is right."""
@@ -96,7 +96,7 @@ class Polynomial(_OnPairs):
         return (_cast(self.gamma, x) * _dot(x, y) + _cast(self.coef0, x)) ** self.degree
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["gamma", "coef0"], meta_fields=[])
+@pytree(data_fields=["gamma", "coef0"])
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(_OnPairs):
     """tanh(gamma x'y + coef0); not positive semi-definite in general."""
@@ -108,7 +108,7 @@ class Sigmoid(_OnPairs):
         return jnp.tanh(_cast(self.gamma, x) * _dot(x, y) + _cast(self.coef0, x))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["kernel", "scale"], meta_fields=[])
+@pytree(data_fields=["kernel", "scale"])
 @dataclasses.dataclass(frozen=True)
 class Scaled(_OnPairs):
     """k(x / scale, y / scale), scale one number per dimension."""
@@ -121,7 +121,7 @@ class Scaled(_OnPairs):
         return gram(self.kernel, x / scale, y / scale)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_points"])
+@pytree(meta_fields=["num_points"])
 @dataclasses.dataclass(frozen=True)
 class Precomputed:
     """No function of points: where it stands, kernel values with `num_points` points are given."""

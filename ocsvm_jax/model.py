@@ -2,10 +2,8 @@
 
 import dataclasses
 import os
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -14,6 +12,7 @@ from ocsvm_jax import model_file
 from ocsvm_jax.arguments import as_float
 from ocsvm_jax.kernel_sums import kernel_sum
 from ocsvm_jax.kernels import Precomputed
+from ocsvm_jax.pytrees import pytree
 
 
 class FitInfo(NamedTuple):
@@ -32,12 +31,7 @@ class FitInfo(NamedTuple):
     status: Int[Array, ""]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["support_vectors", "coefficients", "rho", "kernel"],
-    meta_fields=[],
-    drop_fields=["info"],
-)
+@pytree(data_fields=["support_vectors", "coefficients", "rho", "kernel"])
 @dataclasses.dataclass(frozen=True)
 class OCSVM:
     """A fitted one-class SVM: f(z) = sum_j coefficients_j k(support_vectors_j, z) - rho.
@@ -51,10 +45,10 @@ class OCSVM:
         transformation, or was made by hand, has None.
     """
 
-    # A model may be stacked, for `vmap`, as any pytree; older JAX fills it with placeholders there.
-    support_vectors: Float[Array, "*batch m d"] | Int[Array, "*batch m 1"] | Any
-    coefficients: Float[Array, "*batch m"] | Any
-    rho: Float[Array, "*batch"] | Any
+    # A model may be stacked, for `vmap`, as any pytree.
+    support_vectors: Float[Array, "*batch m d"] | Int[Array, "*batch m 1"]
+    coefficients: Float[Array, "*batch m"]
+    rho: Float[Array, "*batch"]
     kernel: Any
     info: FitInfo | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
 

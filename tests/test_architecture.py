@@ -16,7 +16,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments checkpoints files provenance resampling",
+    "arguments checkpoints files provenance pytrees resampling",
     "kernels solver data metrics stats",
     "decision figures kernel_sums model_file",
     "report",
