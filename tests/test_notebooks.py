@@ -68,7 +68,7 @@ def test_what_is_stored(path):
 def test_it_runs(path, tmp_path):
     copy = shutil.copy(path, tmp_path / path.name)
     # As a reader runs it: without the strict settings of this suite.
-    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=600"]
+    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=300"]
     plain = ["-c", os.devnull, f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
