@@ -81,7 +81,8 @@ def solve_lanes(
     shifted = shifted_gram(K, C > 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
     problem = make_problem(shifted.K, linear, C.T, total, tol[None, :])
-    state = refine(problem, start(problem, shifted.closeness.T), max_steps)
+    alpha = start(problem, shifted.closeness.T, shifted.row_sums.T)
+    state = refine(problem, alpha, max_steps)
     weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C)
     rho = jnp.sum(weights * state.g.T, axis=0) + shifted.mean
     status = jnp.where(shifted.finite, state.status, jnp.int32(Status.INVALID))

@@ -44,6 +44,7 @@ class Shifted(NamedTuple):
     K: Float[Array, "lanes n n"]
     mean: Float[Array, " lanes"]
     closeness: Float[Array, "lanes n"]  # of each point to all: the sum of its row of K
+    row_sums: Float[Array, "lanes n"]  # the same before the shift
     finite: Bool[Array, " lanes"]
 
 
@@ -59,7 +60,7 @@ def shifted_gram(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> 
     finite = jnp.isfinite(jnp.sum(jnp.abs(sums), axis=1))
     # On NaN the iteration would not end.
     K = jnp.where(both & finite[:, None, None], K - mean[:, None, None], 0)
-    return Shifted(K, mean, sums - (count * mean)[:, None], finite)
+    return Shifted(K, mean, sums - (count * mean)[:, None], sums, finite)
 
 
 def make_problem(
@@ -91,7 +92,9 @@ def objective(
     return 0.5 * jnp.sum(alpha * (g + problem.linear), axis=0, keepdims=True)
 
 
-def start(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def start(
+    problem: Problem, closeness: Float[Array, "n lanes"], row_sums: Float[Array, "n lanes"]
+) -> Float[Array, "n lanes"]:
     """A feasible alpha near the solution: that of a separable model where it keeps to the bounds.
 
     The model puts in place of all other entries of row i of K their mean c_i, and d_i in place of
@@ -119,19 +122,21 @@ def start(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, 
     alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
     alpha = alpha / _sum(alpha)
     inside = jnp.all(~part | (alpha < C), axis=0, keepdims=True)
-    return jnp.where(inside, alpha, _fill(problem, closeness))
+    return _of_sum_one(jnp.where(inside, alpha, _fill(problem, row_sums)), C)
 
 
-def _fill(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def _fill(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """Fills the box of the points that lie farthest from the mean of all, until the sum is 1.
 
     The fill needs, for each point, the sum of C over the points before it in that order; comparing
-    all pairs gives it without a sort, which XLA runs slowly on a CPU.
+    all pairs gives it without a sort, which XLA runs slowly on a CPU. What is compared must be the
+    result of a product, which stands in memory: the closeness XLA computes anew for either side of
+    the comparison, rounded differently, and two equal points would both come first.
     """
     C = problem.C
     n = C.shape[0]
-    earlier = closeness[None, :, :] < closeness[:, None, :]
-    tie = closeness[None, :, :] == closeness[:, None, :]
+    earlier = row_sums[None, :, :] < row_sums[:, None, :]
+    tie = row_sums[None, :, :] == row_sums[:, None, :]
     lower_index = jnp.tril(jnp.ones((n, n), bool), -1)[:, :, None]
     before = jnp.sum(jnp.where(earlier | (tie & lower_index), C[None, :, :], 0), axis=1)
     alpha = jnp.minimum(jnp.maximum(1 - before, 0), C)
@@ -140,6 +145,20 @@ def _fill(problem: Problem, closeness: Float[Array, "n lanes"]) -> Float[Array, 
     partly = (alpha > 0) & (alpha < C)
     snapped = jnp.where(alpha <= slack, 0, jnp.where(C - alpha <= slack, C, alpha))
     return jnp.where(partly, snapped, alpha)
+
+
+def _of_sum_one(
+    alpha: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
+) -> Float[Array, "n lanes"]:
+    """alpha, mended where its sum is not 1 beyond rounding.
+
+    All that follows keeps the sum; that it begins with is not left to how XLA rounds in `_fill`.
+    """
+    total, room = _sum(alpha), _sum(C - alpha)
+    wrong = jnp.abs(total - 1) > 4 * alpha.shape[0] * jnp.finfo(alpha.dtype).eps
+    tiny = jnp.finfo(alpha.dtype).tiny
+    more = alpha + (C - alpha) * (1 - total) / jnp.maximum(room, tiny)
+    return jnp.where(wrong, jnp.where(total > 1, alpha / total, jnp.minimum(more, C)), alpha)
 
 
 def _sum(values: Float[Array, "n lanes"]) -> Float[Array, "1 lanes"]:

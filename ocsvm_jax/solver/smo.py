@@ -71,7 +71,7 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     K_i, diagonal_i = row(i), at(diagonal, i)
     curvature = jnp.maximum(diagonal + diagonal_i - 2 * K_i, floor)
     excess = g - s.low
-    gain = jnp.where((alpha > 0) & (excess > 0), excess * excess / curvature, -1)
+    gain = jnp.where((alpha > 0) & (excess > 0), excess * (excess / curvature), -1)
     j = kkt.first_where_equal(gain, jnp.max(gain, axis=0, keepdims=True))
     K_j = row(j)
     alpha_i, alpha_j = at(alpha, i), at(alpha, j)

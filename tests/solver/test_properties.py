@@ -1,6 +1,8 @@
 """What holds for every one-class SVM, whatever solves it."""
 
 import hypothesis
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -15,7 +17,8 @@ from problems import (
     solve_batch,
 )
 
-from ocsvm_jax.solver import Status
+from ocsvm_jax.kernels import gram, rbf
+from ocsvm_jax.solver import Status, ocsvm_solve
 
 N = 24
 
@@ -168,3 +171,22 @@ def test_any_finite_input(problem):
     optimality.assert_solves(K, nu, w, out["solution"])
     leaves = [*out["grad and hessian"][0], out["jvp"]]
     assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+
+
+def test_alpha_sums_to_one_whatever_the_ties():
+    """Points that occur several times tie in the order in which the start is filled.
+
+    One lane alone: XLA then rounded the two sides of each comparison apart.
+    """
+    n = 64
+    solve = jax.jit(lambda K, w, nu: ocsvm_solve(K, nu, sample_weight=w))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        points = rng.random((15, 30))
+        times = rng.integers(0, 5, 15)
+        x = jnp.asarray(np.resize(np.repeat(points, times, axis=0), (n, 30)))
+        w = jnp.asarray((np.arange(n) < np.sum(times)) * 1.0)
+        for nu in (0.3, 0.5, 0.9):
+            alpha = np.asarray(solve(gram(rbf(0.384), x), w, nu).alpha)
+            assert np.sum(alpha) == pytest.approx(1, abs=1e-13), (seed, nu)
+            assert np.all(alpha <= np.asarray(w) / (nu * np.sum(w)) * (1 + 1e-13))
