@@ -86,10 +86,14 @@ def ocsvm_fit(
         solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
     if solution.status == Status.INVALID:
         raise ValueError("the kernel gives NaN or infinite values on these points.")
-    support = jnp.asarray(np.flatnonzero(np.asarray(solution.alpha) > 0), jnp.int32)
+    # On the host: JAX would compile a gather anew for each number of support vectors.
+    alpha = np.asarray(solution.alpha)
+    rows = np.flatnonzero(alpha > 0)
+    support = jnp.asarray(rows, jnp.int32)
+    of_rows = isinstance(kernel, Precomputed)
     model = OCSVM(
-        support_vectors=support[:, None] if isinstance(kernel, Precomputed) else x[support],
-        coefficients=solution.alpha[support],
+        support_vectors=support[:, None] if of_rows else jnp.asarray(np.asarray(x)[rows]),
+        coefficients=jnp.asarray(alpha[rows]),
         rho=solution.rho,
         kernel=kernel,
     )
