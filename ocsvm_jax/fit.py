@@ -189,7 +189,9 @@ def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
         alpha = jnp.minimum(alpha, C)
         missing = jnp.maximum(1 - jnp.sum(alpha), 0)
         missing = jnp.where(missing < n * jnp.finfo(C.dtype).eps, 0, missing)
-    return alpha / jnp.maximum(jnp.sum(alpha), 1)
+    total = jnp.sum(alpha)
+    # Not for rounding alone: it would move every alpha off its bound.
+    return jnp.where(total > 1 + n * jnp.finfo(C.dtype).eps, alpha / total, alpha)
 
 
 def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:

