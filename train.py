@@ -1,4 +1,4 @@
-"""Trains a method, scores validation and test images, and reports.
+"""Trains a method, scores validation and test images, and reports; or a whole table of methods.
 
 python train.py --config=configs/digits.py [--config.field=value ...] [--workdir=DIR]
 """
@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
 from ocsvm_jax.experiment import Config
+from ocsvm_jax.table import experiment as table
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
@@ -70,8 +71,13 @@ def _from_flags() -> None:
     config = flags.FLAGS.config
     if config is None:
         raise ValueError("no --config; start with --config=configs/digits.py.")
+    command = "python " + shlex.join(sys.argv)
+    if "table" in config:
+        default = Path("runs") / (cli.card_name() + ("-quick" if config.quick else ""))
+        table.main(config, Path(flags.FLAGS.workdir or default), command)
+        return
     default = Path("runs") / f"{cli.card_name()}-{config.method.name}-seed{config.seed}"
-    main(config, flags.FLAGS.workdir or default, "python " + shlex.join(sys.argv))
+    main(config, flags.FLAGS.workdir or default, command)
 
 
 if __name__ == "__main__":

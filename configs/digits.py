@@ -25,9 +25,10 @@ def get_config() -> ConfigDict:
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
     config.method = ConfigDict()
-    config.method.name = "ogae"  # or "ae"
+    # "ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd" or "dvaesvdd"
+    config.method.name = "ogae"
     config.method.latent_dim = 32
-    # The guidance; "ae" has none of it.
+    # The guidance of "ogae"; nu also of "soft_deep_svdd".
     config.method.guidance_weight = 1e-3  # lambda of the paper
     config.method.nu = 0.03
     # Of the RBF kernel: a number, "scale" or "auto"; `object`, because these are of two types.
@@ -38,6 +39,13 @@ def get_config() -> ConfigDict:
     config.method.betas = (1.0, 0.0)  # (expander, compactor)
     config.method.betas_second = (1.0, 1.0)  # from half of the epochs on
     config.method.last_m = 10
+    # Of the other methods.
+    config.method.kl_weight = 0.1  # beta_KL: "vae", "dvaesvdd"
+    config.method.similarity = "cosine"  # or "squared": "sae"
+    config.method.similarity_weight = 0.1  # alpha: "sae"
+    config.method.pretrain = 0.5  # share of the epochs: "deep_svdd", "soft_deep_svdd", "dspsvdd"
+    config.method.reconstruction_weight = 1.0  # gamma of the paper: "dspsvdd"
+    config.method.vae_weight = 1.0  # alpha: "dvaesvdd"
 
     config.train = ConfigDict()
     config.train.epochs = 100

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import optax
@@ -14,6 +15,7 @@ from ocsvm_jax import data
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.methods.ogae import beta_schedule
+from ocsvm_jax.methods.sae import SIMILARITIES
 from ocsvm_jax.networks import Decoder, Encoder
 from ocsvm_jax.networks.pair import Network, from_flax
 
@@ -24,6 +26,13 @@ else:
     Config = ConfigDict
 
 CONFIG_FILE = "config.json"
+_WEIGHTS = (
+    "guidance_weight",
+    "kl_weight",
+    "similarity_weight",
+    "reconstruction_weight",
+    "vae_weight",
+)
 
 
 def check(config: Config) -> None:
@@ -46,9 +55,17 @@ def check(config: Config) -> None:
             raise ValueError(
                 f'{name} is {gamma!r}; it must be a positive number, "scale" or "auto".'
             )
-    if not 0 <= method.guidance_weight < math.inf:
+    for name in _WEIGHTS:
+        if not 0 <= method[name] < math.inf:
+            raise ValueError(f"method.{name} is {method[name]}; it must be finite, at least 0.")
+    if method.similarity not in SIMILARITIES:
         raise ValueError(
-            f"method.guidance_weight is {method.guidance_weight}; it must be finite, at least 0."
+            f"method.similarity is {method.similarity!r}; it must be one of {SIMILARITIES}."
+            + did_you_mean(method.similarity, SIMILARITIES)
+        )
+    if not 0 <= method.pretrain < 1:
+        raise ValueError(
+            f"method.pretrain is {method.pretrain}; it is a share of the epochs in [0, 1)."
         )
     # Raises on a name or weights that can not work.
     beta_schedule(ConfigDict(method.to_dict() | {"num_epochs": train.epochs}))
@@ -94,10 +111,23 @@ def field_names(config: Config, prefix: str = "") -> list[str]:
 
 
 def build_method(config: Config) -> Method:
-    """The method of a checked configuration, on the paper's 28 x 28 autoencoder."""
-    network = Network(from_flax(Encoder(config.method.latent_dim)), from_flax(Decoder()))
-    settings = ConfigDict(config.method.to_dict() | {"num_epochs": config.train.epochs})
-    return METHODS[config.method.name](network, optax.adam(config.train.learning_rate), settings)
+    """The method of a checked configuration."""
+    settings = config.method.to_dict() | {"num_epochs": config.train.epochs}
+    return method_of(settings, config.train.learning_rate)
+
+
+def method_of(settings: Mapping[str, Any], learning_rate: float) -> Method:
+    """A registered method on the paper's 28 x 28 autoencoder.
+
+    Args:
+      settings: the fields of a card's `method`, and `num_epochs`; those that the method's recipe
+        lists as `traced` may be traced.
+      learning_rate: of Adam.
+    """
+    recipe = METHODS[settings["name"]]
+    encoder = Encoder(recipe.heads * settings["latent_dim"], recipe.encoder_bias)
+    network = Network(from_flax(encoder), from_flax(Decoder()))
+    return recipe.build(network, optax.adam(learning_rate), SimpleNamespace(**settings))
 
 
 def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:

@@ -27,25 +27,25 @@ from ocsvm_jax import metrics
 PNG_DPI = 160
 MAX_POINTS_PER_GROUP = 800
 
-_BLUE, _VERMILION, _GREEN, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-_PURPLE, _SKY, _BLACK = "#CC79A7", "#56B4E9", "#000000"
-_LINES = (
-    (_BLUE, "-"),
-    (_VERMILION, "--"),
-    (_GREEN, "-."),
-    (_PURPLE, ":"),
-    (_ORANGE, (0, (6, 1, 1, 1, 1, 1))),
-    (_SKY, (0, (9, 2))),
-    (_BLACK, (0, (1, 1))),
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#000000"
+LINES = (
+    (BLUE, "-"),
+    (VERMILION, "--"),
+    (GREEN, "-."),
+    (PURPLE, ":"),
+    (ORANGE, (0, (6, 1, 1, 1, 1, 1))),
+    (SKY, (0, (9, 2))),
+    (BLACK, (0, (1, 1))),
 )
-_MARKERS = (
-    (_BLACK, "."),
-    (_BLUE, "o"),
-    (_VERMILION, "^"),
-    (_GREEN, "s"),
-    (_PURPLE, "D"),
-    (_ORANGE, "v"),
-    (_SKY, "P"),
+MARKERS = (
+    (BLACK, "."),
+    (BLUE, "o"),
+    (VERMILION, "^"),
+    (GREEN, "s"),
+    (PURPLE, "D"),
+    (ORANGE, "v"),
+    (SKY, "P"),
 )
 _STYLE = {
     "font.size": 11,
@@ -125,9 +125,7 @@ def roc(labels: ArrayLike, scores: Mapping[str, np.ndarray]) -> Figure:
     )
     axes.axvspan(0, metrics.MAX_FPR, color="0.92", zorder=0)
     axes.text(0.5 * metrics.MAX_FPR, 0.985, "AUROC30", color="0.3", ha="center", va="top")
-    for (name, values), (colour, line) in zip(
-        scores.items(), itertools.cycle(_LINES), strict=False
-    ):
+    for (name, values), (colour, line) in zip(scores.items(), itertools.cycle(LINES), strict=False):
         x, y, _ = roc_curve(labels, values)
         label = f"{name}: AUROC {metrics.auroc(labels, values):.3f}"
         axes.plot(x, y, color=colour, linestyle=line, label=label)
@@ -190,8 +188,8 @@ def _densities(
     edges: Float[np.ndarray, " edges"],
 ) -> None:
     groups = (
-        ("normal", chosen & ~anomalous, _BLUE, "-"),
-        ("anomalous", chosen & anomalous, _VERMILION, "--"),
+        ("normal", chosen & ~anomalous, BLUE, "-"),
+        ("anomalous", chosen & anomalous, VERMILION, "--"),
     )
     for label, members, colour, line in groups:
         counts, _ = np.histogram(values[members], edges)
@@ -240,7 +238,7 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     grid = figure.subplots(len(panels), squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axes, (title, labels) in zip(grid, panels, strict=True):
         shown = [name for name in labels if name in found]
-        for name, (colour, line) in zip(shown, _LINES, strict=False):
+        for name, (colour, line) in zip(shown, LINES, strict=False):
             marker = "o" if len(history) < 40 else None
             axes.plot(
                 epochs,
@@ -290,15 +288,13 @@ def latent(picture: LatentPicture) -> Figure:
     norm = TwoSlopeNorm(0.0, min(f.min(), -tiny), max(f.max(), tiny))
     image = axes.pcolormesh(x, y, f, cmap=colours, norm=norm, shading="nearest", rasterized=True)
     bar = figure.colorbar(image, ax=axes, label="decision function f, positive inside")
-    bar.ax.axhline(0.0, color=_BLACK)
+    bar.ax.axhline(0.0, color=BLACK)
     if f.min() < 0 < f.max():
-        axes.contour(x, y, f, levels=[0.0], colors=_BLACK, linewidths=1.8)
-        axes.plot([], [], color=_BLACK, label="boundary, f = 0")
+        axes.contour(x, y, f, levels=[0.0], colors=BLACK, linewidths=1.8)
+        axes.plot([], [], color=BLACK, label="boundary, f = 0")
     generator = np.random.default_rng(0)
     group = np.asarray(picture.group).astype(str)
-    for name, (colour, marker) in zip(
-        dict.fromkeys(group), itertools.cycle(_MARKERS), strict=False
-    ):
+    for name, (colour, marker) in zip(dict.fromkeys(group), itertools.cycle(MARKERS), strict=False):
         members = generator.permutation(np.flatnonzero(group == name))[:MAX_POINTS_PER_GROUP]
         points = picture.points[members].T
         axes.scatter(

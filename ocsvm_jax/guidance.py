@@ -127,16 +127,16 @@ def _scale_gradient_jvp(primals: Any, tangents: Any) -> Any:
 BetaSchedule = Callable[[Any], tuple[Float[Array, ""], Float[Array, ""]]]
 
 
-def constant_betas(betas: tuple[float, float]) -> BetaSchedule:
-    """The same (beta1, beta2) in every epoch."""
+def constant_betas(betas: tuple[Any, Any]) -> BetaSchedule:
+    """The same (beta1, beta2) in every epoch; the weights may be traced."""
     _check_betas(betas)
-    return lambda epoch: (jnp.float32(betas[0]), jnp.float32(betas[1]))
+    return lambda epoch: (jnp.asarray(betas[0], jnp.float32), jnp.asarray(betas[1], jnp.float32))
 
 
 def two_phase_betas(
     num_epochs: int,
-    first: tuple[float, float] = (1.0, 0.0),
-    second: tuple[float, float] = (1.0, 1.0),
+    first: tuple[Any, Any] = (1.0, 0.0),
+    second: tuple[Any, Any] = (1.0, 1.0),
 ) -> BetaSchedule:
     """`first` for the first half of the epochs, then `second` (the paper's best schedule).
 
@@ -144,7 +144,7 @@ def two_phase_betas(
 
     Args:
       num_epochs: length of the training; epochs count from 0 and may be traced.
-      first: weights for epochs below num_epochs / 2 (rounded up).
+      first: weights for epochs below num_epochs / 2 (rounded up), may be traced.
       second: weights from there on.
     """
     _check_betas(first)
@@ -153,12 +153,14 @@ def two_phase_betas(
 
     def betas(epoch: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         early = jnp.asarray(epoch) < switch
-        pick = lambda a, b: jnp.where(early, jnp.float32(a), jnp.float32(b))  # noqa: E731
-        return pick(first[0], second[0]), pick(first[1], second[1])
+        pairs = (jnp.asarray([a, b], jnp.float32) for a, b in zip(first, second, strict=True))
+        beta1, beta2 = (jnp.where(early, pair[0], pair[1]) for pair in pairs)
+        return beta1, beta2
 
     return betas
 
 
-def _check_betas(betas: tuple[float, float]) -> None:
-    if len(betas) != 2 or any(not 0 <= float(b) < float("inf") for b in betas):
+def _check_betas(betas: tuple[Any, Any]) -> None:
+    known = [b for b in betas if not isinstance(b, jax.core.Tracer)]
+    if len(betas) != 2 or any(not 0 <= float(b) < float("inf") for b in known):
         raise ValueError(f"betas are {betas}; they are two finite numbers of at least 0.")

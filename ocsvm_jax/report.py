@@ -1,51 +1,22 @@
 """The report of a run: figures, and one HTML page that holds everything.
 
-The page needs nothing else: images and styles are inside, there is no script and no link, and it
-follows the reader's light or dark mode. All text that comes from outside is escaped.
+The page needs nothing else, and escapes all text that comes from outside: see page.py.
 """
 
-import base64
-import html
-import re
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ocsvm_jax import figures, metrics
+from ocsvm_jax import figures, metrics, page
 from ocsvm_jax.figures import LatentPicture as LatentPicture
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.metrics import METRICS, Row
+from ocsvm_jax.page import Table
 
 _SPLITS = {"val": "Validation", "validation": "Validation", "test": "Test", "": "Results"}
 _FIGURES = ("roc", "histograms", "losses", "latent")
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1b1b; --quiet: #555; --line: #d4d4d4; --page: #fff;
-  --panel: #f5f5f5; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8e8e8; --quiet: #b0b0b0; --line: #444;
-  --page: #161616; --panel: #232323; } }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--text); background: var(--page);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.2; }
-h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-caption { text-align: left; color: var(--quiet); padding-bottom: .3rem; }
-th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child { text-align: left; }
-tbody th { font-weight: normal; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
-dt { color: var(--quiet); }
-dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
-pre { overflow-x: auto; padding: .7rem; background: var(--panel); font-size: .85rem; }
-figure { margin: 1.5rem 0; }
-figure .wide { margin: .3rem 0; }
-img { max-width: 100%; height: auto; background: #fff; }
-figcaption, p.note { color: var(--quiet); font-size: .92rem; }
-summary { cursor: pointer; padding: .4rem 0; }
-"""
 
 
 def write_report(
@@ -106,20 +77,20 @@ def write_report(
             (folder / f"{name}.png").unlink(missing_ok=True)
 
     body = [
-        f"<h1>{_text(title)}</h1>",
-        f"<pre><code>{_text(command)}</code></pre>",
-        _facts(facts),
+        f"<h1>{page.text(title)}</h1>",
+        f"<pre><code>{page.text(command)}</code></pre>",
+        page.definitions(facts),
         _results(rows),
         _by_corruption(scores),
         "<h2>Figures</h2>",
         *(_figure(name, image, _caption(name, latent)) for name, image in drawn.items()),
         _training(history),
         "<h2>Configuration</h2>",
-        f"<details><summary>Show it in full</summary><pre>{_text(config_text)}</pre></details>",
+        page.details("Show it in full", f"<pre>{page.text(config_text)}</pre>"),
     ]
     path = workdir / "report.html"
     with whole_file(path) as file:
-        file.write(_page(title, body).encode("utf-8", errors="replace"))
+        file.write(page.page(title, body).encode("utf-8", errors="replace"))
     return path
 
 
@@ -157,12 +128,14 @@ def _results(rows: Sequence[Row]) -> str:
             for row in rows
             if row.split == split
         ]
-        parts.append(_table(f"{_SPLITS.get(split, split)} images", header, lines))
+        parts.append(Table(f"{_SPLITS.get(split, split)} images", header, {"": lines}).html())
     parts.append(
-        '<p class="note">In brackets, 95% percentile bootstrap intervals over resampled images of '
-        "this one run: they leave out what another seed would change. Chance is 0.5 for AUROC, the "
-        "share of anomalous images for AUPR, and 0.5 for AUROC30, the area up to a false positive "
-        "rate of 0.3 in McClish's standardisation.</p>"
+        page.note(
+            "In brackets, 95% percentile bootstrap intervals over resampled images of this one "
+            "run: they leave out what another seed would change. Chance is 0.5 for AUROC, the "
+            "share of anomalous images for AUPR, and 0.5 for AUROC30, the area up to a false "
+            "positive rate of 0.3 in McClish's standardisation."
+        )
     )
     return "\n".join(parts)
 
@@ -178,7 +151,8 @@ def _by_corruption(scores: Mapping[str, np.ndarray]) -> str:
         for score, values in named.items():
             cells = [_auroc(labels, values, corruption == name) for name in names]
             lines.append([score, *cells, _auroc(labels, values, np.full(labels.shape, True))])
-        parts.append(_table(f"{_SPLITS[split]} images", ["score", *names, "all"], lines))
+        header = ["score", *names, "all"]
+        parts.append(Table(f"{_SPLITS[split]} images", header, {"": lines}).html())
     return "\n".join(parts)
 
 
@@ -187,18 +161,13 @@ def _auroc(labels: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> str:
     return f"{metrics.auroc(labels[chosen], values[chosen]):.3f}" if both else "one class"
 
 
-def _facts(facts: Mapping[str, str]) -> str:
-    items = [f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()]
-    return "\n".join(["<dl>", *items, "</dl>"]) if items else ""
-
-
 def _training(history: Sequence[Mapping[str, Any]]) -> str:
     if not history:
-        return '<p class="note">No training history was recorded.</p>'
+        return page.note("No training history was recorded.")
     names = list(dict.fromkeys(name for epoch in history for name in epoch))
     lines = [[_cell(epoch.get(name, "")) for name in names] for epoch in history]
-    table = _table("One row per epoch", names, lines)
-    return f"<details><summary>Training history, epoch by epoch</summary>\n{table}\n</details>"
+    table = Table("One row per epoch", names, {"": lines})
+    return page.details("Training history, epoch by epoch", table.html())
 
 
 def _cell(value: Any) -> str:
@@ -233,53 +202,6 @@ def _figure(name: str, image: bytes, caption: str) -> str:
         "losses": "Curves of the losses by epoch; the numbers are in the training history.",
         "latent": "Latent points by group over a map of the decision function with its boundary.",
     }[name]
-    data = base64.b64encode(image).decode("ascii")
-    # The header of a PNG file holds the width at byte 16 and the height at byte 20. Browsers count
-    # 96 pixels to the inch.
-    pixels = struct.unpack_from(">II", image, 16)
-    width, height = (round(size * 96 / figures.PNG_DPI) for size in pixels)
-    # The many panels of this one become unreadable on a phone: there it scrolls sideways instead.
-    style = f' style="min-width: {round(0.7 * width)}px"' if name == "histograms" else ""
-    content = (
-        f'<img alt="{_text(alt)}" width="{width}" height="{height}"{style} '
-        f'src="data:image/png;base64,{data}">'
-    )
-    if style:
-        content = _wide("Histograms", content)
-    return f"<figure>{content}\n<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _table(caption: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    columns = "".join(f'<th scope="col">{_text(name)}</th>' for name in header)
-    body = "\n".join(
-        f'<tr><th scope="row">{_text(first)}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in lines
-    )
-    return _wide(
-        caption,
-        f"<table><caption>{_text(caption)}</caption>\n"
-        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody></table>",
-    )
-
-
-def _wide(label: str, content: str) -> str:
-    """A box that scrolls sideways, by touch or from the keyboard."""
-    attributes = f'class="wide" role="region" aria-label="{_text(label)}" tabindex="0"'
-    return f"<div {attributes}>{content}</div>"
-
-
-def _page(title: str, body: Sequence[str]) -> str:
-    content = "\n".join(body)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _text(value: object) -> str:
-    """Any text as HTML; the control characters that HTML does not allow become U+FFFD."""
-    return html.escape(re.sub(r"[^\t\n\r\x20-\x7e\xa0-\U0010ffff]", "\ufffd", str(value)))
+    # The many panels of this one become unreadable on a phone.
+    scrolls = "Histograms" if name == "histograms" else ""
+    return page.figure(image, alt=alt, caption=caption, scrolls=scrolls)

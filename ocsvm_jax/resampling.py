@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 MAX_FPR = 0.3
-# Numbers per temporary array of the bootstrap (2 MiB): resamples are taken as many at a time.
-_CHUNK_SIZE = 2**18
+# Numbers per array of counts (8 MiB): resamples are drawn as many at a time, for all scores.
+_CHUNK_SIZE = 2**20
+# Numbers per array in between: as many as the cache holds, and thousands for NumPy to go through.
+_BLOCK_SIZE = 2**14
 
 
 class Ranking(NamedTuple):
@@ -65,19 +67,48 @@ def weighted_metrics(
     A threshold separates groups of equal scores, never their members, and the ROC curve is
     straight across a group: this is how ties enter.
     """
-    weights = np.take(weights, ranking.order, axis=1)
-    positives_so_far = np.take(np.cumsum(weights * ranking.anomalous, axis=1), ranking.last, axis=1)
-    so_far = np.take(np.cumsum(weights, axis=1), ranking.last, axis=1)
-    negatives_so_far = so_far - positives_so_far
+    n, rows = ranking.order.size, len(weights)
+    size = min(rows, max(1, _BLOCK_SIZE // n))
+    # Each block writes over the arrays of the one before: fresh memory costs more than the sums.
+    of_images = np.empty((3, size, n))
+    of_groups = np.empty((5, size, ranking.last.size))
+    metrics = np.empty((rows, 3))
+    for start in range(0, rows, max(1, size)):
+        block = weights[start : start + size]
+        scratch = of_images[:, : len(block)], of_groups[:, : len(block)]
+        metrics[start : start + size] = _block_metrics(ranking, block, *scratch)
+    return metrics
+
+
+def _block_metrics(
+    ranking: Ranking,
+    weights: Float[np.ndarray, "rows n"],
+    of_images: Float[np.ndarray, "3 rows n"],
+    of_groups: Float[np.ndarray, "5 rows groups"],
+) -> Float[np.ndarray, "rows metrics"]:
+    """What `weighted_metrics` returns, given room for every array in between."""
+    sorted_weights, sorted_positives, sums = of_images
+    positives_so_far, so_far, negatives_so_far, positives, negatives = of_groups
+    # With an `out`, any mode but "clip" has NumPy fill a new array first.
+    np.take(weights, ranking.order, axis=1, out=sorted_weights, mode="clip")
+    np.multiply(sorted_weights, ranking.anomalous, out=sorted_positives)
+    for values, out in ((sorted_positives, positives_so_far), (sorted_weights, so_far)):
+        np.cumsum(values, axis=1, out=sums)
+        np.take(sums, ranking.last, axis=1, out=out, mode="clip")
+    np.subtract(so_far, positives_so_far, out=negatives_so_far)
     num_positives, num_negatives = positives_so_far[:, -1], negatives_so_far[:, -1]
-    positives = np.diff(positives_so_far, axis=1, prepend=0.0)
-    negatives = np.diff(negatives_so_far, axis=1, prepend=0.0)
+    for values, out in ((positives_so_far, positives), (negatives_so_far, negatives)):
+        out[:, 0] = values[:, 0]
+        np.subtract(values[:, 1:], values[:, :-1], out=out[:, 1:])
 
     # `tiny` only replaces a total of 0, where there are no positives to count either.
-    precision = positives_so_far / np.maximum(so_far, np.finfo(np.float64).tiny)
+    np.maximum(so_far, np.finfo(np.float64).tiny, out=so_far)
+    precision = np.divide(positives_so_far, so_far, out=so_far)
     average_precision = np.einsum("ij,ij->i", positives, precision) / num_positives
 
-    slices = negatives * (positives_so_far - 0.5 * positives)
+    half = np.multiply(positives, 0.5, out=positives)
+    slices = np.subtract(positives_so_far, half, out=so_far)
+    slices *= negatives
     area = slices.sum(axis=1)
 
     # Whole groups up to the limit, then the part of the one that the limit cuts.
@@ -85,7 +116,7 @@ def weighted_metrics(
     below = negatives_so_far <= limit[:, None]
     cut = np.arange(len(weights)), below.sum(axis=1)
     width = limit - (negatives_so_far[cut] - negatives[cut])
-    height = positives_so_far[cut] - positives[cut] * (1.0 - 0.5 * width / negatives[cut])
+    height = positives_so_far[cut] - half[cut] * (2.0 - width / negatives[cut])
     partial = np.einsum("ij,ij->i", slices, below) + width * height
 
     scale = num_positives * num_negatives

@@ -1,5 +1,6 @@
 """After training: the final one-class SVM on all training latents, and the scores of any images."""
 
+import dataclasses
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import to_unit
 
 _BLOCK = 500
+_ROUND = 1024
 _STD_FLOOR = 1e-6
 
 
@@ -36,40 +38,73 @@ def fit_final(
     Raises:
       ValueError: if a latent is not finite.
     """
-    z = jnp.asarray(encode_images(method, state, images))
+    return fit_latents(encode_images(method, state, images), settings)
+
+
+def fit_latents(z: Float[np.ndarray, "n d"], settings: Any) -> OCSVM:
+    """`fit_final` of latents that are there already."""
     if not np.all(np.isfinite(z)):
         raise ValueError(
             "the latents hold NaN or infinite values: training has diverged. Lower the learning "
             "rate or the guidance weight."
         )
+    points = jnp.asarray(z)
     if not settings.standardize:
-        return ocsvm_fit(z, settings.nu, rbf(resolve_gamma(settings.gamma, z)))
-    scale = jnp.std(z, axis=0) + _STD_FLOOR
-    kernel = scaled(rbf(resolve_gamma(settings.gamma, z / scale[None, :])), scale)
-    return ocsvm_fit(z, settings.nu, kernel)
+        return ocsvm_fit(points, settings.nu, rbf(resolve_gamma(settings.gamma, points)))
+    scale = jnp.std(points, axis=0) + _STD_FLOOR
+    kernel = scaled(rbf(resolve_gamma(settings.gamma, points / scale[None, :])), scale)
+    return ocsvm_fit(points, settings.nu, kernel)
 
 
 def encode_images(
     method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> Float[np.ndarray, "n d"]:
     """The latent of each image."""
-    return _in_blocks(lambda x: {"z": _encode(method, state, x)}, images)["z"]
+    return in_blocks(lambda x: {"z": _encode(method, state, x)}, images)["z"]
 
 
 def score_images(
     method: Method, state: Any, ocsvm: OCSVM, images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """All scores of the method for each image, in float64, larger for more anomalous."""
+    """All scores for each image, in float64, larger for more anomalous.
+
+    These are the method's own and "ocsvm", minus the decision function of `ocsvm` at its latent.
+    """
+    own = own_scores(partial(_score, method, state), images)
+    return own | {"ocsvm": ocsvm_score(ocsvm, encode_images(method, state, images))}
+
+
+def own_scores(
+    score: Callable[[Array], dict[str, Score]], images: UInt8[np.ndarray, "n 28 28 1"]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Applies `score`, a compiled function of uint8 images, and adds up the parts in float64."""
     offsets: dict[str, float] = {}
 
     def values(x: Array) -> dict[str, Array]:
-        scores = _score(method, state, ocsvm, x)
-        offsets.update({name: float(score.offset) for name, score in scores.items()})
-        return {name: score.values for name, score in scores.items()}
+        scores = score(x)
+        offsets.update({name: float(part.offset) for name, part in scores.items()})
+        return {name: part.values for name, part in scores.items()}
 
-    parts = _in_blocks(values, images)
+    parts = in_blocks(values, images)
     # In float64, where the offset does not drown the differences; see `Score`.
     return {name: part.astype(np.float64) + offsets[name] for name, part in parts.items()}
+
+
+def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Minus the decision function at each latent, added up in float64 on the host (see `Score`)."""
+    expansion = np.asarray(_rounded_up(ocsvm).kernel_expansion(jnp.asarray(z)), np.float64)
+    return float(ocsvm.rho) - expansion
+
+
+def _rounded_up(ocsvm: OCSVM) -> OCSVM:
+    """The same function with a round number of support vectors: few shapes, few compilations."""
+    more = -len(ocsvm.coefficients) % _ROUND
+    return dataclasses.replace(
+        ocsvm,
+        # Copies of a real one, of coefficient 0.
+        support_vectors=jnp.pad(ocsvm.support_vectors, ((0, more), (0, 0)), mode="edge"),
+        coefficients=jnp.pad(ocsvm.coefficients, (0, more)),
+    )
 
 
 # All images go through in blocks of one size, so each of these is compiled once for a method.
@@ -79,10 +114,8 @@ def _encode(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> Fl
 
 
 @partial(jax.jit, static_argnums=0)
-def _score(
-    method: Method, state: Any, ocsvm: OCSVM, images: UInt8[Array, "b 28 28 1"]
-) -> dict[str, Score]:
-    return method.score(state, ocsvm, to_unit(images))
+def _score(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> dict[str, Score]:
+    return method.score(state, to_unit(images))
 
 
 def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
@@ -119,7 +152,7 @@ def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
     return np.round(images * 255).astype(np.uint8)
 
 
-def _in_blocks(
+def in_blocks(
     function: Callable[[Array], dict[str, Array]], images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> dict[str, np.ndarray]:
     """Applies a function of a block of images to all of them, the last block filled up."""

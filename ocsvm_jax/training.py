@@ -21,7 +21,6 @@ from jaxtyping import Array, Float, Int, UInt8
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method
 
-HeldOut = UInt8[Array, "m 28 28 1"]
 _CHECKPOINTS = "checkpoints"
 
 
@@ -51,10 +50,11 @@ def to_unit(images: UInt8[Array, "b 28 28 1"]) -> Float[Array, "b 28 28 1"]:
 def start(method: Method, images: UInt8[Any, "n 28 28 1"], batch_size: int, seed: int) -> Run:
     """A run before its first epoch."""
     first = to_unit(jnp.asarray(images[:batch_size]))
-    return jax.jit(lambda x, key: _fresh(method.init(x, key)))(first, jax.random.key(seed))
+    return jax.jit(lambda x, key: unstarted(method.init(x, key)))(first, jax.random.key(seed))
 
 
-def _fresh(state: Any) -> Run:
+def unstarted(state: Any) -> Run:
+    """A run before its first epoch, from the state of a method's `init`."""
     # A copy, because an epoch reuses the memory of what it is given.
     best = jax.tree.map(jnp.copy, state)
     return Run(state, best, jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0))
@@ -81,49 +81,95 @@ def load(method: Method, batch_size: int, workdir: Path) -> Run:
 def _shapes(method: Method, batch_size: int) -> Run:
     """A run without numbers: what a checkpoint is restored into."""
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.float32)
-    return jax.eval_shape(lambda x: _fresh(method.init(x, jax.random.key(0))), images)
+    return jax.eval_shape(lambda x: unstarted(method.init(x, jax.random.key(0))), images)
+
+
+class Feed(NamedTuple):
+    """What a model is trained on: rows of images that others may be trained on too.
+
+    Attributes:
+      images: all images, on the device.
+      rows: indices of those trained on.
+      held_out: indices of those that decide on early stopping.
+    """
+
+    images: UInt8[Array, "n 28 28 1"]
+    rows: Int[Array, " m"]
+    held_out: Int[Array, " h"]
 
 
 def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., Any]:
-    """A compiled `(run, images, held_out) -> (run, parts)`: shuffled steps, the held-out loss."""
+    """A compiled `(run, feed) -> (run, parts)`, see `one_epoch`."""
 
     @partial(jax.jit, donate_argnums=0)
-    def epoch(
-        run: Run, images: UInt8[Array, "n 28 28 1"], held_out: HeldOut
-    ) -> tuple[Run, Mapping[str, Array]]:
-        steps = images.shape[0] // batch_size
-        key = jax.random.fold_in(jax.random.key(seed), run.epoch + 1)
-        order = jax.random.permutation(key, images.shape[0])[: steps * batch_size]
-
-        def step(state: Any, index: Int[Array, " b"]) -> tuple[Any, Mapping[str, Array]]:
-            return method.update(state, to_unit(images[index]), run.epoch)
-
-        state, parts = jax.lax.scan(step, run.state, order.reshape(steps, batch_size))
-        parts = jax.tree.map(jnp.mean, parts)
-        loss = _held_out_loss(method, state, held_out, batch_size)
-        better = loss < run.best_loss
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, run.best)
-        done = run.epoch + 1
-        run = Run(
-            state,
-            best,
-            jnp.where(better, loss, run.best_loss),
-            jnp.where(better, done, run.best_epoch),
-            done,
-        )
-        return run, {**parts, "valid_loss": loss}
+    def epoch(run: Run, feed: Feed) -> tuple[Run, Mapping[str, Array]]:
+        return one_epoch(method, run, run.epoch, feed, seed, batch_size)
 
     return epoch
 
 
-def _held_out_loss(
-    method: Method, state: Any, held_out: HeldOut, batch_size: int
-) -> Float[Array, ""]:
+def one_epoch(
+    method: Method, run: Run, epoch: Int[Array, ""], feed: Feed, seed: Any, batch_size: int
+) -> tuple[Run, Mapping[str, Array]]:
+    """Shuffled steps, then the held-out loss; can be traced, also under vmap.
+
+    Args:
+      method: what is trained.
+      run: where it stands.
+      epoch: () epochs done, counted from 0; under vmap better one number for all.
+      feed: the images.
+      seed: of the order of the images, may be traced.
+      batch_size: what is left over of an epoch's shuffled images is skipped.
+    """
+    m = feed.rows.shape[0]
+    steps = m // batch_size
+    key = jax.random.fold_in(jax.random.key(seed), epoch + 1)
+    order = feed.rows[jax.random.permutation(key, m)[: steps * batch_size]]
+    batches = order.reshape(steps, batch_size)
+
+    def images(index: Int[Array, " b"]) -> Float[Array, "b 28 28 1"]:
+        return to_unit(feed.images[index])
+
+    def mean_of(function: Callable[..., Array]) -> Array:
+        return jnp.mean(jax.lax.map(lambda index: function(images(index)), batches), axis=0)
+
+    def step(state: Any, index: Int[Array, " b"]) -> tuple[Any, Mapping[str, Array]]:
+        return method.update(state, images(index), epoch)
+
+    state, preparing = method.prepare(run.state, mean_of, epoch)
+    state, parts = jax.lax.scan(step, state, batches)
+    parts = jax.tree.map(jnp.mean, parts)
+    loss = _held_out_loss(method, state, feed, batch_size)
+    # A pretraining is not compared with what follows: its last state is the best until then.
+    better = (loss < run.best_loss) | preparing
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, run.best)
+    best_loss = jnp.where(better, loss, run.best_loss)
+    done = epoch + 1
+    run = Run(
+        state,
+        best,
+        jnp.where(preparing, jnp.inf, best_loss).astype(run.best_loss.dtype),
+        jnp.where(better, done, run.best_epoch),
+        done,
+    )
+    return run, {**parts, "valid_loss": loss}
+
+
+def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> Float[Array, ""]:
     """Mean loss over whole batches, of the size of training: some losses depend on the size."""
-    size = min(batch_size, held_out.shape[0] // 2 * 2)
-    blocks = held_out.shape[0] // size
-    batches = held_out[: blocks * size].reshape(blocks, size, *held_out.shape[1:])
-    return jnp.mean(jax.lax.map(lambda b: method.loss(state, to_unit(b)), batches))
+    size = min(batch_size, feed.held_out.shape[0] // 2 * 2)
+    blocks = feed.held_out.shape[0] // size
+    batches = feed.held_out[: blocks * size].reshape(blocks, size)
+    return jnp.mean(
+        jax.lax.map(lambda index: method.loss(state, to_unit(feed.images[index])), batches)
+    )
+
+
+def feed_of(images: np.ndarray, held_out: np.ndarray) -> Feed:
+    """The feed of one model, from the images of the two parts."""
+    m, h = len(images), len(held_out)
+    together = jnp.asarray(np.concatenate([images, held_out]))
+    return Feed(together, jnp.arange(m, dtype=jnp.int32), jnp.arange(m, m + h, dtype=jnp.int32))
 
 
 class History:
@@ -193,7 +239,7 @@ def train(
             f"batches of {batch_size}."
         )
     run_epoch = epoch_function(method, batch_size, seed)
-    device_images, device_held_out = jnp.asarray(images), jnp.asarray(held_out)
+    feed = feed_of(images, held_out)
     steps = images.shape[0] // batch_size
     with Checkpoints(workdir / _CHECKPOINTS) as checkpoints:
         if checkpoints.latest() is None:
@@ -205,7 +251,7 @@ def train(
         with tqdm(total=epochs, initial=int(run.epoch), unit="epoch", disable=None) as bar:
             while not finished(run, epochs, patience):
                 began = time.perf_counter()
-                run, parts = run_epoch(run, device_images, device_held_out)
+                run, parts = run_epoch(run, feed)
                 parts = {name: float(value) for name, value in jax.device_get(parts).items()}
                 _check_finite(parts, int(run.epoch))
                 seconds = time.perf_counter() - began

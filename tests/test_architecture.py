@@ -17,8 +17,9 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
     "arguments checkpoints files provenance pytrees resampling",
-    "kernels solver data metrics stats",
-    "decision figures kernel_sums model_file",
+    "kernels solver data metrics",
+    "decision figures kernel_sums model_file stats",
+    "page",
     "report",
     "guidance model networks",
     "fit",
@@ -26,6 +27,7 @@ LAYERS = (
     "training",
     "scoring",
     "experiment results",
+    "table",
     "cli",
 )
 SOLVER_LAYERS = (
@@ -36,7 +38,7 @@ SOLVER_LAYERS = (
     "dual",
     "implicit large",
 )
-WITHOUT_JAX = {"data", "figures", "files", "metrics", "report", "resampling", "stats"}
+WITHOUT_JAX = {"data", "figures", "files", "metrics", "page", "report", "resampling", "stats"}
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 
 

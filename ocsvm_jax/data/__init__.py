@@ -4,9 +4,19 @@ from collections.abc import Callable, Iterable
 
 from ocsvm_jax.data import mnist_c
 from ocsvm_jax.data.base import Dataset, ImageSet, Source
-from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, unknown
+from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, holdout_rows, take, unknown
 
-__all__ = ["PROTOCOLS", "SOURCES", "Dataset", "ImageSet", "Source", "holdout", "load"]
+__all__ = [
+    "PROTOCOLS",
+    "SOURCES",
+    "Dataset",
+    "ImageSet",
+    "Source",
+    "holdout",
+    "holdout_rows",
+    "load",
+    "take",
+]
 
 
 def _digits(dir: str) -> Source:

@@ -99,7 +99,12 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
     Raises:
         ValueError: if the fraction is out of range or leaves nothing to train on.
     """
-    count = len(train.images)
+    kept, held = holdout_rows(len(train.images), fraction, seed)
+    return take(train, kept), take(train, held)
+
+
+def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images that `holdout` keeps and of those it sets aside, of `count` in all."""
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie strictly between 0 and 1, got {fraction}.")
     # Rounded first, so that 0.07 * 100 = 7.000000000000001 sets 7 images aside, not 8.
@@ -110,8 +115,7 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
             f"{count - aside}: both parts need at least one image."
         )
     order = np.random.default_rng(seed).permutation(count)
-    kept, held = np.sort(order[aside:]), np.sort(order[:aside])
-    return _take(train, kept), _take(train, held)
+    return np.sort(order[aside:]), np.sort(order[:aside])
 
 
 def unknown(kind: str, received: object, available: Iterable[str]) -> str:
@@ -128,7 +132,8 @@ def unknown(kind: str, received: object, available: Iterable[str]) -> str:
     return f"unknown {kind} {received!r}.{hint} Available: {', '.join(names)}."
 
 
-def _take(images: ImageSet, rows: np.ndarray) -> ImageSet:
+def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
+    """The images of these rows, in this order."""
     return ImageSet(*(field[rows] for field in images))
 
 

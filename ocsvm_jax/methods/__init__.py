@@ -1,11 +1,24 @@
-"""The registered methods: name -> function of (network, optimizer, settings) to a Method."""
-
-from collections.abc import Callable
+"""The registered methods: name -> how it is built (`Recipe`)."""
 
 from ocsvm_jax.methods.ae import ae
-from ocsvm_jax.methods.base import Method
+from ocsvm_jax.methods.base import Method, Recipe
+from ocsvm_jax.methods.deep_svdd import deep_svdd
+from ocsvm_jax.methods.dspsvdd import dspsvdd
+from ocsvm_jax.methods.dvaesvdd import dvaesvdd
 from ocsvm_jax.methods.ogae import ogae
+from ocsvm_jax.methods.sae import sae
+from ocsvm_jax.methods.soft_deep_svdd import soft_deep_svdd
+from ocsvm_jax.methods.vae import vae
 
-METHODS: dict[str, Callable[..., Method]] = {"ae": ae, "ogae": ogae}
+METHODS: dict[str, Recipe] = {
+    "ae": Recipe(ae),
+    "vae": Recipe(vae, heads=2, traced=("kl_weight",)),
+    "sae": Recipe(sae, traced=("similarity_weight",)),
+    "ogae": Recipe(ogae, traced=("guidance_weight", "nu", "gamma", "betas", "betas_second")),
+    "deep_svdd": Recipe(deep_svdd, encoder_bias=False),
+    "soft_deep_svdd": Recipe(soft_deep_svdd, encoder_bias=False, traced=("nu",)),
+    "dspsvdd": Recipe(dspsvdd, encoder_bias=False, traced=("reconstruction_weight",)),
+    "dvaesvdd": Recipe(dvaesvdd, heads=2, traced=("vae_weight", "kl_weight")),
+}
 
-__all__ = ["METHODS", "Method"]
+__all__ = ["METHODS", "Method", "Recipe"]

@@ -5,12 +5,19 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ocsvm_jax.methods.base import Forward, Method, autoencoder_method, forward, squared_error
+from ocsvm_jax.methods.base import (
+    Forward,
+    Method,
+    forward,
+    gradient_method,
+    reconstruction_score,
+    squared_error,
+)
 from ocsvm_jax.networks.pair import Network
 
 
 def ae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
-    """Minimises the mean squared error; scores "reconstruction" and "ocsvm" (AE + OCSVM).
+    """Minimises the mean squared error; scores "reconstruction".
 
     Args:
       network: encoder and decoder.
@@ -19,10 +26,10 @@ def ae(network: Network, optimizer: optax.GradientTransformation, settings: Any)
     """
     del settings
 
-    def objective(params, stats, images, epoch, train):
-        del epoch
+    def objective(params, stats, memory, images, epoch, train):
+        del memory, epoch
         _, x_hat, stats = forward(network, params, stats, images, train)
         loss = jnp.mean(squared_error(images, x_hat))
         return loss, Forward(stats, {"loss": loss, "reconstruction": loss}, ())
 
-    return autoencoder_method(network, optimizer, objective)
+    return gradient_method(network, optimizer, objective, reconstruction_score(network))

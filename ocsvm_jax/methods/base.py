@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from ocsvm_jax.model import OCSVM
 from ocsvm_jax.networks.pair import Network
 
 Images = Float[Array, "b 28 28 1"]
@@ -40,10 +39,14 @@ class Method(NamedTuple):
       init: `init(images, key) -> state`, from a batch as training will see it (its shape counts).
       update: `update(state, images, epoch) -> (state, parts)`: one step; `parts` are the scalars
         worth logging, "loss" among them. `epoch` counts from 0.
-      score: `score(state, ocsvm, images) -> {name: Score}`, larger for more anomalous; the `ocsvm`
-        is fitted after training to `encode` of all training images.
+      score: `score(state, images) -> {name: Score}`, larger for more anomalous. The score "ocsvm"
+        is not among them: every method has it, from `encode` (see `ocsvm_jax.scoring`).
       encode: `encode(state, images) -> (b, d)` latents.
       loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
+      prepare: `prepare(state, mean_of, epoch) -> (state, preparing)`, before the steps of an epoch.
+        `mean_of(function)` is the mean of `function(images)` over all batches of the epoch.
+        `preparing` is True while the epochs are those of a pretraining, which early stopping does
+        not count.
     """
 
     init: Callable[..., Any]
@@ -51,13 +54,31 @@ class Method(NamedTuple):
     score: Callable[..., dict[str, Score]]
     encode: Callable[..., Array]
     loss: Callable[..., Array]
+    prepare: Callable[..., tuple[Any, Bool[Array, ""]]]
+
+
+class Recipe(NamedTuple):
+    """How a registered method is built, and what its network must be like.
+
+    Attributes:
+      build: `build(network, optimizer, settings) -> Method`.
+      heads: latents are `heads` times as wide at the encoder's end: 2 for a mean and a log-variance.
+      encoder_bias: whether the encoder may have additive parameters.
+      traced: names of those settings that may be traced numbers, or tuples of them: one compiled
+        program then trains many models that differ in them.
+    """
+
+    build: Callable[..., Method]
+    heads: int = 1
+    encoder_bias: bool = True
+    traced: tuple[str, ...] = ()
 
 
 class State(NamedTuple):
     """What training changes.
 
     Attributes:
-      params: of encoder and decoder.
+      params: of encoder and, where the method has one, decoder.
       stats: batch-norm statistics and the like, of both.
       opt_state: of the optimizer.
       memory: the method's own.
@@ -83,16 +104,31 @@ class Forward(NamedTuple):
     record: Any
 
 
-# objective(params, stats, images, epoch, train) -> (loss, Forward); `train` is a Python bool.
+# objective(params, stats, memory, images, epoch, train) -> (loss, Forward); `train` is a Python
+# bool: False on images held out, where nothing may be random.
 Objective = Callable[..., tuple[Array, Forward]]
+
+
+def encoded(
+    network: Network, params: Any, stats: Any, images: Images, train: bool
+) -> tuple[Float[Array, "b d"], Any]:
+    """What the encoder gives, and its new statistics."""
+    return network.encoder.apply(params["encoder"], stats["encoder"], images, train)
+
+
+def decoded(
+    network: Network, params: Any, stats: Any, z: Float[Array, "b d"], train: bool
+) -> tuple[Images, Any]:
+    """What the decoder makes of latents, and its new statistics."""
+    return network.decoder.apply(params["decoder"], stats["decoder"], z, train)
 
 
 def forward(
     network: Network, params: Any, stats: Any, images: Images, train: bool
 ) -> tuple[Float[Array, "b d"], Images, Any]:
     """Latents, reconstructions and the new statistics."""
-    z, encoder_stats = network.encoder.apply(params["encoder"], stats["encoder"], images, train)
-    x_hat, decoder_stats = network.decoder.apply(params["decoder"], stats["decoder"], z, train)
+    z, encoder_stats = encoded(network, params, stats, images, train)
+    x_hat, decoder_stats = decoded(network, params, stats, z, train)
     return z, x_hat, {"encoder": encoder_stats, "decoder": decoder_stats}
 
 
@@ -101,14 +137,22 @@ def squared_error(images: Images, x_hat: Images) -> Float[Array, " b"]:
     return jnp.mean((images - x_hat) ** 2, axis=(1, 2, 3))
 
 
-def autoencoder_method(
+def plain_score(values: Float[Array, " b"]) -> Score:
+    """A score that is all in its values."""
+    return Score(values, jnp.zeros((), values.dtype))
+
+
+def gradient_method(
     network: Network,
     optimizer: optax.GradientTransformation,
     objective: Objective,
+    score: Callable[[State, Images], dict[str, Score]],
     *,
-    init_memory: Callable[..., Any] = lambda record: (),
+    encode: Callable[[Float[Array, "b d"]], Float[Array, "b e"]] = lambda z: z,
+    with_decoder: bool = True,
+    init_memory: Callable[..., Any] = lambda params, stats, images, key: (),
     remember: Callable[..., Any] = lambda memory, record: memory,
-    extra_scores: Callable[..., dict[str, Score]] = lambda memory, z: {},
+    prepare: Callable[..., tuple[Any, Any]] = lambda state, mean_of, epoch: (state, jnp.bool(False)),
 ) -> Method:
     """Builds the method that minimises `objective` by gradient steps.
 
@@ -116,44 +160,48 @@ def autoencoder_method(
       network: encoder and decoder.
       optimizer: an Optax transformation.
       objective: see `Objective`.
-      init_memory: `init_memory(record) -> memory`, from the shapes of a record.
+      score: `score(state, images)`, see `Method`.
+      encode: of what the encoder gives, the part that is the latent.
+      with_decoder: whether the state holds the weights of the decoder.
+      init_memory: `init_memory(params, stats, images, key) -> memory`, from shapes and key alone.
       remember: `remember(memory, record) -> memory`, after each step.
-      extra_scores: `extra_scores(memory, z) -> {name: Score}` beside "reconstruction" and "ocsvm".
+      prepare: see `Method`.
     """
 
     def init(images, key):
         encoder_key, decoder_key = jax.random.split(key)
         params, stats = {}, {}
         params["encoder"], stats["encoder"] = network.encoder.init(encoder_key, images)
-        z, _ = network.encoder.apply(params["encoder"], stats["encoder"], images, False)
-        params["decoder"], stats["decoder"] = network.decoder.init(decoder_key, z)
-        record = jax.eval_shape(
-            lambda: objective(params, stats, images, jnp.int32(0), True)[1].record
-        )
-        return State(params, stats, optimizer.init(params), init_memory(record))
+        if with_decoder:
+            z = jax.eval_shape(lambda: encode(encoded(network, params, stats, images, False)[0]))
+            zeros = jnp.zeros(z.shape, z.dtype)
+            params["decoder"], stats["decoder"] = network.decoder.init(decoder_key, zeros)
+        memory = init_memory(params, stats, images, jax.random.fold_in(key, 1))
+        return State(params, stats, optimizer.init(params), memory)
 
     def update(state, images, epoch):
         gradient = jax.grad(objective, has_aux=True)
-        grads, out = gradient(state.params, state.stats, images, epoch, True)
+        grads, out = gradient(state.params, state.stats, state.memory, images, epoch, True)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return State(params, out.stats, opt_state, remember(state.memory, out.record)), out.parts
 
-    def encode(state, images):
-        return network.encoder.apply(
-            state.params["encoder"], state.stats["encoder"], images, False
-        )[0]
-
-    def score(state, ocsvm: OCSVM, images):
-        z, x_hat, _ = forward(network, state.params, state.stats, images, False)
-        return {
-            "reconstruction": Score(squared_error(images, x_hat), jnp.zeros((), z.dtype)),
-            "ocsvm": Score(-ocsvm.kernel_expansion(z), ocsvm.rho),
-            **extra_scores(state.memory, z),
-        }
+    def latents(state, images):
+        return encode(encoded(network, state.params, state.stats, images, False)[0])
 
     def loss(state, images):
         # The last epoch's weights of the gradient routes do not enter: they never change the value.
-        return objective(state.params, state.stats, images, jnp.int32(0), False)[0]
+        arguments = (state.params, state.stats, state.memory, images)
+        return objective(*arguments, jnp.int32(0), False)[0]
 
-    return Method(init, update, score, encode, loss)
+    return Method(init, update, score, latents, loss, prepare)
+
+
+def reconstruction_score(network: Network) -> Callable[[State, Images], dict[str, Score]]:
+    """The score "reconstruction": the mean squared error of each image."""
+
+    def score(state, images):
+        _, x_hat, _ = forward(network, state.params, state.stats, images, False)
+        return {"reconstruction": plain_score(squared_error(images, x_hat))}
+
+    return score

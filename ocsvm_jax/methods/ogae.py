@@ -19,8 +19,10 @@ from ocsvm_jax.methods.base import (
     Forward,
     Method,
     Score,
-    autoencoder_method,
+    encoded,
     forward,
+    gradient_method,
+    reconstruction_score,
     squared_error,
 )
 from ocsvm_jax.networks.pair import Network
@@ -39,7 +41,7 @@ class Memory(NamedTuple):
 
 
 def ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
-    """Minimises mean squared error + lambda * guidance; scores "ocsvm", "last_m", "reconstruction".
+    """Minimises mean squared error + lambda * guidance; scores "last_m", "reconstruction".
 
     Args:
       network: encoder and decoder.
@@ -49,7 +51,8 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
     """
     betas = beta_schedule(settings)
 
-    def objective(params, stats, images, epoch, train):
+    def objective(params, stats, memory, images, epoch, train):
+        del memory
         z, x_hat, stats = forward(network, params, stats, images, train)
         reconstruction = jnp.mean(squared_error(images, x_hat))
         beta1, beta2 = betas(epoch)
@@ -72,13 +75,21 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
         }
         return loss, Forward(stats, parts, aux)
 
-    return autoencoder_method(
-        network,
-        optimizer,
-        objective,
-        init_memory=lambda record: _empty(record, settings.last_m),
-        remember=_remember,
-        extra_scores=lambda memory, z: {"last_m": last_m_score(memory, z)},
+    reconstruction = reconstruction_score(network)
+
+    def score(state, images):
+        z, _ = encoded(network, state.params, state.stats, images, False)
+        return {"last_m": last_m_score(state.memory, z), **reconstruction(state, images)}
+
+    def init_memory(params, stats, images, key):
+        del key
+        record = jax.eval_shape(
+            lambda: objective(params, stats, None, images, jnp.int32(0), True)[1].record
+        )
+        return _empty(record, settings.last_m)
+
+    return gradient_method(
+        network, optimizer, objective, score, init_memory=init_memory, remember=_remember
     )
 
 

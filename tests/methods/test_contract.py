@@ -21,7 +21,7 @@ class Case:
 
     def __init__(self, name, network=NETWORK):
         self.name = name
-        self.method = METHODS[name](network, adam(1e-2), settings())
+        self.method = METHODS[name].build(network, adam(1e-2), settings())
         self.images = normal_images()
         self.traces = 0
 

@@ -20,7 +20,7 @@ LAST_M, RATE = 4, 0.5
 @functools.cache
 def build(**changes):
     """The method and its compiled update, once for all tests."""
-    method = METHODS["ogae"](NETWORK, optax.sgd(RATE), settings(last_m=LAST_M, **changes))
+    method = METHODS["ogae"].build(NETWORK, optax.sgd(RATE), settings(last_m=LAST_M, **changes))
     return method, jax.jit(method.update)
 
 
@@ -115,7 +115,7 @@ def test_first_phase_has_no_gradient_through_the_second_half(epoch, half_moves):
 
 def test_without_guidance_it_is_the_autoencoder():
     images = normal_images()
-    plain = METHODS["ae"](NETWORK, optax.sgd(RATE), settings())
+    plain = METHODS["ae"].build(NETWORK, optax.sgd(RATE), settings())
     states = []
     for method, update in ((plain, jax.jit(plain.update)), build(**UNGUIDED)):
         state = method.init(images, jax.random.key(0))

@@ -1,0 +1,91 @@
+"""DVAESVDD: a variational autoencoder whose latents are drawn together.
+
+Zhou et al., VAE-based Deep SVDD for anomaly detection, Neurocomputing 2021.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from ocsvm_jax.methods.base import Forward, Method, encoded, gradient_method, plain_score
+from ocsvm_jax.methods.hypersphere import squared_distance
+from ocsvm_jax.methods.vae import (
+    mean_head,
+    mean_reconstruction_score,
+    next_noise,
+    variational_loss,
+)
+from ocsvm_jax.networks.pair import Network
+
+_MEMORY_OF_CENTRES = 100
+
+
+class Memory(NamedTuple):
+    """What is kept between steps.
+
+    Attributes:
+      noise: data of the random key of the next step.
+      centre: (d,) moving average of the batches' centres.
+      steps: () how many steps were taken.
+    """
+
+    noise: Array
+    centre: Float[Array, " d"]
+    steps: Int[Array, ""]
+
+
+def dvaesvdd(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Minimises alpha * (MSE + beta_KL * KL) + mean |z - c|^2; scores "distance", |mu - c|^2.
+
+    The centre c of a step is the mean of the batch's z, the latents drawn; that of the score is the average over the
+    last hundred or so steps. The score "reconstruction" is the variational autoencoder's.
+
+    Args:
+      network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
+      optimizer: an Optax transformation.
+      settings: with `vae_weight` (alpha of the paper) and `kl_weight` (beta_KL).
+    """
+
+    def objective(params, stats, memory, images, epoch, train):
+        del epoch
+        variational, parts, z, stats = variational_loss(
+            network, params, stats, memory.noise, images, settings.kl_weight, train
+        )
+        centre = jnp.mean(z, axis=0)
+        distance = jnp.mean(squared_distance(z, centre))
+        loss = settings.vae_weight * variational + distance
+        parts = {"loss": loss, **parts, "distance": distance}
+        return loss, Forward(stats, parts, jax.lax.stop_gradient(centre))
+
+    reconstruction = mean_reconstruction_score(network)
+
+    def score(state, images):
+        heads, _ = encoded(network, state.params, state.stats, images, False)
+        distance = squared_distance(mean_head(heads), state.memory.centre)
+        return {"distance": plain_score(distance), **reconstruction(state, images)}
+
+    def init_memory(params, stats, images, key):
+        heads = jax.eval_shape(lambda: encoded(network, params, stats, images, False)[0])
+        centre = jnp.zeros(heads.shape[1] // 2, heads.dtype)
+        return Memory(jax.random.key_data(key), centre, jnp.int32(0))
+
+    return gradient_method(
+        network,
+        optimizer,
+        objective,
+        score,
+        encode=mean_head,
+        init_memory=init_memory,
+        remember=_remember,
+    )
+
+
+def _remember(memory: Memory, centre: Float[Array, " d"]) -> Memory:
+    # The mean of all centres so far, until they are as many as the average is to span.
+    steps = memory.steps + 1
+    share = 1 / jnp.minimum(steps, _MEMORY_OF_CENTRES).astype(centre.dtype)
+    moved = memory.centre + share * (centre - memory.centre)
+    return Memory(next_noise(memory.noise), moved, steps)

@@ -1,0 +1,161 @@
+"""What the methods of the Deep SVDD family share: a centre in latent space, and pretraining.
+
+The first share of the epochs trains the plain autoencoder. Then the centre is set to the mean of
+the encodings (without pretraining: of the untrained encoder), the optimizer starts afresh, and the
+distances to the centre are trained. Source: Ruff et al., Deep One-Class Classification, ICML 2018.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from ocsvm_jax.methods.base import (
+    Forward,
+    Images,
+    Method,
+    State,
+    encoded,
+    forward,
+    gradient_method,
+    plain_score,
+    squared_error,
+)
+from ocsvm_jax.networks.pair import Network
+
+_SMALLEST_COORDINATE = 0.1
+
+
+class Sphere(NamedTuple):
+    """The memory of these methods.
+
+    Attributes:
+      centre: (d,) the centre c, 0 until it is set.
+      squared_radius: () R^2; only the soft boundary moves it.
+      started: () whether the pretraining is over and the centre set.
+    """
+
+    centre: Float[Array, " d"]
+    squared_radius: Float[Array, ""]
+    started: Bool[Array, ""]
+
+
+def pretraining_epochs(settings: Any) -> int:
+    """How many of `settings.num_epochs` the share `settings.pretrain` is; one is left at least."""
+    if not 0 <= settings.pretrain < 1:
+        raise ValueError(
+            f"method.pretrain is {settings.pretrain}; it is a share of the epochs in [0, 1)."
+        )
+    return min(math.ceil(settings.pretrain * settings.num_epochs), settings.num_epochs - 1)
+
+
+def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Float[Array, " b"]:
+    """|z - c|^2 of each latent."""
+    return jnp.sum((z - centre[None, :]) ** 2, axis=1)
+
+
+def sphere_method(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    settings: Any,
+    loss_of: Callable[..., Array],
+    *,
+    reconstruction_weight: Any = None,
+    remember: Callable[[Sphere, Array, Array], Sphere] = lambda sphere, distances, epoch: sphere,
+) -> Method:
+    """Builds a method that scores "distance", |z - c|^2.
+
+    Args:
+      network: encoder, without additive parameters, and decoder.
+      optimizer: an Optax transformation.
+      settings: with `pretrain` and `num_epochs`.
+      loss_of: `loss_of(distances, sphere) -> ()`, the loss of the squared distances of a batch.
+      reconstruction_weight: of the mean squared error added to it; None for no decoder after the
+        pretraining.
+      remember: `remember(sphere, distances, epoch) -> sphere` after each step past pretraining.
+    """
+    epochs_before = pretraining_epochs(settings)
+    with_decoder = epochs_before > 0 or reconstruction_weight is not None
+
+    def reconstruct(params, stats, images, train):
+        z, x_hat, stats = forward(network, params, stats, images, train)
+        return z, jnp.mean(squared_error(images, x_hat)), stats
+
+    def encode_only(params, stats, images, train):
+        z, encoder_stats = encoded(network, params, stats, images, train)
+        return z, jnp.zeros((), z.dtype), {**stats, "encoder": encoder_stats}
+
+    def objective(params, stats, sphere, images, epoch, train):
+        if not with_decoder:
+            z, error, stats = encode_only(params, stats, images, train)
+        elif reconstruction_weight is not None:
+            z, error, stats = reconstruct(params, stats, images, train)
+        else:
+            branches = (encode_only, reconstruct)
+            z, error, stats = jax.lax.cond(
+                # All models of a population are in the same epoch: a number, where the memory
+                # would be a batch, for which both branches would be computed.
+                sphere.started if not train else epoch >= epochs_before,
+                *(lambda *a, f=branch: f(*a, images, train) for branch in branches),
+                params,
+                stats,
+            )
+        distances = squared_distance(z, sphere.centre)
+        guided = loss_of(distances, sphere)
+        if reconstruction_weight is not None:
+            guided = guided + reconstruction_weight * error
+        loss = jnp.where(sphere.started, guided, error)
+        parts = {"loss": loss, "distance": jnp.mean(distances), "radius2": sphere.squared_radius}
+        if with_decoder:
+            parts["reconstruction"] = error
+        return loss, Forward(stats, parts, (jax.lax.stop_gradient(distances), epoch))
+
+    def score(state: State, images: Images):
+        z, _ = encoded(network, state.params, state.stats, images, False)
+        return {"distance": plain_score(squared_distance(z, state.memory.centre))}
+
+    def prepare(state: State, mean_of: Callable[..., Array], epoch: Array):
+        def start(state: State) -> State:
+            def latents(images):
+                return encoded(network, state.params, state.stats, images, True)[0]
+
+            centre = off_the_origin(mean_of(lambda images: jnp.mean(latents(images), axis=0)))
+            sphere = state.memory._replace(centre=centre, started=jnp.bool(True))
+            return state._replace(memory=sphere, opt_state=optimizer.init(state.params))
+
+        state = jax.lax.cond(epoch == epochs_before, start, lambda state: state, state)
+        return state, epoch < epochs_before
+
+    def init_memory(params, stats, images, key):
+        del key
+        z = jax.eval_shape(lambda: encoded(network, params, stats, images, False)[0])
+        zero = jnp.zeros((), z.dtype)
+        return Sphere(jnp.zeros(z.shape[1:], z.dtype), zero, jnp.bool(False))
+
+    def after_step(sphere: Sphere, record: tuple[Array, Array]) -> Sphere:
+        new = remember(sphere, *record)
+        return jax.tree.map(lambda a, b: jnp.where(sphere.started, a, b), new, sphere)
+
+    return gradient_method(
+        network,
+        optimizer,
+        objective,
+        score,
+        with_decoder=with_decoder,
+        init_memory=init_memory,
+        remember=after_step,
+        prepare=prepare,
+    )
+
+
+def off_the_origin(centre: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The centre with every coordinate at least 0.1 away from 0 (Ruff et al.).
+
+    An encoder without biases reaches 0 by shrinking its weights, and no other point so easily.
+    """
+    sign = jnp.where(centre < 0, -1, 1).astype(centre.dtype)
+    return jnp.where(jnp.abs(centre) < _SMALLEST_COORDINATE, sign * _SMALLEST_COORDINATE, centre)

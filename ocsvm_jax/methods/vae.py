@@ -1,0 +1,96 @@
+"""The variational autoencoder (Kingma and Welling 2014), with a weight on its KL term."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from ocsvm_jax.methods.base import (
+    Forward,
+    Method,
+    decoded,
+    encoded,
+    gradient_method,
+    plain_score,
+    squared_error,
+)
+from ocsvm_jax.networks.pair import Network
+
+
+def vae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Minimises mean squared error + beta_KL * KL; scores "reconstruction", from the mean.
+
+    Args:
+      network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
+      optimizer: an Optax transformation.
+      settings: with `kl_weight` (beta_KL of the paper).
+    """
+
+    def objective(params, stats, memory, images, epoch, train):
+        del epoch
+        loss, parts, _, stats = variational_loss(
+            network, params, stats, memory, images, settings.kl_weight, train
+        )
+        return loss, Forward(stats, {"loss": loss, **parts}, ())
+
+    return gradient_method(
+        network,
+        optimizer,
+        objective,
+        mean_reconstruction_score(network),
+        encode=mean_head,
+        init_memory=lambda params, stats, images, key: jax.random.key_data(key),
+        remember=lambda memory, record: next_noise(memory),
+    )
+
+
+def mean_head(heads: Float[Array, "b d2"]) -> Float[Array, "b d"]:
+    """The means, first half of the encoder's outputs."""
+    return heads[:, : heads.shape[1] // 2]
+
+
+def mean_reconstruction_score(network: Network):
+    """The score "reconstruction", of the decoded mean: the same at every call."""
+
+    def score(state, images):
+        heads, _ = encoded(network, state.params, state.stats, images, False)
+        x_hat, _ = decoded(network, state.params, state.stats, mean_head(heads), False)
+        return {"reconstruction": plain_score(squared_error(images, x_hat))}
+
+    return score
+
+
+def next_noise(memory: Array) -> Array:
+    """The key of the step after: keys travel as their data, which checkpoints can hold."""
+    return jax.random.key_data(jax.random.split(jax.random.wrap_key_data(memory), 1)[0])
+
+
+def variational_loss(
+    network: Network,
+    params: Any,
+    stats: Any,
+    noise: Array,
+    images: Float[Array, "b 28 28 1"],
+    kl_weight: Any,
+    train: bool,
+) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "b d"], Any]:
+    """MSE + kl_weight * KL, its parts, the latents drawn, and the new statistics.
+
+    Both terms are means: of the squared error over pixels, of the KL divergence over latent
+    dimensions, so that neither depends on the size of images or latents. Of held-out images
+    nothing is drawn: their latents are the means.
+    """
+    heads, encoder_stats = encoded(network, params, stats, images, train)
+    mean, log_var = jnp.split(heads, 2, axis=1)
+    z = mean
+    if train:
+        draw = jax.random.normal(jax.random.wrap_key_data(noise), mean.shape, mean.dtype)
+        z = mean + jnp.exp(log_var / 2) * draw
+    x_hat, decoder_stats = decoded(network, params, stats, z, train)
+    reconstruction = jnp.mean(squared_error(images, x_hat))
+    kl = jnp.mean(mean**2 + jnp.exp(log_var) - log_var - 1) / 2
+    parts = {"reconstruction": reconstruction, "kl": kl}
+    stats = {"encoder": encoder_stats, "decoder": decoder_stats}
+    return reconstruction + kl_weight * kl, parts, z, stats

@@ -1,0 +1,147 @@
+"""What the report of a table says: tables and sentences, made from the record alone.
+
+The record is described at `report.write`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ocsvm_jax.metrics import METRICS
+from ocsvm_jax.page import Strong, Table
+from ocsvm_jax.table.comparisons import level
+from ocsvm_jax.table.numbers import assignments, mean, published, score, spread
+from ocsvm_jax.table.schema import GROUPS, PROTOCOLS, STATUSES, Record, protocols, tested
+
+_MEANING = {
+    "paper": "Normal test images are the digits that were trained on, under corruptions that were "
+    "not: the paper's choice.",
+    "leak_free": "Validation and test images are of digits that were never trained on, under any "
+    "corruption, and of which none is in both.",
+}
+_LEVEL = "† "
+
+
+def results(record: Record, protocol: str) -> Table:
+    """Mean and standard deviation of each metric, beside the paper's figures in its protocol."""
+    beside = protocol == "paper" and any(row.get("paper") for row in record["rows"])
+    columns: list[list[str]] = []
+    for metric in METRICS:
+        marks = level(record, protocol, metric)
+        stats = [(tested(row, protocol) or {}).get(metric) for row in record["rows"]]
+        cells = _strongest([spread(stat) for stat in stats], [mean(stat) for stat in stats])
+        names = [row["name"] for row in record["rows"]]
+        columns.append(
+            [
+                cell if isinstance(cell, Strong) or name not in marks else _LEVEL + cell
+                for cell, name in zip(cells, names, strict=True)
+            ]
+        )
+        if beside:
+            figures = [(row.get("paper") or {}).get(metric) for row in record["rows"]]
+            columns.append(_strongest([published(value) for value in figures], figures))
+    runs = [_runs(row["protocols"].get(protocol), record) for row in record["rows"]]
+    lines = [
+        [row["name"], row["score"], *cells]
+        for row, *cells in zip(record["rows"], *columns, runs, strict=True)
+    ]
+    headings = [[metric, *([f"{metric}, paper"] if beside else [])] for metric in METRICS]
+    header = ["method", "score", *(name for names in headings for name in names), "runs"]
+    caption = f"Test images, {PROTOCOLS[protocol]}, mean ± sd over seeds"
+    return Table(caption, header, _blocks(record, lines), words=(1, len(header) - 1))
+
+
+def reading(record: Record, protocol: str) -> str:
+    """What the protocol is, and how its table of results is to be read."""
+    share = (record.get("prevalence") or {}).get(protocol)
+    chance = "the share of anomalous images" + (f" ({score(share)})" if share is not None else "")
+    if protocol != protocols(record)[0]:
+        return f"{_MEANING[protocol]} Marks as above; chance for AUPR is {chance}."
+    marks = any(level(record, name, metric) for name in PROTOCOLS for metric in METRICS)
+    marked = "†: not significantly different from the best (paired bootstrap, below). "
+    return (
+        f"{_MEANING[protocol]} Bold: the highest mean of its column. {marked if marks else ''}"
+        "Runs that gave no result are not in mean and sd (standard deviation); the last column "
+        f"counts them. Chance is .5 for AUROC, {chance} for AUPR, and .5 for AUROC30: the area "
+        "under the ROC curve up to a false positive rate of 0.3 in McClish's standardisation, "
+        "which sends chance to .5 and perfection to 1."
+    )
+
+
+def choice(record: Record) -> str:
+    """How the settings behind the figures were chosen."""
+    seeds = record["seeds"]
+    over = f"the {len(seeds)} seeds" if len(seeds) > 1 else "the seed"
+    return (
+        "Every setting was chosen on the validation images alone: for each row the settings with "
+        f"the highest mean validation AUROC over {over}, after those that fail on the fewest. The "
+        f"test images were scored once, with these settings. Seeds: {', '.join(map(str, seeds))}."
+    )
+
+
+def by_corruption(record: Record, protocol: str) -> Table | None:
+    """Test AUROC by corruption; None where no row has it."""
+    own = [
+        (row["protocols"].get(protocol) or {}).get("by_corruption") or {} for row in record["rows"]
+    ]
+    names = list(dict.fromkeys(name for stats in own for name in stats))
+    if not names:
+        return None
+    columns = []
+    for name in names:
+        stats = [values.get(name) for values in own]
+        columns.append(_strongest([spread(s) for s in stats], [mean(s) for s in stats]))
+    lines = [[row["name"], *cells] for row, *cells in zip(record["rows"], *columns, strict=True)]
+    caption = f"Test AUROC, {PROTOCOLS[protocol]}, mean ± sd over seeds"
+    return Table(caption, ["method", *names], _blocks(record, lines))
+
+
+def settings(record: Record, protocol: str) -> Table:
+    """The settings that were chosen for each row, and their validation figures."""
+    lines = []
+    for row in record["rows"]:
+        own = row["protocols"].get(protocol) or {}
+        valid = own.get("valid") or {}
+        figures = [spread(valid.get(metric)) for metric in METRICS]
+        lines.append([row["name"], *figures, assignments(own.get("settings") or {})])
+    caption = f"Chosen settings and validation figures, {PROTOCOLS[protocol]}"
+    return Table(caption, ["method", *METRICS, "settings"], _blocks(record, lines), words=(4,))
+
+
+def _blocks(record: Record, lines: Iterable[list[str]]) -> dict[str, list[list[str]]]:
+    """The lines by the heading of their row's group, the paper's own first."""
+    blocks: dict[str, list[list[str]]] = {}
+    for row, line in zip(record["rows"], lines, strict=True):
+        blocks.setdefault(GROUPS[row["group"]], []).append(line)
+    return dict(sorted(blocks.items(), key=lambda block: block[0] != ""))
+
+
+def _strongest(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
+    """The cells, in bold those that print the highest value."""
+    shown = [score(value) for value in values if value is not None]
+    highest = max((value for value in values if value is not None), default=None)
+    if highest is None or len(shown) < 2:
+        return list(cells)
+    return [
+        Strong(cell) if value is not None and score(value) == score(highest) else cell
+        for cell, value in zip(cells, values, strict=True)
+    ]
+
+
+def _runs(own: Record | None, record: Record) -> str:
+    """How many runs gave a result, and what became of the others."""
+    if not own:
+        return "not run"
+    total = len(record["seeds"])
+    lost = {status: own.get(status) or [] for status in STATUSES}
+    if not own.get("test"):
+        if len(lost["collapsed"]) >= total > 1:
+            return f"all {total} runs collapsed: no result"
+        told = [f"{len(seeds)} of {total} runs {status}" for status, seeds in lost.items() if seeds]
+        return f"{', '.join(told)}: no result" if told else "no result"
+    count = len(next(iter(own["test"].values()))["values"])
+    told = [
+        f"{len(seeds)} of {total} runs {status} (seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))})"
+        for status, seeds in lost.items()
+        if seeds
+    ]
+    return "; ".join(told) or f"{count} run{'s' * (count != 1)}"

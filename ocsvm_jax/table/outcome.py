@@ -1,0 +1,199 @@
+"""From the chosen runs to the results: the test images are scored here, once, and nowhere else."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ocsvm_jax import data, metrics, stats
+from ocsvm_jax.experiment import Config
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.metrics import METRICS
+from ocsvm_jax.table import judge
+from ocsvm_jax.table.rows import Row
+from ocsvm_jax.table.runs import Runs
+from ocsvm_jax.table.search import Choice
+
+Scores = list[np.ndarray]
+
+
+class RowResult(NamedTuple):
+    """One row under one protocol.
+
+    Attributes:
+      choice: what was chosen on validation.
+      scores: (n,) test scores of each run with a result; not in the results file.
+      summary: the JSON of this row and protocol, see `ocsvm_jax.table.report.write`.
+    """
+
+    choice: Choice
+    scores: Scores
+    summary: dict[str, Any]
+
+
+def row_result(
+    runs: Runs,
+    row: Row,
+    protocol: str,
+    choice: Choice,
+    finals: Mapping[str, Mapping[str, Any]],
+    test: data.ImageSet,
+) -> RowResult:
+    """Scores the test images with every run of a choice, and sums up."""
+    scores = test_scores(runs, row, protocol, choice, finals, test)
+    settings = {f"method.{name}": value for name, value in choice.point.items()}
+    if choice.final is not None:
+        settings |= {f"final.{name}": value for name, value in finals[choice.final].items()}
+    summary: dict[str, Any] = {
+        "settings": settings,
+        "valid": _stats(choice.valid),
+        "test": _stats([judge.figures_of(test.anomalous, values) for values in scores]),
+        "by_corruption": _by_corruption(test, scores),
+        "seeds": [spec.seed for spec in choice.specs],
+        "collapsed": choice.collapsed,
+        "diverged": choice.diverged,
+        "dimensions": _stat([_dimensions(runs, spec) for spec in choice.specs]),
+    }
+    return RowResult(choice, scores, summary)
+
+
+def test_scores(
+    runs: Runs,
+    row: Row,
+    protocol: str,
+    choice: Choice,
+    finals: Mapping[str, Mapping[str, Any]],
+    test: data.ImageSet,
+) -> Scores:
+    """The test scores of each run of a choice, kept on disk and not computed twice."""
+    final = None if choice.final is None else finals[choice.final]
+    out = []
+    for spec in choice.specs:
+        key = json.dumps([spec.name, row.score, choice.final])
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        path = runs.workdir / "test" / protocol / f"{digest}.npz"
+        if not path.exists():
+            images = runs.train_images(spec).images
+            values = judge.on_test(runs.model(spec), row.score, final, images, test.images)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as file:
+                np.savez_compressed(file, scores=values)  # pyright: ignore[reportArgumentType]
+        with np.load(path) as kept:
+            out.append(kept["scores"])
+    return out
+
+
+def comparisons(
+    test: data.ImageSet, results: Mapping[str, RowResult], resamples: int, alpha: float
+) -> dict[str, Any]:
+    """The paired bootstrap of all rows with a result against the best, for each metric."""
+    scores = {name: result.scores for name, result in results.items() if result.scores}
+    if len(scores) < 2:
+        return {}
+    found = stats.compare(test.anomalous, scores, num_resamples=resamples, alpha=alpha)
+    return {
+        metric: {
+            "best": comparison.best,
+            "rivals": {
+                name: {
+                    "difference": rival.difference,
+                    "low": rival.low,
+                    "high": rival.high,
+                    "p": rival.p,
+                    "bonferroni": rival.p_bonferroni,
+                    "holm": rival.p_holm,
+                    "significant": bool(rival.significant),
+                }
+                for name, rival in comparison.rivals.items()
+            },
+        }
+        for metric, comparison in found.items()
+    }
+
+
+def row_record(row: Row, results: Mapping[str, RowResult], published: bool) -> dict[str, Any]:
+    """The JSON of a row; the paper's figures only where they are of this task."""
+    figures = row.published if published else None
+    return {
+        "name": row.name,
+        "score": row.words,
+        "group": row.group,
+        "paper": None if figures is None else dict(zip(METRICS, figures, strict=True)),
+        "protocols": {protocol: result.summary for protocol, result in results.items()},
+    }
+
+
+def visited(runs: Runs, specs: Sequence[Any]) -> list[dict[str, Any]]:
+    """The runs of a search, each once, with the validation AUROC of every score."""
+    out = []
+    for spec in {spec.name: spec for spec in specs}.values():
+        record = runs.finished(spec)
+        assert record is not None, "a run that was searched is finished"
+        protocol = next(iter(record["valid"]), None)
+        figures = record["valid"][protocol] if protocol else {}
+        status = "collapsed" if "distance" in record["collapsed"] else record["status"]
+        kept = ("method", "settings", "seed", "epochs", "epochs_done", "best_epoch", "seconds")
+        out.append(
+            {name: record[name] for name in kept}
+            | {"stage": spec.stage, "status": status, "dimensions": record.get("dimensions")}
+            | {"valid": {name: f["AUROC"] for name, f in figures.items()}}
+        )
+    return out
+
+
+def pictures_inputs(
+    test: Mapping[str, data.ImageSet], results: Mapping[str, Mapping[str, RowResult]]
+) -> dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Labels and scores of every run, by protocol and row, for the ROC curves."""
+    return {
+        protocol: {
+            name: [(test[protocol].anomalous, values) for values in by_protocol[protocol].scores]
+            for name, by_protocol in results.items()
+            if by_protocol[protocol].scores
+        }
+        for protocol in test
+    }
+
+
+def prevalence(test: Mapping[str, data.ImageSet]) -> dict[str, float]:
+    """Share of anomalous test images by protocol: the chance level of AUPR."""
+    return {protocol: float(images.anomalous.mean()) for protocol, images in test.items()}
+
+
+def counts(config: Config, train: data.ImageSet, sets: Mapping[str, data.ImageSet]) -> dict:
+    """How many images each part has."""
+    kept, held = data.holdout_rows(len(train.images), config.train.held_out, 0)
+    parts = {"train": len(kept), "held out": len(held)}
+    return parts | {name: len(images.images) for name, images in sets.items()}
+
+
+def _dimensions(runs: Runs, spec: Any) -> float:
+    record = runs.finished(spec)
+    assert record is not None, "a chosen run is finished"
+    return float(record["dimensions"])
+
+
+def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Any]:
+    out = {}
+    for name in dict.fromkeys(test.corruption.tolist()):
+        chosen = test.corruption == name
+        if len(np.unique(test.anomalous[chosen])) == 2:
+            labels = test.anomalous[chosen]
+            out[name] = _stat([metrics.auroc(labels, values[chosen]) for values in scores])
+    return {name: stat for name, stat in out.items() if stat is not None}
+
+
+def _stats(figures: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
+    if not figures:
+        return None
+    return {metric: _stat([figure[metric] for figure in figures]) for metric in METRICS}
+
+
+def _stat(values: Sequence[float]) -> dict[str, Any] | None:
+    if not len(values):
+        return None
+    mean, sd = stats.mean_sd(values)
+    return {"mean": mean, "sd": None if np.isnan(sd) else sd, "values": list(map(float, values))}

@@ -1,0 +1,44 @@
+"""The rows of Table I, the published figures beside each, and our own rows under them.
+
+Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, Table I (digit 3 against digit 8).
+"""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A line of the table: a method judged by one of its scores.
+
+    Attributes:
+      name: as the paper writes it, or our own.
+      method: name of the registered method; rows of one method share its trained models.
+      score: name of the score; "ocsvm" is that of the final one-class SVM on the latents.
+      words: what the score is.
+      group: "paper" for its eleven rows, "ours" for what is not in the paper's table.
+      published: the paper's AUROC, AUPR and AUROC30, if it has the row.
+    """
+
+    name: str
+    method: str
+    score: str
+    words: str
+    group: str = "paper"
+    published: tuple[float, float, float] | None = None
+
+
+_FINAL, _ERROR, _DISTANCE = "-f, final one-class SVM", "reconstruction error", "distance to centre"
+
+ROWS = (
+    Row("AE", "ae", "reconstruction", _ERROR, published=(0.56, 0.66, 0.66)),
+    Row("AE + OCSVM", "ae", "ocsvm", _FINAL, published=(0.54, 0.65, 0.67)),
+    Row("VAE", "vae", "reconstruction", _ERROR, published=(0.54, 0.65, 0.66)),
+    Row("VAE + OCSVM", "vae", "ocsvm", _FINAL, published=(0.52, 0.63, 0.65)),
+    Row("SAE", "sae", "reconstruction", _ERROR, published=(0.55, 0.65, 0.67)),
+    Row("SAE + OCSVM", "sae", "ocsvm", _FINAL, published=(0.53, 0.64, 0.66)),
+    Row("OgAE", "ogae", "ocsvm", _FINAL, published=(0.59, 0.70, 0.71)),
+    Row("h-DSVDD", "deep_svdd", "distance", _DISTANCE, published=(0.51, 0.62, 0.65)),
+    Row("s-DSVDD", "soft_deep_svdd", "distance", _DISTANCE, published=(0.52, 0.63, 0.66)),
+    Row("DSPSVDD", "dspsvdd", "distance", _DISTANCE, published=(0.51, 0.62, 0.65)),
+    Row("DVAESVDD", "dvaesvdd", "distance", _DISTANCE, published=(0.59, 0.67, 0.65)),
+    Row("OgAE, last-M", "ogae", "last_m", "-f, mean of the last M steps", group="ours"),
+)

@@ -1,0 +1,197 @@
+"""The search: which points of which grid are trained, and which of them a row reports.
+
+"two_stage" suits a CPU: on the first seed, with fewer epochs, the main axes of each grid are
+crossed, then the others swept around the best point; the best few of every row go on to all seeds.
+"full" trains every point on all seeds, for an accelerator. "defaults" trains the card's own
+settings. Everything is chosen on validation AUROC; nothing in here sees a test image.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ocsvm_jax.experiment import Config
+from ocsvm_jax.table import grid
+from ocsvm_jax.table.rows import Row
+from ocsvm_jax.table.runs import Record, Runs, Spec
+
+SEARCHES = ("two_stage", "full", "defaults")
+
+
+class Choice(NamedTuple):
+    """What a row reports.
+
+    Attributes:
+      specs: the runs of the chosen point that have a result, one a seed.
+      point: the settings of the method.
+      final: name of the chosen final one-class SVM, or None for a score without one.
+      valid: validation figures of each of these runs.
+      collapsed: seeds whose scores collapsed.
+      diverged: seeds whose training diverged.
+    """
+
+    specs: list[Spec]
+    point: grid.Point
+    final: str | None
+    valid: list[dict[str, float]]
+    collapsed: list[int]
+    diverged: list[int]
+
+
+def grid_of(config: Config, method: str) -> dict[str, Any]:
+    """The grid of a method in the card; empty if it has none."""
+    grids = config.table.grids.to_dict()
+    return grids.get(method, {}) if config.table.search != "defaults" else {}
+
+
+def main_axes(config: Config, method: str) -> Sequence[str]:
+    """The axes that the first stage crosses: all, unless the card names some."""
+    axes = config.table.main_axes.to_dict().get(method, ())
+    return axes or list(grid_of(config, method))
+
+
+def first_runs(config: Config, method: str) -> list[Spec]:
+    """The runs that depend on no other."""
+    table, train = config.table, config.train
+    if table.search == "two_stage":
+        points = grid.crossed(grid_of(config, method), main_axes(config, method))
+        epochs = min(table.coarse_epochs, train.epochs)
+        return [Spec(method, point, table.seeds[0], epochs, "coarse") for point in points]
+    points = grid.product(grid_of(config, method))
+    return [Spec(method, point, s, train.epochs, "seeds") for point in points for s in table.seeds]
+
+
+def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """(number of runs, epochs of each) of the stages of a method, an upper bound."""
+    first = first_runs(config, method)
+    out = [(len(first), first[0].epochs)]
+    if config.table.search == "two_stage":
+        axes = grid_of(config, method)
+        rest = {name: v for name, v in axes.items() if name not in main_axes(config, method)}
+        if rest:
+            around = len(rows) * len(config.table.protocols)
+            out.append((around * sum(map(len, rest.values())), first[0].epochs))
+        finalists = min(len(grid.product(axes)), config.table.finalists)
+        at_most = finalists * len(rows) * len(config.table.protocols)
+        out.append((at_most * len(config.table.seeds), config.train.epochs))
+    return out
+
+
+def search(config: Config, runs: Runs, method: str, rows: Sequence[Row]) -> list[Spec]:
+    """Trains what the search of one method asks for; returns its runs in the order of training."""
+    table = config.table
+    specs = first_runs(config, method)
+    records = runs.ensure(specs)
+    if table.search != "two_stage":
+        return specs
+    axes, main = grid_of(config, method), main_axes(config, method)
+    around = {}
+    # Each protocol by its own validation images: those of one may hold test images of another.
+    for row, protocol in itertools.product(rows, table.protocols):
+        best = _ranked(specs, records, row, protocol)[0]
+        around[str(best.point)] = best.point
+    points = [p for point in around.values() for p in grid.sweeps(axes, main, point)]
+    new = [p for p in grid.distinct(points) if p not in [spec.point for spec in specs]]
+    specs = specs + [specs[0]._replace(point=point, stage="sweep") for point in new]
+    records = runs.ensure(specs)
+    finalists = [
+        spec.point
+        for row in rows
+        for protocol in table.protocols
+        for spec in _ranked(specs, records, row, protocol)[: table.finalists]
+    ]
+    repeated = [
+        Spec(method, point, seed, config.train.epochs, "seeds")
+        for point in grid.distinct(finalists)
+        for seed in table.seeds
+    ]
+    runs.ensure(repeated)
+    return specs + repeated
+
+
+def choose(config: Config, runs: Runs, specs: Iterable[Spec], row: Row, protocol: str) -> Choice:
+    """The point and final one-class SVM of the largest validation AUROC, mean over the seeds.
+
+    Only points that were trained with all epochs on all seeds compete. Runs that collapsed or
+    diverged do not count; a point without any other run has no result, and is chosen only if all
+    are such.
+    """
+    points: dict[str, list[Spec]] = {}
+    for spec in specs:
+        if spec.epochs == config.train.epochs and spec.stage == "seeds":
+            points.setdefault(str(spec.point), []).append(spec)
+    options = [
+        option
+        for same in points.values()
+        for option in _choices(row, protocol, same, runs.ensure(same))
+    ]
+
+    def order(option: Choice) -> tuple[int, float]:
+        # A point that fails on fewer seeds comes first: the mean of the rest would flatter it.
+        mean = float(np.mean([v["AUROC"] for v in option.valid])) if option.valid else -math.inf
+        return len(option.specs), mean
+
+    return max(options, key=order)
+
+
+def _choices(
+    row: Row, protocol: str, specs: Sequence[Spec], records: Sequence[Record]
+) -> list[Choice]:
+    """One choice for each score of the row: one, or one a final one-class SVM."""
+    diverged = [s.seed for s, r in zip(specs, records, strict=True) if r["status"] == "diverged"]
+    alive = [(s, r) for s, r in zip(specs, records, strict=True) if r["status"] == "done"]
+    names = {name: None for _, r in alive for name in _scores(r, row, protocol)} or {
+        row.score: None
+    }
+    out = []
+    for name in names:
+        good = [(s, r["valid"][protocol][name]) for s, r in alive if _has(r, name, protocol)]
+        seeds = {s.seed for s, _ in good}
+        out.append(
+            Choice(
+                specs=[s for s, _ in good],
+                point=specs[0].point,
+                final=name if row.score == "ocsvm" and alive else None,
+                valid=[figures for _, figures in good],
+                collapsed=[s.seed for s, _ in alive if s.seed not in seeds],
+                diverged=diverged,
+            )
+        )
+    return out
+
+
+def _has(record: Record, name: str, protocol: str) -> bool:
+    return name not in record["collapsed"] and name in record["valid"][protocol]
+
+
+def _scores(record: Record, row: Row, protocol: str) -> list[str]:
+    """The names under which a record holds figures of the row's score."""
+    if record["status"] != "done":
+        return []
+    found = record["valid"][protocol]
+    return [n for n in found if n == row.score or (row.score == "ocsvm" and n.startswith("ocsvm "))]
+
+
+def best_figure(record: Record, row: Row, protocol: str) -> float:
+    """The best validation AUROC of the row's score in a run; -inf without a result."""
+    return max(
+        (
+            record["valid"][protocol][name]["AUROC"]
+            for name in _scores(record, row, protocol)
+            if name not in record["collapsed"]
+        ),
+        default=-math.inf,
+    )
+
+
+def _ranked(
+    specs: Sequence[Spec], records: Sequence[Record], row: Row, protocol: str
+) -> list[Spec]:
+    """The runs, best first; equal ones in the order of the grid."""
+    pairs = sorted(
+        zip(specs, records, strict=True), key=lambda pair: -best_figure(pair[1], row, protocol)
+    )
+    return [spec for spec, _ in pairs]
