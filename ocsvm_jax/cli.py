@@ -17,7 +17,7 @@ def run(main: Callable[[], Any]) -> None:
     """Parses the flags and calls `main`; what a user can mend ends in one message, exit code 2."""
 
     def guarded(arguments: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+        logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads and writes
         if len(arguments) > 1:
             fail(f"unexpected arguments {list(arguments[1:])}; every option starts with --.")
         try:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -143,26 +143,37 @@ def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSe
     return dataset, train, held_out
 
 
-def claim_workdir(workdir: Path, config: Config) -> None:
+def claim_workdir(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
     """Makes `workdir` this configuration's own, or finds that it already is.
+
+    Args:
+      workdir: made where it is missing.
+      config: the configuration.
+      free: fields ("seed"), or groups of fields ("eval."), that may be others than before; the
+        newest are kept.
 
     Raises:
       ValueError: if it holds a run of another configuration, or files that are no run. Nothing is
         changed then.
     """
-    check_workdir(workdir, config)
+    check_workdir(workdir, config, free)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / CONFIG_FILE
-    if not path.exists():
+    if free or not path.exists():
         with whole_file(path) as file:
             file.write((json.dumps(plain(config), indent=2) + "\n").encode())
 
 
-def check_workdir(workdir: Path, config: Config) -> None:
+def check_workdir(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
     """Raises ValueError where `claim_workdir` would; changes nothing."""
     if (workdir / CONFIG_FILE).exists():
         ours, theirs = _flat(plain(config)), _flat(_read(workdir))
-        different = sorted(k for k in ours | theirs if ours.get(k) != theirs.get(k))
+        different = sorted(
+            k
+            for k in ours | theirs
+            if ours.get(k) != theirs.get(k)
+            and not any(k == name or (name[-1] == "." and k.startswith(name)) for name in free)
+        )
         if different:
             lines = [f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now" for k in different]
             raise ValueError(

@@ -26,11 +26,14 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 caption { text-align: left; color: var(--quiet); padding-bottom: .3rem; }
+caption span { display: inline-block; position: sticky; left: 0; white-space: normal;
+  max-width: calc(100vw - 2.5rem); }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; }
 thead th { vertical-align: bottom; white-space: normal; }
 th:first-child, .words { text-align: left; }
 tbody th { font-weight: normal; background: var(--page); position: sticky; left: 0; }
 tbody th[scope=rowgroup] { padding-top: .9rem; color: var(--quiet); font-style: italic; }
+.words:not(:first-child) { padding-left: .4rem; }
 td.words { white-space: normal; min-width: 8rem; overflow-wrap: anywhere; }
 tbody th[scope=row] { white-space: normal; min-width: 6.5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
@@ -82,7 +85,7 @@ class Table(NamedTuple):
                 rows.insert(0, f"<tr><th {attributes}>{text(heading)}</th></tr>")
             body += ["<tbody>", *rows, "</tbody>"]
         head = f"<thead><tr>{''.join(columns)}</tr></thead>"
-        caption = f"<caption>{text(self.caption)}</caption>"
+        caption = f"<caption><span>{text(self.caption)}</span></caption>"
         return wide(self.caption, "\n".join([f"<table>{caption}", head, *body, "</table>"]))
 
     def markdown(self) -> str:

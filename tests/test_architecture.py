@@ -16,7 +16,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments checkpoints files provenance pytrees resampling",
+    "arguments checkpoints collapse files provenance pytrees resampling",
     "kernels solver data metrics",
     "decision figures kernel_sums model_file stats",
     "page",
@@ -25,6 +25,7 @@ LAYERS = (
     "fit",
     "conformal explain export localized methods path sklearn",
     "training",
+    "population",
     "scoring",
     "experiment results",
     "table",
@@ -38,7 +39,7 @@ SOLVER_LAYERS = (
     "dual",
     "implicit large",
 )
-WITHOUT_JAX = {"data", "figures", "files", "metrics", "page", "report", "resampling", "stats"}
+WITHOUT_JAX = {"collapse", "data", "figures", "files", "metrics", "page", "report", "resampling", "stats"}
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 
 

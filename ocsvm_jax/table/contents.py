@@ -69,11 +69,15 @@ def reading(record: Record, protocol: str) -> str:
 def choice(record: Record) -> str:
     """How the settings behind the figures were chosen."""
     seeds = record["seeds"]
-    over = f"the {len(seeds)} seeds" if len(seeds) > 1 else "the seed"
+    several = (
+        " that fail on the fewest seeds, and of these the ones with the highest mean"
+        if len(seeds) > 1
+        else " with the highest"
+    )
     return (
-        "Every setting was chosen on the validation images alone: for each row the settings with "
-        f"the highest mean validation AUROC over {over}, after those that fail on the fewest. The "
-        f"test images were scored once, with these settings. Seeds: {', '.join(map(str, seeds))}."
+        f"Every setting was chosen on the validation images alone: for each row the settings{several} "
+        "validation AUROC. The test images were scored once, with these settings. "
+        f"Seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
     )
 
 
@@ -131,17 +135,12 @@ def _runs(own: Record | None, record: Record) -> str:
     if not own:
         return "not run"
     total = len(record["seeds"])
-    lost = {status: own.get(status) or [] for status in STATUSES}
-    if not own.get("test"):
-        if len(lost["collapsed"]) >= total > 1:
-            return f"all {total} runs collapsed: no result"
-        told = [f"{len(seeds)} of {total} runs {status}" for status, seeds in lost.items() if seeds]
-        return f"{', '.join(told)}: no result" if told else "no result"
-    count = len(next(iter(own["test"].values()))["values"])
-    told = [
-        f"{len(seeds)} of {total} runs {status} (seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))})"
-        for status, seeds in lost.items()
-        if seeds
-    ]
-    return "; ".join(told) or f"{count} run{'s' * (count != 1)}"
+    lost = {status: len(own.get(status) or []) for status in STATUSES}
+    told = ", ".join(f"{count} {status}" for status, count in lost.items() if count)
+    told = told.replace(" ", f" of {total} run{'s' * (total > 1)} ", 1)
+    if own.get("test"):
+        count = len(next(iter(own["test"].values()))["values"])
+        return told or f"{count} run{'s' * (count != 1)}"
+    if lost["collapsed"] == total > 1:
+        told = f"all {total} runs collapsed"
+    return f"{told}: no result" if told else "no result"

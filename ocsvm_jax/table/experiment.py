@@ -23,6 +23,19 @@ _PAPER_TASK = {
     "train_corruptions": ["identity", "motion_blur", "translate"],
     "test_corruptions": ["stripe", "canny_edges", "brightness"],
 }
+# What may change in a working directory: runs that are there already stay what they are.
+_FREE = (
+    "eval.",
+    "table.methods",
+    "table.seeds",
+    "table.search",
+    "table.coarse_epochs",
+    "table.finalists",
+    "table.models_at_once",
+    "table.alpha",
+    "table.grids.",
+    "table.main_axes.",
+)
 
 
 def resolve(config: Config) -> Config:
@@ -118,9 +131,9 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
     began = time.perf_counter()
     config = resolve(config)
     check(config)
-    experiment.check_workdir(workdir, config)
+    experiment.check_workdir(workdir, config, _FREE)
     train, sets = load(config)
-    experiment.claim_workdir(workdir, config)
+    experiment.claim_workdir(workdir, config, _FREE)
     finals = judge.finals_of(config.table.finals.to_dict())
     rows = rows_of(config)
     with Progress(config, rows) as progress:
@@ -143,7 +156,7 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
     with whole_file(workdir / "results.json") as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     path = report.write(workdir, record, pictures)
-    print(report.markdown(record).split("\n## ")[0])
+    print("\n## ".join(report.markdown(record).split("\n## ")[:2]))
     print(f"report: {path}")
     return record
 

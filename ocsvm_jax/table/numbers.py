@@ -53,8 +53,8 @@ def duration(seconds: float) -> str:
 
 
 def assignments(values: Mapping[str, Any]) -> str:
-    """Settings in one line, such as ``method.nu = 0.1, seed = 0``."""
-    return ", ".join(f"{name} = {_setting(value)}" for name, value in values.items()) or NONE
+    """Settings in one line, such as ``method.nu=0.1, seed=0``."""
+    return ", ".join(f"{name}={_setting(value)}" for name, value in values.items()) or NONE
 
 
 def finite(value: float | None) -> float | None:

@@ -180,7 +180,8 @@ def dots(
         Line2D([], [], **_PUBLISHED, label="the paper"),
         Line2D([], [], color="0.4", linewidth=1, linestyle=":", label="chance"),
     ]
-    shown = [True, True, bool(published), bool(chance)]
+    several = any(len(values) > 1 for own in results.values() for values in own.values())
+    shown = [True, several, bool(published), bool(chance)]
     handles = list(itertools.compress(handles, shown))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     return figure
@@ -192,7 +193,8 @@ def _dots_of_a_row(axes: Axes, values: Sequence[float], place: float) -> None:
     # Equal seeds would hide each other on one height.
     heights = place + np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [place]
     axes.plot(values, heights, **_SEED)
-    axes.plot(np.mean(values), place, **_MEAN)
+    if len(values) > 1:
+        axes.plot(np.mean(values), place, **_MEAN)
 
 
 def panel_grid(count: int, columns: int, shared: bool = False) -> tuple[Figure, list[Axes]]:

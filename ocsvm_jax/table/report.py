@@ -119,7 +119,8 @@ def _html(record: Mapping[str, Any], drawn: Mapping[str, Picture]) -> str:
             if table.blocks[""]:
                 # The table that the choice of settings aimed at; the others on demand.
                 shown = protocol == ran[0] and metric == METRICS[0]
-                body.append(table.html() if shown else page.details(table.caption, table.html()))
+                summary = f"Table: {metric}, {PROTOCOLS[protocol]}"
+                body.append(table.html() if shown else page.details(summary, table.html()))
     corruptions = [contents.by_corruption(record, protocol) for protocol in ran]
     tables = [table.html() for table in corruptions if table is not None]
     body += ["<h2>AUROC by corruption</h2>", *tables] if tables else []
