@@ -26,8 +26,11 @@ def main(
     given = {name: value for name, value in changed.items() if value is not None}
     dataset = data.load(**(config.data.to_dict() | given))
     scores = results.score_splits(method, state, ocsvm, dataset)
-    rows = results.rows(scores, config.eval.resamples)
+    collapsed = results.without_information(method, state, dataset, scores)
+    rows = results.rows(scores, config.eval.resamples, collapsed)
     print(metrics.format_table(rows))
+    if collapsed:
+        print(results.describe_collapse(collapsed))
     return rows
 
 

@@ -43,7 +43,8 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
 
     scores = results.score_splits(method, state, ocsvm, dataset)
     results.save_scores(workdir / "scores.npz", scores)
-    rows = results.rows(scores, config.eval.resamples)
+    collapsed = results.without_information(method, state, dataset, scores)
+    rows = results.rows(scores, config.eval.resamples, collapsed)
     print(metrics.format_table(rows))
     facts = provenance.facts() | {
         "seed": str(config.seed),
@@ -52,6 +53,9 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
         "final one-class SVM": results.describe_fit(ocsvm, len(train.images)),
         "wall time": f"{time.perf_counter() - began:.1f} s, compilation included",
     }
+    if collapsed:
+        facts["collapse"] = results.describe_collapse(collapsed)
+        print(facts["collapse"])
     path = report.write_report(
         workdir,
         title=f"{config.method.name} on {config.data.name}, seed {config.seed}",

@@ -90,7 +90,11 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """The table without its caption, in GitHub's Markdown."""
-        lines = [list(self.header), ["---" if i in self._left() else "--:" for i in self._all()]]
+        left = {0, *self.words}
+        lines = [
+            [markdown_text(name) for name in self.header],
+            ["---" if i in left else "--:" for i in range(len(self.header))],
+        ]
         for heading, block in self.blocks.items():
             if heading:
                 lines.append([f"*{markdown_text(heading)}*"] + [""] * (len(self.header) - 1))
@@ -105,12 +109,6 @@ class Table(NamedTuple):
 
     def _class(self, column: int) -> str:
         return ' class="words"' if column in self.words else ""
-
-    def _all(self) -> range:
-        return range(len(self.header))
-
-    def _left(self) -> set[int]:
-        return {0, *self.words}
 
 
 def figure(image: bytes, *, alt: str, caption: str, scrolls: str = "") -> str:

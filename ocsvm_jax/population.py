@@ -108,9 +108,7 @@ class Program:
             return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, run), parts
 
         self.start = jax.jit(_over_members(start, (0, None), size))
-        self.epoch = jax.jit(
-            _over_members(epoch, (0, 0, 0, None, None), size), donate_argnums=0
-        )
+        self.epoch = jax.jit(_over_members(epoch, (0, 0, 0, None, None), size), donate_argnums=0)
         # Of one model: all members are judged by the same two functions.
         self._encode = jax.jit(lambda traced, state, x: build(traced).encode(state, to_unit(x)))
         self._score = jax.jit(lambda traced, state, x: build(traced).score(state, to_unit(x)))

@@ -1,13 +1,13 @@
 """What a trained method is judged by: scores of both splits, a table, a picture of the latents."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from ocsvm_jax import data, metrics, scoring
+from ocsvm_jax import collapse, data, metrics, scoring
 from ocsvm_jax.figures import LatentPicture
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import Method
@@ -40,18 +40,55 @@ def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
 
 
-def rows(scores: Mapping[str, np.ndarray], resamples: int) -> list[metrics.Row]:
-    """AUROC, AUPR and AUROC30 with bootstrap intervals of every score on both splits."""
+def without_information(
+    method: Method, state: Any, dataset: data.Dataset, scores: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Names of the scores that have collapsed on the validation images, see `collapse`.
+
+    What is said of a score on the test images would be luck: it is not to be reported.
+    """
+    z = scoring.encode_images(method, state, dataset.valid.images).astype(np.float64)
+    sizes = np.sum(z**2, axis=1)
+    own = {name: values for name, values in _of_split(scores, "val").items() if name != "ocsvm"}
+    return [
+        name
+        for name, values in own.items()
+        if collapse.collapsed(values, sizes if name == "distance" else None)
+    ]
+
+
+def _of_split(scores: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(f"{split}_"): value
+        for name, value in scores.items()
+        if name.startswith(f"{split}_") and value.dtype.kind == "f"
+    }
+
+
+def rows(
+    scores: Mapping[str, np.ndarray], resamples: int, left_out: Sequence[str] = ()
+) -> list[metrics.Row]:
+    """AUROC, AUPR and AUROC30 with bootstrap intervals of every score on both splits.
+
+    Args:
+      scores: as `score_splits` gives them.
+      resamples: of the bootstrap.
+      left_out: names of scores that are no result, see `without_information`.
+    """
     out = []
     for split in SPLITS:
-        own = {
-            name.removeprefix(f"{split}_"): value
-            for name, value in scores.items()
-            if name.startswith(f"{split}_") and value.dtype.kind == "f"
-        }
         labels = scores[f"{split}_labels"]
+        own = {n: v for n, v in _of_split(scores, split).items() if n not in left_out}
         out += metrics.table(labels, own, split=split, num_resamples=resamples)
     return out
+
+
+def describe_collapse(names: Sequence[str]) -> str:
+    """What to tell of scores without information."""
+    return (
+        f"the score {' and '.join(names)} has collapsed: it hardly differs between images, so it "
+        "is no result and is left out of the tables"
+    )
 
 
 def describe_fit(ocsvm: OCSVM, num_latents: int) -> str:

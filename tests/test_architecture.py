@@ -39,7 +39,17 @@ SOLVER_LAYERS = (
     "dual",
     "implicit large",
 )
-WITHOUT_JAX = {"collapse", "data", "figures", "files", "metrics", "page", "report", "resampling", "stats"}
+WITHOUT_JAX = {
+    "collapse",
+    "data",
+    "figures",
+    "files",
+    "metrics",
+    "page",
+    "report",
+    "resampling",
+    "stats",
+}
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 
 

@@ -2,42 +2,14 @@ import base64
 import io
 import re
 import sys
-from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
 import pytest
+from html_page import Page
 from PIL import Image
 
 from ocsvm_jax import figures, files, metrics, report
-
-_VOID = {"meta", "img"}
-
-
-class _Page(HTMLParser):
-    """Collects tags and visible text; fails on a tag that closes another one."""
-
-    def __init__(self, content):
-        super().__init__(convert_charrefs=True)
-        self.stack, self.tags, self.text = [], [], ""
-        self.feed(content)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.stack:
-            self.text += data
-
-    def attributes(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def _scores(n=60):
@@ -90,7 +62,7 @@ def _write(workdir, **changes):
         "facts": {"machine": "two cores", "seed": "0"},
     }
     path = report.write_report(workdir, **{**arguments, **changes})
-    return path, _Page(path.read_text(encoding="utf-8"))
+    return path, Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from ocsvm_jax import results, scoring
 from ocsvm_jax.methods import Method
 from ocsvm_jax.methods.base import Score
 from ocsvm_jax.solver import Status
+from ocsvm_jax.training import to_unit
 
 BLOCK = scoring._BLOCK
+FAR = jnp.float32(2**25)
 
 
 def brightness_method(nan=False):
@@ -22,14 +24,11 @@ def brightness_method(nan=False):
         )
         return halves * jnp.nan if nan else halves * state
 
-    def score(state, ocsvm, images):
+    def score(state, images):
         z = encode(state, images)
-        return {
-            "sum": Score(jnp.sum(z, axis=1), jnp.float32(0)),
-            "ocsvm": Score(-ocsvm.kernel_expansion(z), ocsvm.rho),
-        }
+        return {"sum": Score(jnp.sum(z, axis=1), jnp.float32(0)), "far": Score(z[:, 0], FAR)}
 
-    return Method(None, None, score, encode, None)
+    return Method(None, None, score, encode, None, None)
 
 
 METHOD, STATE = brightness_method(), jnp.float32(2)
@@ -71,9 +70,36 @@ def test_blocks(fitted, n):
     assert z.dtype == np.float32
     np.testing.assert_allclose(z, latents(some), rtol=1e-5)
     scores = scoring.score_images(METHOD, STATE, fitted, some)
-    assert set(scores) == {"sum", "ocsvm"}
+    assert set(scores) == {"sum", "far", "ocsvm"}
     np.testing.assert_allclose(scores["sum"], latents(some).sum(1), rtol=1e-5)
     assert scores["ocsvm"].shape == (n,)
+
+
+def test_the_parts_of_a_score_are_added_in_float64():
+    """In float32 the offset would leave one value for all."""
+    some = images(20, seed=1)
+    scores = scoring.own_scores(lambda x: METHOD.score(STATE, to_unit(x)), some)
+    assert set(scores) == {"sum", "far"}
+    assert all(values.dtype == np.float64 for values in scores.values())
+    np.testing.assert_allclose(scores["far"] - 2**25, latents(some)[:, 0], rtol=1e-5)
+    assert len(set((latents(some)[:, 0] + 2**25).astype(np.float32))) == 1
+
+
+def test_ocsvm_score_is_minus_the_decision_function(fitted):
+    """By NumPy from the stored numbers; padding to a round number of vectors changes nothing."""
+    z = scoring.encode_images(METHOD, STATE, images(60, seed=1))
+    scale = np.asarray(fitted.kernel.scale, np.float64)
+    gaps = z[:, None] / scale - np.asarray(fitted.support_vectors, np.float64)[None] / scale
+    K = np.exp(-0.5 * np.sum(gaps**2, axis=2))
+    expected = float(fitted.rho) - K @ np.asarray(fitted.coefficients, np.float64)
+    scores = scoring.ocsvm_score(fitted, z)
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    padded = scoring._rounded_up(fitted)
+    assert len(padded.coefficients) % scoring._ROUND == 0
+    np.testing.assert_array_equal(
+        padded.coefficients[: len(fitted.coefficients)], fitted.coefficients
+    )
 
 
 def test_a_score_does_not_depend_on_the_other_images(fitted):
@@ -104,6 +130,11 @@ def test_final_one_class_svm(standardize, gamma):
 def test_latents_that_are_not_finite():
     with pytest.raises(ValueError, match="training has diverged"):
         scoring.fit_final(brightness_method(nan=True), STATE, images(120), settings())
+    for broken in (np.nan, np.inf):
+        z = latents(images(20)).astype(np.float32)
+        z[3, 1] = broken
+        with pytest.raises(ValueError, match="training has diverged"):
+            scoring.fit_latents(z, settings())
 
 
 def read(tmp_path, array):

@@ -21,7 +21,7 @@ class State(NamedTuple):
     steps: jax.Array
 
 
-def counting_method(valid_losses=(), diverge_at=None) -> Method:
+def counting_method(valid_losses=(), diverge_at=None, prepare=None) -> Method:
     """Its held-out loss after epoch i (3 steps each) is valid_losses[i - 1], or falls for ever."""
     table = jnp.asarray([*valid_losses, 0.0], jnp.float32)
 
@@ -42,7 +42,11 @@ def counting_method(valid_losses=(), diverge_at=None) -> Method:
             return -epoch.astype(jnp.float32)
         return table[epoch - 1]
 
-    return Method(init, update, None, None, loss)
+    return Method(init, update, None, None, loss, prepare or unprepared)
+
+
+def unprepared(state, mean_of, epoch):
+    return state, jnp.bool(False)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def test_an_epoch_sees_every_image_at_most_once_in_an_order_of_its_own(images):
     run = training.start(method, images, BATCH, 3)
     epoch = training.epoch_function(method, BATCH, 3)
     for _ in range(2):
-        run, _ = epoch(run, jnp.asarray(images), jnp.asarray(images[:7]))
+        run, _ = epoch(run, training.feed_of(images, images[:7]))
     jax.effects_barrier()
     first, second = np.concatenate(orders[:3]), np.concatenate(orders[3:])
     known = {image.tobytes() for image in images}
@@ -201,6 +205,68 @@ def test_without_patience_every_epoch_is_done(images, tmp_path):
     assert run.best_epoch == 1
 
 
+def preparing_method(valid_losses, pretraining=2):
+    """Counts in its steps and its hash what it is given before each epoch."""
+
+    def prepare(state, mean_of, epoch):
+        mean = mean_of(lambda x: jnp.mean(x, axis=(0, 1, 2)))
+        return state._replace(hash=mean[0]), epoch < pretraining
+
+    return counting_method(valid_losses, prepare=prepare)
+
+
+def test_early_stopping_does_not_count_a_pretraining(images, tmp_path):
+    """Its losses are of another kind: smaller than all that follow, and they rise for long."""
+    losses = (0.1, 0.2, 5.0, 4.0, 6.0, 7.0)
+    method = preparing_method(losses)
+    run, history = train(method, images, tmp_path, epochs=6, patience=2)
+    assert [entry["valid_loss"] for entry in history] == pytest.approx(losses)
+    assert (run.epoch, run.best_epoch, run.best_loss) == (6, 4, 4)
+    assert run.best.steps == 4 * 3
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_while_pretraining_the_last_state_is_the_best(images, tmp_path, epochs):
+    run, _ = train(preparing_method((0.1, 0.2, 5.0)), images, tmp_path, epochs=epochs, patience=1)
+    assert (run.epoch, run.best_epoch) == (epochs, epochs)
+    assert np.isinf(run.best_loss)
+    assert_same_bits(run.best, run.state)
+
+
+def test_what_an_epoch_is_prepared_with_is_the_mean_over_its_batches(images):
+    """Batches, order and all: the mean of 30 of the 35 images that the epoch then steps through."""
+    seen = []
+
+    def update(state, batch, epoch):
+        jax.debug.callback(lambda b: seen.append(np.asarray(b)), batch, ordered=True)
+        return state, {"loss": jnp.float32(0)}
+
+    method = preparing_method((1.0, 1.0))._replace(update=update)
+    run = training.start(method, images, BATCH, 3)
+    run, _ = training.epoch_function(method, BATCH, 3)(run, training.feed_of(images, images[:7]))
+    jax.effects_barrier()
+    assert len(seen) == 3
+    np.testing.assert_allclose(run.state.hash, np.mean(np.stack(seen), dtype=np.float64), rtol=1e-6)
+
+
+def test_a_feed_names_rows_of_shared_images(images):
+    """The same rows, wherever they lie among other images, train to the same bits."""
+    own = training.feed_of(images[:20], images[20:27])
+    np.testing.assert_array_equal(own.images[own.rows], images[:20])
+    np.testing.assert_array_equal(own.images[own.held_out], images[20:27])
+    shared = training.Feed(
+        jnp.asarray(images[::-1].copy()),
+        jnp.arange(34, 14, -1, dtype=jnp.int32),
+        jnp.arange(14, 7, -1, dtype=jnp.int32),
+    )
+    method = counting_method()
+    runs = []
+    for feed in (own, shared):
+        run = training.start(method, images, BATCH, 3)
+        runs.append(training.epoch_function(method, BATCH, 3)(run, feed))
+    assert_same_bits(*runs)
+
+
 def test_divergence_is_an_error(images, tmp_path):
     with pytest.raises(ValueError, match="diverged: in epoch 3, loss is nan"):
         train(counting_method(diverge_at=2), images, tmp_path)
@@ -241,7 +307,8 @@ def test_held_out_loss_is_a_mean_over_whole_batches(images):
 
     method = counting_method()._replace(loss=loss)
     for m, used, size in ((23, 20, 10), (7, 6, 6)):
-        value = training._held_out_loss(method, None, jnp.asarray(images[:m]), BATCH)
+        feed = training.feed_of(images, images[:m])
+        value = training._held_out_loss(method, None, feed, BATCH)
         np.testing.assert_allclose(value, np.mean(images[:used] / 255), rtol=1e-5)
         assert sizes.pop() == size
 

@@ -13,6 +13,8 @@ from ocsvm_jax.networks.pair import Network
 Images = Float[Array, "b 28 28 1"]
 Parts = Mapping[str, Array]
 
+_NO_EPOCH = 2**31 - 1
+
 
 class Score(NamedTuple):
     """A score in two parts, whose sum it is: `values + offset`.
@@ -62,7 +64,8 @@ class Recipe(NamedTuple):
 
     Attributes:
       build: `build(network, optimizer, settings) -> Method`.
-      heads: latents are `heads` times as wide at the encoder's end: 2 for a mean and a log-variance.
+      heads: the encoder gives `heads` times as many numbers as there are latents: 2 for a mean and
+        a log-variance.
       encoder_bias: whether the encoder may have additive parameters.
       traced: names of those settings that may be traced numbers, or tuples of them: one compiled
         program then trains many models that differ in them.
@@ -142,6 +145,10 @@ def plain_score(values: Float[Array, " b"]) -> Score:
     return Score(values, jnp.zeros((), values.dtype))
 
 
+def _unprepared(state: Any, mean_of: Any, epoch: Any) -> tuple[Any, Array]:
+    return state, jnp.bool(False)
+
+
 def gradient_method(
     network: Network,
     optimizer: optax.GradientTransformation,
@@ -152,7 +159,7 @@ def gradient_method(
     with_decoder: bool = True,
     init_memory: Callable[..., Any] = lambda params, stats, images, key: (),
     remember: Callable[..., Any] = lambda memory, record: memory,
-    prepare: Callable[..., tuple[Any, Any]] = lambda state, mean_of, epoch: (state, jnp.bool(False)),
+    prepare: Callable[..., tuple[Any, Any]] = _unprepared,
 ) -> Method:
     """Builds the method that minimises `objective` by gradient steps.
 
@@ -176,7 +183,10 @@ def gradient_method(
             z = jax.eval_shape(lambda: encode(encoded(network, params, stats, images, False)[0]))
             zeros = jnp.zeros(z.shape, z.dtype)
             params["decoder"], stats["decoder"] = network.decoder.init(decoder_key, zeros)
-        memory = init_memory(params, stats, images, jax.random.fold_in(key, 1))
+        # Small numbers folded in would give the keys that `split` gives, the decoder's among them,
+        # or those of the order of the images in an epoch.
+        memory_key = jax.random.fold_in(key, _NO_EPOCH)
+        memory = init_memory(params, stats, images, memory_key)
         return State(params, stats, optimizer.init(params), memory)
 
     def update(state, images, epoch):

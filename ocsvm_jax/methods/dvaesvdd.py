@@ -40,8 +40,9 @@ class Memory(NamedTuple):
 def dvaesvdd(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
     """Minimises alpha * (MSE + beta_KL * KL) + mean |z - c|^2; scores "distance", |mu - c|^2.
 
-    The centre c of a step is the mean of the batch's z, the latents drawn; that of the score is the average over the
-    last hundred or so steps. The score "reconstruction" is the variational autoencoder's.
+    The centre c of a step is the mean of the batch's z, the latents drawn; that of the score is the
+    average over the last hundred or so steps. The score "reconstruction" is the variational
+    autoencoder's.
 
     Args:
       network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.

@@ -64,7 +64,13 @@ def mean_reconstruction_score(network: Network):
 
 def next_noise(memory: Array) -> Array:
     """The key of the step after: keys travel as their data, which checkpoints can hold."""
-    return jax.random.key_data(jax.random.split(jax.random.wrap_key_data(memory), 1)[0])
+    return jax.random.key_data(_split(memory)[0])
+
+
+def _split(memory: Array) -> tuple[Array, Array]:
+    """The keys of all further steps, and of this one."""
+    further, this = jax.random.split(jax.random.wrap_key_data(memory))
+    return further, this
 
 
 def variational_loss(
@@ -86,7 +92,7 @@ def variational_loss(
     mean, log_var = jnp.split(heads, 2, axis=1)
     z = mean
     if train:
-        draw = jax.random.normal(jax.random.wrap_key_data(noise), mean.shape, mean.dtype)
+        draw = jax.random.normal(_split(noise)[1], mean.shape, mean.dtype)
         z = mean + jnp.exp(log_var / 2) * draw
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
     reconstruction = jnp.mean(squared_error(images, x_hat))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from ocsvm_jax.metrics import METRICS
 from ocsvm_jax.page import Strong, Table
 from ocsvm_jax.table.comparisons import level
-from ocsvm_jax.table.numbers import assignments, mean, published, score, spread
+from ocsvm_jax.table.numbers import assignments, decimal, mean, published, score, spread
 from ocsvm_jax.table.schema import GROUPS, PROTOCOLS, STATUSES, Record, protocols, tested
 
 _MEANING = {
-    "paper": "Normal test images are the digits that were trained on, under corruptions that were "
-    "not: the paper's choice.",
+    "paper": "Normal test images show the digits that were trained on, under the corruptions of "
+    "the test: the paper's choice.",
     "leak_free": "Validation and test images are of digits that were never trained on, under any "
     "corruption, and of which none is in both.",
 }
@@ -45,7 +45,7 @@ def results(record: Record, protocol: str) -> Table:
     ]
     headings = [[metric, *([f"{metric}, paper"] if beside else [])] for metric in METRICS]
     header = ["method", "score", *(name for names in headings for name in names), "runs"]
-    caption = f"Test images, {PROTOCOLS[protocol]}, mean ± sd over seeds"
+    caption = f"Test images, {PROTOCOLS[protocol]}, {_over(record)}"
     return Table(caption, header, _blocks(record, lines), words=(1, len(header) - 1))
 
 
@@ -75,8 +75,8 @@ def choice(record: Record) -> str:
         else " with the highest"
     )
     return (
-        f"Every setting was chosen on the validation images alone: for each row the settings{several} "
-        "validation AUROC. The test images were scored once, with these settings. "
+        "Every setting was chosen on the validation images alone: for each row the settings"
+        f"{several} validation AUROC. The test images were scored once, with these settings. "
         f"Seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
     )
 
@@ -94,20 +94,30 @@ def by_corruption(record: Record, protocol: str) -> Table | None:
         stats = [values.get(name) for values in own]
         columns.append(_strongest([spread(s) for s in stats], [mean(s) for s in stats]))
     lines = [[row["name"], *cells] for row, *cells in zip(record["rows"], *columns, strict=True)]
-    caption = f"Test AUROC, {PROTOCOLS[protocol]}, mean ± sd over seeds"
+    caption = f"Test AUROC, {PROTOCOLS[protocol]}, {_over(record)}"
     return Table(caption, ["method", *names], _blocks(record, lines))
 
 
 def settings(record: Record, protocol: str) -> Table:
     """The settings that were chosen for each row, and their validation figures."""
+    all_own = [row["protocols"].get(protocol) or {} for row in record["rows"]]
+    measured = any(own.get("dimensions") for own in all_own)
     lines = []
-    for row in record["rows"]:
-        own = row["protocols"].get(protocol) or {}
+    for row, own in zip(record["rows"], all_own, strict=True):
         valid = own.get("valid") or {}
         figures = [spread(valid.get(metric)) for metric in METRICS]
-        lines.append([row["name"], *figures, assignments(own.get("settings") or {})])
+        dimensions = [decimal(mean(own.get("dimensions")))] if measured else []
+        chosen = assignments(own.get("settings") or {})
+        lines.append([row["name"], *figures, *dimensions, chosen])
+    header = ["method", *METRICS, *(["latent dimensions"] if measured else []), "settings"]
     caption = f"Chosen settings and validation figures, {PROTOCOLS[protocol]}"
-    return Table(caption, ["method", *METRICS, "settings"], _blocks(record, lines), words=(4,))
+    if measured:
+        caption += "; latent dimensions: their effective number (participation ratio)"
+    return Table(caption, header, _blocks(record, lines), words=(len(header) - 1,))
+
+
+def _over(record: Record) -> str:
+    return "mean ± sd over seeds" if len(record["seeds"]) > 1 else "one seed"
 
 
 def _blocks(record: Record, lines: Iterable[list[str]]) -> dict[str, list[list[str]]]:
@@ -141,6 +151,6 @@ def _runs(own: Record | None, record: Record) -> str:
     if own.get("test"):
         count = len(next(iter(own["test"].values()))["values"])
         return told or f"{count} run{'s' * (count != 1)}"
-    if lost["collapsed"] == total > 1:
-        told = f"all {total} runs collapsed"
+    if lost["collapsed"] == total:
+        told = f"all {total} runs collapsed" if total > 1 else "the run collapsed"
     return f"{told}: no result" if told else "no result"

@@ -1,6 +1,7 @@
 """The whole experiment of a table: search, repeat over seeds, test once, report."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,7 +150,7 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
         specs = []
         for method in {row.method: None for row in rows}:
             of_method = [row for row in rows if row.method == method]
-            specs += search.search(config, made, method, of_method)
+            specs += search.search(config, made.ensure, method, of_method)
     record, pictures = _results(config, made, specs, rows, finals, sets, train)
     seconds = _add_seconds(workdir, time.perf_counter() - began)
     record |= {"command": command, "wall_seconds": seconds}
@@ -177,7 +178,7 @@ def _results(
     for row in rows:
         own = [spec for spec in specs if spec.method == row.method]
         for protocol in sets:
-            choice = search.choose(config, made, own, row, protocol)
+            choice = search.choose(config, made.ensure, own, row, protocol)
             results[row.name][protocol] = outcome.row_result(
                 made, row, protocol, choice, finals, test[protocol]
             )
@@ -270,6 +271,7 @@ class Progress:
             f"{spec.stage} {spec.name} {spec.point} {record['seconds']:.0f} s, "
             f"validation AUROC {figures}{status}"
         )
+        sys.stdout.flush()
 
     def __enter__(self) -> "Progress":
         return self

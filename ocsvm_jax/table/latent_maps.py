@@ -47,7 +47,10 @@ def latent_maps(maps: Mapping[str, LatentMap]) -> Figure:
     maps = {name: _checked(name, picture) for name, picture in maps.items()}
     corruptions = _groups(picture.corruption for picture in maps.values())
     digits = _groups(_digits(picture) for picture in maps.values())
-    figure, panels = panel_grid(2 * len(maps), min(COLUMNS, 2 * len(maps)))
+    # Beside each other, the two legends leave three columns each where the figure is wide.
+    columns = 3 if len(maps) > 1 else 1
+    above = 0.5 + 0.24 * -(-max(len(corruptions), len(digits)) // columns)
+    figure, panels = panel_grid(2 * len(maps), COLUMNS, above=above)
     for i, (name, picture) in enumerate(maps.items()):
         axes_limits = limits(picture.points)
         shown = _some(picture)
@@ -61,21 +64,20 @@ def latent_maps(maps: Mapping[str, LatentMap]) -> Figure:
             axes.set_box_aspect(1)
             axes.spines[:].set_visible(True)
             axes.spines[:].set_color("0.7")
-    _legend(figure, corruptions, "corruption", "outside upper left")
-    _legend(figure, digits, "split and digit", "outside upper right")
+    _legend(figure, corruptions, "corruption", "outside upper left", columns)
+    _legend(figure, digits, "split and digit", "outside upper right", columns)
     return figure
 
 
-def _legend(figure: Figure, styles: _Styles, title: str, place: Any) -> None:
+def _legend(figure: Figure, styles: _Styles, title: str, place: Any, columns: int) -> None:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=short(name))
         for name, (colour, marker) in styles.items()
     ]
-    wide = figure.get_figwidth() > 6
     legend = figure.legend(
         handles=handles,
         loc=place,
-        ncols=3 if wide else 1,
+        ncols=columns,
         title=title,
         columnspacing=1.0,
         handletextpad=0.2,

@@ -36,6 +36,12 @@ def published(value: float | None) -> str:
     return stats.format_mean_sd(value, math.nan, decimals=2, leading_zero=False)
 
 
+def decimal(value: float | None) -> str:
+    """One decimal, for counts that are not whole."""
+    value = finite(value)
+    return NONE if value is None else f"{value:,.1f}"
+
+
 def signed(value: float | None) -> str:
     """A difference with its sign, such as ``+.041``."""
     value = finite(value)

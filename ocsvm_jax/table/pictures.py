@@ -197,11 +197,20 @@ def _dots_of_a_row(axes: Axes, values: Sequence[float], place: float) -> None:
         axes.plot(np.mean(values), place, **_MEAN)
 
 
-def panel_grid(count: int, columns: int, shared: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in lines of `columns`; what is left of the last stays empty."""
+def panel_grid(
+    count: int, columns: int, shared: bool = False, above: float = 0.9
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in lines of `columns`; what is left of the last stays empty.
+
+    Args:
+      count: number of panels.
+      columns: panels in a line, at most.
+      shared: whether all panels have the same axes.
+      above: inches for what stands above the panels.
+    """
     columns = min(columns, count)
     lines = -(-count // columns)
-    size = (_PANEL * max(columns, 2), (_PANEL + 0.35) * lines + 0.9)
+    size = (_PANEL * max(columns, 2), (_PANEL + 0.35) * lines + above)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared).ravel()
     for i, axes in enumerate(panels[count:], start=count):

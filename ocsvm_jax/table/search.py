@@ -7,16 +7,18 @@ settings. Everything is chosen on validation AUROC; nothing in here sees a test 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocsvm_jax.experiment import Config
+from ocsvm_jax.experiment import Config, plain
 from ocsvm_jax.table import grid
 from ocsvm_jax.table.rows import Row
-from ocsvm_jax.table.runs import Record, Runs, Spec
+from ocsvm_jax.table.runs import Record, Spec
 
+# The records of runs, after training those that are missing: `Runs.ensure`.
+Ensure = Callable[[Sequence[Spec]], list[Record]]
 SEARCHES = ("two_stage", "full", "defaults")
 
 
@@ -87,11 +89,11 @@ def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple
     return out
 
 
-def search(config: Config, runs: Runs, method: str, rows: Sequence[Row]) -> list[Spec]:
+def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
     """Trains what the search of one method asks for; returns its runs in the order of training."""
     table = config.table
     specs = first_runs(config, method)
-    records = runs.ensure(specs)
+    records = ensure(specs)
     if table.search != "two_stage":
         return specs
     axes, main = grid_of(config, method), main_axes(config, method)
@@ -100,9 +102,12 @@ def search(config: Config, runs: Runs, method: str, rows: Sequence[Row]) -> list
         best = _ranked(specs, records, row, guide(config))[0]
         around[str(best.point)] = best.point
     points = [p for point in around.values() for p in grid.sweeps(axes, main, point)]
-    new = [p for p in grid.distinct(points) if p not in [spec.point for spec in specs]]
+    card = plain(config)["method"]
+    # What the card says already was part of the first stage.
+    known = [card | spec.point for spec in specs]
+    new = [p for p in grid.distinct(points) if card | p not in known]
     specs = specs + [specs[0]._replace(point=point, stage="sweep") for point in new]
-    records = runs.ensure(specs)
+    records = ensure(specs)
     finalists = [
         spec.point
         for row in rows
@@ -113,11 +118,13 @@ def search(config: Config, runs: Runs, method: str, rows: Sequence[Row]) -> list
         for point in grid.distinct(finalists)
         for seed in table.seeds
     ]
-    runs.ensure(repeated)
+    ensure(repeated)
     return specs + repeated
 
 
-def choose(config: Config, runs: Runs, specs: Iterable[Spec], row: Row, protocol: str) -> Choice:
+def choose(
+    config: Config, ensure: Ensure, specs: Iterable[Spec], row: Row, protocol: str
+) -> Choice:
     """The point and final one-class SVM of the largest validation AUROC, mean over the seeds.
 
     Only points that were trained with all epochs on all seeds compete. Runs that collapsed or
@@ -129,9 +136,7 @@ def choose(config: Config, runs: Runs, specs: Iterable[Spec], row: Row, protocol
         if spec.epochs == config.train.epochs and spec.stage == "seeds":
             points.setdefault(str(spec.point), []).append(spec)
     options = [
-        option
-        for same in points.values()
-        for option in _choices(row, protocol, same, runs.ensure(same))
+        option for same in points.values() for option in _choices(row, protocol, same, ensure(same))
     ]
 
     def order(option: Choice) -> tuple[int, float]:

@@ -1,13 +1,14 @@
 """A network, images and settings that are small enough to compile and train in a test."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
+from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.base import Score
 from ocsvm_jax.networks.pair import Network, Pair, stateless
 
@@ -19,23 +20,35 @@ def total(score: Score) -> np.ndarray:
     return np.asarray(score.values, np.float64) + np.asarray(score.offset, np.float64)
 
 
-def dense(output_shape: tuple[int, ...], activation: Callable[[jax.Array], jax.Array]) -> Pair:
+def dense(
+    output_shape: tuple[int, ...], activation: Callable[[jax.Array], jax.Array], bias: bool = True
+) -> Pair:
     """One dense layer, written as two plain functions."""
     features = int(np.prod(output_shape))
 
     def init(key, x):
         size = int(np.prod(x.shape[1:]))
         weights = jax.random.normal(key, (size, features), jnp.float32) / size**0.5
-        return {"weights": weights, "bias": jnp.zeros(features, jnp.float32)}
+        return {"weights": weights} | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
 
     def apply(params, x):
-        y = x.reshape(x.shape[0], -1) @ params["weights"] + params["bias"][None, :]
+        y = x.reshape(x.shape[0], -1) @ params["weights"]
+        if bias:
+            y = y + params["bias"][None, :]
         return activation(y).reshape(-1, *output_shape)
 
     return stateless(init, apply)
 
 
-NETWORK = Network(encoder=dense((LATENT,), lambda y: y), decoder=dense((28, 28, 1), jax.nn.sigmoid))
+def network(name: str) -> Network:
+    """A linear encoder and a decoder as the recipe of this method asks for."""
+    recipe = METHODS[name]
+    encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.encoder_bias)
+    return Network(encoder, DECODER)
+
+
+DECODER = dense((28, 28, 1), jax.nn.sigmoid)
+NETWORK = network("ae")
 
 
 def adam(learning_rate: float) -> optax.GradientTransformation:
@@ -51,8 +64,8 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 
 def settings(**changes):
     """Settings of every method, those of the experiments but for a short memory and a large nu."""
-    return ConfigDict(
-        {
+    return SimpleNamespace(
+        **{
             "guidance_weight": 0.01,
             "nu": 0.4,
             "gamma": 0.1,
@@ -63,6 +76,12 @@ def settings(**changes):
             "betas_second": (1.0, 1.0),
             "last_m": 4,
             "num_epochs": 10,
+            "kl_weight": 0.01,
+            "similarity": "cosine",
+            "similarity_weight": 0.1,
+            "pretrain": 0.0,
+            "reconstruction_weight": 1.0,
+            "vae_weight": 1.0,
         }
         | changes
     )
@@ -75,6 +94,23 @@ def normal_images(n: int = BATCH, seed: int = 0) -> jax.Array:
     images[:, 4:10] += strength[:, 0, None, None, None]
     images[:, 18:24] += strength[:, 1, None, None, None]
     return jnp.asarray(images, jnp.float32)
+
+
+def encodings(params, images) -> np.ndarray:
+    """What the linear encoder makes of images, by NumPy in float64."""
+    x = np.asarray(images, np.float64).reshape(len(images), -1)
+    return x @ np.asarray(params["weights"], np.float64) + np.asarray(params.get("bias", 0.0))
+
+
+def decodings(params, z) -> np.ndarray:
+    """What the decoder makes of latents, by NumPy in float64."""
+    y = z @ np.asarray(params["weights"], np.float64) + np.asarray(params["bias"], np.float64)
+    return (1 / (1 + np.exp(-y))).reshape(-1, 28, 28, 1)
+
+
+def squared_errors(images, x_hat) -> np.ndarray:
+    """Mean squared error of each image, by NumPy in float64."""
+    return np.mean((np.asarray(images, np.float64) - x_hat) ** 2, axis=(1, 2, 3))
 
 
 def strange_images(n: int = BATCH) -> jax.Array:
