@@ -149,7 +149,7 @@ def two_phase_betas(
     """
     _check_betas(first)
     _check_betas(second)
-    switch = (num_epochs + 1) // 2
+    switch = phase_switch(num_epochs)
 
     def betas(epoch: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         early = jnp.asarray(epoch) < switch
@@ -158,6 +158,11 @@ def two_phase_betas(
         return beta1, beta2
 
     return betas
+
+
+def phase_switch(num_epochs: int) -> int:
+    """The epoch, counted from 0, at which the second of two phases begins."""
+    return (num_epochs + 1) // 2
 
 
 def _check_betas(betas: tuple[Any, Any]) -> None:

@@ -1,11 +1,14 @@
 import runpy
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import jaxtyping
 import pytest
 from ml_collections import ConfigDict
 
 from ocsvm_jax import experiment
+from ocsvm_jax.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 CARDS = sorted((ROOT / "configs").glob("*.py"))
@@ -52,6 +55,14 @@ def test_cards(path):
         ("method.guidance_weight", -1.0, "method.guidance_weight is -1.0"),
         ("method.guidance_weight", float("nan"), "method.guidance_weight is nan"),
         ("method.schedule", "twophase", "schedule is 'twophase'"),
+        ("method.kl_weight", -0.1, "method.kl_weight is -0.1; it must be finite, at least 0"),
+        ("method.similarity_weight", float("inf"), "method.similarity_weight is inf"),
+        ("method.reconstruction_weight", float("nan"), "method.reconstruction_weight is nan"),
+        ("method.vae_weight", -1.0, "method.vae_weight is -1.0"),
+        ("method.similarity", "cosin", r"similarity is 'cosin'; .*\('cosine', .*mean cosine\?"),
+        ("method.pretrain", 1.0, r"method.pretrain is 1.0; it is a share of the epochs in \[0, 1\)"),
+        ("method.pretrain", -0.1, "method.pretrain is -0.1"),
+        ("method.pretrain", float("nan"), "method.pretrain is nan"),
         ("method.betas", (1.0, -0.5), r"betas are \(1.0, -0.5\)"),
         ("method.betas", (1.0, 0.5, 0.5), "they are two finite numbers"),
         ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
@@ -77,6 +88,19 @@ def test_check(monkeypatch, config, field, value, message):
         config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         experiment.check(config)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_every_card_has_the_settings_of_every_method(path, name):
+    """Another method is one field away, and a state can be built of it."""
+    config = card(path)
+    config.method.name = name
+    experiment.check(config)
+    method = experiment.build_method(config)
+    images = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
+    state = jax.eval_shape(method.init, images, jax.random.key(0))
+    assert jax.eval_shape(method.encode, state, images).shape == (4, config.method.latent_dim)
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 1, 0.5])

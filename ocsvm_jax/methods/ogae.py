@@ -12,6 +12,7 @@ from ocsvm_jax.guidance import (
     GuidanceAux,
     constant_betas,
     guidance_loss,
+    phase_switch,
     two_phase_betas,
 )
 from ocsvm_jax.kernels import gram, rbf
@@ -42,6 +43,8 @@ class Memory(NamedTuple):
 
 def ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
     """Minimises mean squared error + lambda * guidance; scores "last_m", "reconstruction".
+
+    Of the two-phase schedule, early stopping counts the second phase alone.
 
     Args:
       network: encoder and decoder.
@@ -88,8 +91,22 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
         )
         return _empty(record, settings.last_m)
 
+    first_phase = phase_switch(settings.num_epochs) if settings.schedule == "two_phase" else 0
+
+    def prepare(state, mean_of, epoch):
+        del mean_of
+        # Early stopping on the noisy held-out guidance could otherwise end a run, or keep a state
+        # of it, before the compactor has begun.
+        return state, epoch < first_phase
+
     return gradient_method(
-        network, optimizer, objective, score, init_memory=init_memory, remember=_remember
+        network,
+        optimizer,
+        objective,
+        score,
+        init_memory=init_memory,
+        remember=_remember,
+        prepare=prepare,
     )
 
 

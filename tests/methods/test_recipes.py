@@ -1,0 +1,54 @@
+"""What a recipe asks of the network, on the network of the experiments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import settings
+
+from ocsvm_jax import experiment
+from ocsvm_jax.methods import METHODS
+
+WITHOUT_BIAS = {"deep_svdd", "soft_deep_svdd", "dspsvdd"}
+TWO_HEADS = {"vae", "dvaesvdd"}
+BATCH, LATENT = 4, 5
+
+
+def method(name, pretrain=0.5):
+    some = vars(settings(pretrain=pretrain)) | {"name": name, "latent_dim": LATENT}
+    return experiment.method_of(some, 1e-3)
+
+
+def shapes(name):
+    images = jax.ShapeDtypeStruct((BATCH, 28, 28, 1), jnp.float32)
+    return method(name), jax.eval_shape(method(name).init, images, jax.random.key(0)), images
+
+
+def paths(tree):
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_encoders_without_biases(name):
+    _, state, _ = shapes(name)
+    biases = [path for path in paths(state.params["encoder"]) if "bias" in path]
+    assert len(biases) == (0 if name in WITHOUT_BIAS else 3), biases
+    assert any("bias" in path for path in paths(state.params["decoder"]))
+    assert METHODS[name].encoder_bias == (name not in WITHOUT_BIAS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_heads(name):
+    built, state, images = shapes(name)
+    kernel = state.params["encoder"]["dense"]["kernel"]
+    assert kernel.shape == (392, LATENT * (2 if name in TWO_HEADS else 1))
+    assert state.params["decoder"]["dense"]["kernel"].shape == (LATENT, 392)
+    assert jax.eval_shape(built.encode, state, images).shape == (BATCH, LATENT)
+
+
+def test_without_biases_a_black_image_is_encoded_as_zero():
+    """So no constant but 0 is within reach of weights alone, and the centre is never there."""
+    black = jnp.zeros((BATCH, 28, 28, 1), jnp.float32)
+    built = method("deep_svdd", pretrain=0.0)
+    z = jax.jit(lambda key: built.encode(built.init(black, key), black))(jax.random.key(0))
+    np.testing.assert_array_equal(z, np.zeros((BATCH, LATENT)))
