@@ -25,7 +25,8 @@ def get_config() -> ConfigDict:
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
     config.method = ConfigDict()
-    # "ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd" or "dvaesvdd"
+    # "ogae", "turned_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd",
+    # "dvaesvdd"
     config.method.name = "ogae"
     config.method.latent_dim = 32
     # The guidance of "ogae"; nu also of "soft_deep_svdd".
@@ -46,6 +47,8 @@ def get_config() -> ConfigDict:
     config.method.pretrain = 0.5  # share of the epochs: "deep_svdd", "soft_deep_svdd", "dspsvdd"
     config.method.reconstruction_weight = 1.0  # gamma of the paper: "dspsvdd"
     config.method.vae_weight = 1.0  # alpha: "dvaesvdd"
+    config.method.turned_weight = 1e-2  # lambda_T: "turned_ogae"
+    config.method.stretch = True  # each image to its full range first: "turned_ogae"
 
     config.train = ConfigDict()
     config.train.epochs = 100

@@ -55,6 +55,14 @@ def get_config() -> ConfigDict:
             "nu": (0.01, 0.03, 0.1, 0.3, 0.5),
         }
     )
+    grids.turned_ogae = ConfigDict(
+        {
+            "turned_weight": (0.1, 0.01, 0.001),
+            "gamma": (0.1, 0.01),
+            "guidance_weight": (0.01, 0.001),
+            "stretch": (True, False),
+        }
+    )
     grids.deep_svdd = ConfigDict({"pretrain": (0.0, 0.5)})
     grids.soft_deep_svdd = ConfigDict({"pretrain": (0.0, 0.5), "nu": (0.01, 0.03, 0.1, 0.3, 0.5)})
     grids.dspsvdd = ConfigDict({"reconstruction_weight": (0.1, 1.0, 10.0)})
@@ -64,6 +72,7 @@ def get_config() -> ConfigDict:
     config.table.main_axes.ogae = ("guidance_weight", "gamma")
     config.table.main_axes.soft_deep_svdd = ("nu",)
     config.table.main_axes.dvaesvdd = ("vae_weight",)
+    config.table.main_axes.turned_ogae = ("turned_weight",)
     config.table.main_axes.sae = ("similarity_weight",)
 
     # The final one-class SVMs that every run of every method is judged by.

@@ -28,6 +28,7 @@ else:
 CONFIG_FILE = "config.json"
 _WEIGHTS = (
     "guidance_weight",
+    "turned_weight",
     "kl_weight",
     "similarity_weight",
     "reconstruction_weight",
@@ -55,6 +56,8 @@ def check(config: Config) -> None:
             raise ValueError(
                 f'{name} is {gamma!r}; it must be a positive number, "scale" or "auto".'
             )
+    if method.name == "turned_ogae" and isinstance(method.gamma, str):
+        raise ValueError(f"method.gamma is {method.gamma!r}; turned_ogae needs a number.")
     for name in _WEIGHTS:
         if not 0 <= method[name] < math.inf:
             raise ValueError(f"method.{name} is {method[name]}; it must be finite, at least 0.")

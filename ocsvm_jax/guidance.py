@@ -73,6 +73,56 @@ def guidance_loss(
     Raises:
       ValueError: if z is not two-dimensional with an even number of rows.
     """
+    halves = solve_halves(
+        z,
+        nu=nu,
+        gamma=gamma,
+        kernel=kernel,
+        betas=betas,
+        standardize=standardize,
+        differentiate_dual=differentiate_dual,
+    )
+    loss, num_outside = misfit(halves)
+    return loss, lax.stop_gradient(remembered(halves, num_outside))
+
+
+class Halves(NamedTuple):
+    """The two halves of a batch and the one-class SVM of the first; carries the two gradients.
+
+    Attributes:
+      z_sv: (b/2, d) the support half, standardised if asked for.
+      z_L: (b/2, d) the other half, likewise, by its own statistics.
+      mean_sv: (d,) of z_sv before, 0 without standardisation.
+      std_sv: (d,) likewise plus 1e-6, 1 without standardisation.
+      mean_L: (d,) of z_L before.
+      std_L: (d,) likewise.
+      gamma: () of the RBF kernel; NaN where another kernel was given.
+      kernel: the kernel.
+      solution: of the dual on z_sv; constant if the dual is not to be differentiated.
+    """
+
+    z_sv: Float[Array, "half d"]
+    z_L: Float[Array, "half d"]
+    mean_sv: Float[Array, " d"]
+    std_sv: Float[Array, " d"]
+    mean_L: Float[Array, " d"]
+    std_L: Float[Array, " d"]
+    gamma: Float[Array, ""]
+    kernel: Any
+    solution: OCSVMSolution
+
+
+def solve_halves(
+    z: Float[Array, "b d"],
+    *,
+    nu: Any,
+    gamma: Any,
+    kernel: Kernel | None,
+    betas: tuple[Any, Any],
+    standardize: bool,
+    differentiate_dual: bool,
+) -> Halves:
+    """What `guidance_loss` is made of, for losses that need more of it; arguments as there."""
     z = as_float(z)
     if z.ndim != 2 or z.shape[0] % 2 or z.shape[0] == 0:
         raise ValueError(
@@ -81,8 +131,8 @@ def guidance_loss(
         )
     half = z.shape[0] // 2
     beta1, beta2 = (jnp.asarray(b).astype(z.dtype) for b in betas)
-    z_sv, mean, std = _standardized(scale_gradient(z[:half], beta1), standardize)
-    z_L, _, _ = _standardized(scale_gradient(z[half:], beta2), standardize)
+    z_sv, mean_sv, std_sv = _standardized(scale_gradient(z[:half], beta1), standardize)
+    z_L, mean_L, std_L = _standardized(scale_gradient(z[half:], beta2), standardize)
 
     number = jnp.asarray(jnp.nan, z.dtype)
     if kernel is None:
@@ -91,10 +141,20 @@ def guidance_loss(
         kernel = rbf(number)
     solution = ocsvm_solve(gram(kernel, z_sv), nu)
     used = solution if differentiate_dual else lax.stop_gradient(solution)
-    f = decision_function(used, gram(kernel, z_L, z_sv))
-    loss = half * jnp.sum(jnp.maximum(-f, 0))
-    aux = GuidanceAux(solution, number, z_sv, mean, std, jnp.sum(f < 0, dtype=jnp.int32))
-    return loss, lax.stop_gradient(aux)
+    return Halves(z_sv, z_L, mean_sv, std_sv, mean_L, std_L, number, kernel, used)
+
+
+def misfit(halves: Halves) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """n_sv * sum_i max(0, -f(z_L,i)), and how many of z_L have a negative decision value."""
+    f = decision_function(halves.solution, gram(halves.kernel, halves.z_L, halves.z_sv))
+    return halves.z_sv.shape[0] * jnp.sum(jnp.maximum(-f, 0)), jnp.sum(f < 0, dtype=jnp.int32)
+
+
+def remembered(halves: Halves, num_outside: Int[Array, ""]) -> GuidanceAux:
+    """What is kept of the halves to score new latents later."""
+    return GuidanceAux(
+        halves.solution, halves.gamma, halves.z_sv, halves.mean_sv, halves.std_sv, num_outside
+    )
 
 
 def _standardized(

@@ -16,7 +16,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments checkpoints collapse files provenance pytrees resampling",
+    "arguments checkpoints collapse contrast files provenance pytrees resampling",
     "kernels solver data metrics",
     "decision figures kernel_sums model_file stats",
     "page",

@@ -115,9 +115,7 @@ NORMAL, ANOMALOUS = images(0, 200, 0), images(230, 255, 1)
 @functools.cache
 def trained(name, bias, epochs=EPOCHS):
     """A method trained on normal images, and its scores of images of both kinds with |z|^2."""
-    settings = SimpleNamespace(
-        nu=0.8, pretrain=0.0, num_epochs=epochs, reconstruction_weight=1.0
-    )
+    settings = SimpleNamespace(nu=0.8, pretrain=0.0, num_epochs=epochs, reconstruction_weight=1.0)
     method = METHODS[name].build(brightness_network(bias), optax.sgd(0.5), settings)
     run = training.start(method, NORMAL, BATCH, 0)
     epoch = training.epoch_function(method, BATCH, 0)

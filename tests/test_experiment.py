@@ -18,6 +18,12 @@ def card(path):
     return runpy.run_path(str(path))["get_config"]()
 
 
+@pytest.fixture(autouse=True)
+def root_on_the_path(monkeypatch):
+    """Cards import one another from the root, where train.py lies and Python looks first."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
 @pytest.fixture
 def config():
     return card(ROOT / "configs" / "digits.py")
@@ -60,7 +66,11 @@ def test_cards(path):
         ("method.reconstruction_weight", float("nan"), "method.reconstruction_weight is nan"),
         ("method.vae_weight", -1.0, "method.vae_weight is -1.0"),
         ("method.similarity", "cosin", r"similarity is 'cosin'; .*\('cosine', .*mean cosine\?"),
-        ("method.pretrain", 1.0, r"method.pretrain is 1.0; it is a share of the epochs in \[0, 1\)"),
+        (
+            "method.pretrain",
+            1.0,
+            r"method.pretrain is 1.0; it is a share of the epochs in \[0, 1\)",
+        ),
         ("method.pretrain", -0.1, "method.pretrain is -0.1"),
         ("method.pretrain", float("nan"), "method.pretrain is nan"),
         ("method.betas", (1.0, -0.5), r"betas are \(1.0, -0.5\)"),

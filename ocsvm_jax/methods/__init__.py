@@ -8,6 +8,7 @@ from ocsvm_jax.methods.dvaesvdd import dvaesvdd
 from ocsvm_jax.methods.ogae import ogae
 from ocsvm_jax.methods.sae import sae
 from ocsvm_jax.methods.soft_deep_svdd import soft_deep_svdd
+from ocsvm_jax.methods.turned_ogae import turned_ogae
 from ocsvm_jax.methods.vae import vae
 
 METHODS: dict[str, Recipe] = {
@@ -15,6 +16,10 @@ METHODS: dict[str, Recipe] = {
     "vae": Recipe(vae, heads=2, traced=("kl_weight",)),
     "sae": Recipe(sae, traced=("similarity_weight",)),
     "ogae": Recipe(ogae, traced=("guidance_weight", "nu", "gamma", "betas", "betas_second")),
+    "turned_ogae": Recipe(
+        turned_ogae,
+        traced=("guidance_weight", "turned_weight", "nu", "gamma", "betas", "betas_second"),
+    ),
     "deep_svdd": Recipe(deep_svdd, encoder_bias=False),
     "soft_deep_svdd": Recipe(soft_deep_svdd, encoder_bias=False, traced=("nu",)),
     "dspsvdd": Recipe(dspsvdd, encoder_bias=False, traced=("reconstruction_weight",)),

@@ -1,5 +1,6 @@
 """OgAE: an autoencoder guided by an exact one-class SVM (arXiv 2507.21164, equation (7))."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -52,37 +53,61 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
       settings: with the attributes `guidance_weight` (the paper's lambda), `nu`, `gamma`,
         `standardize`, `differentiate_dual`, `last_m` (M), and those of `beta_schedule`.
     """
+
+    def terms(params, stats, images, betas, train):
+        z, x_hat, stats = forward(network, params, stats, images, train)
+        reconstruction = jnp.mean(squared_error(images, x_hat))
+        guidance, aux = guidance_loss(z, betas=betas, **guidance_settings(settings))
+        loss = reconstruction + settings.guidance_weight * guidance
+        parts = {
+            "reconstruction": reconstruction,
+            "guidance": guidance,
+            "outside": aux.num_outside / (z.shape[0] // 2),
+        }
+        return loss, Forward(stats, parts, aux)
+
+    return guided_method(network, optimizer, settings, terms)
+
+
+def guidance_settings(settings: Any) -> dict[str, Any]:
+    """The arguments of `guidance_loss` among the settings of a method."""
+    names = ("nu", "gamma", "standardize", "differentiate_dual")
+    return {name: getattr(settings, name) for name in names}
+
+
+def guided_method(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    settings: Any,
+    terms: Callable[..., tuple[Array, Forward]],
+    *,
+    target: Callable[[Array], Array] | None = None,
+) -> Method:
+    """A method guided by the one-class SVMs of its batches, the last of which it remembers.
+
+    Args:
+      network: encoder and decoder.
+      optimizer: an Optax transformation.
+      settings: with `last_m` and what `beta_schedule` needs.
+      terms: `terms(params, stats, images, betas, train) -> (loss, Forward)`, whose record is a
+        `GuidanceAux`.
+      target: of images, what the decoder is to give back; None for the images themselves.
+    """
     betas = beta_schedule(settings)
 
     def objective(params, stats, memory, images, epoch, train):
         del memory
-        z, x_hat, stats = forward(network, params, stats, images, train)
-        reconstruction = jnp.mean(squared_error(images, x_hat))
         beta1, beta2 = betas(epoch)
-        guidance, aux = guidance_loss(
-            z,
-            nu=settings.nu,
-            gamma=settings.gamma,
-            betas=(beta1, beta2),
-            standardize=settings.standardize,
-            differentiate_dual=settings.differentiate_dual,
-        )
-        loss = reconstruction + settings.guidance_weight * guidance
-        parts = {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "guidance": guidance,
-            "outside": aux.num_outside / (z.shape[0] // 2),
-            "beta1": beta1,
-            "beta2": beta2,
-        }
-        return loss, Forward(stats, parts, aux)
+        loss, out = terms(params, stats, images, (beta1, beta2), train)
+        parts = {"loss": loss, **out.parts, "beta1": beta1, "beta2": beta2}
+        return loss, out._replace(parts=parts)
 
     reconstruction = reconstruction_score(network)
 
     def score(state, images):
         z, _ = encoded(network, state.params, state.stats, images, False)
-        return {"last_m": last_m_score(state.memory, z), **reconstruction(state, images)}
+        of_what = images if target is None else target(images)
+        return {"last_m": last_m_score(state.memory, z), **reconstruction(state, of_what)}
 
     def init_memory(params, stats, images, key):
         del key

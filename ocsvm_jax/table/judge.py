@@ -8,10 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ocsvm_jax import collapse, data, metrics, scoring
+from ocsvm_jax.contrast import Views, half_turn, in_training_units, log_views
 from ocsvm_jax.methods.base import Score
+from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import Status
 from ocsvm_jax.table import grid
 
+# The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
+FINAL_SCORES = ("ocsvm", "contrast", "contrast+error")
 FUNCTIONS = {"AUROC": metrics.auroc, "AUPR": metrics.aupr, "AUROC30": metrics.auroc30}
 
 
@@ -28,18 +32,77 @@ class Judged(NamedTuple):
 
 
 def final_name(final: Mapping[str, Any]) -> str:
-    """The name of the score of a final one-class SVM with these settings."""
-    return "ocsvm " + " ".join(f"{name}={value}" for name, value in sorted(final.items()))
+    """The name of a final one-class SVM with these settings."""
+    return " ".join(f"{name}={value}" for name, value in sorted(final.items()))
 
 
 def finals_of(final_grid: grid.Grid) -> dict[str, dict[str, Any]]:
-    """The settings of all final one-class SVMs by the names of their scores."""
+    """The settings of all final one-class SVMs by their names."""
     return {final_name(point): point for point in grid.product(final_grid)}
+
+
+def family(name: str) -> str:
+    """The score that a name such as "ocsvm gamma=0.1 nu=0.03 standardize=True" is a variant of."""
+    return name.split(" ", 1)[0]
+
+
+def score_name(score: str, final: str | None) -> str:
+    """The name of a score; `final` is that of the final one-class SVM it uses, if it uses one."""
+    return score if final is None else f"{score} {final}"
 
 
 def latents(model: Judged, images: np.ndarray) -> Float[np.ndarray, "n d"]:
     """The latent of each image."""
     return scoring.in_blocks(lambda x: {"z": model.encode(x)}, images)["z"]
+
+
+class _Seen(NamedTuple):
+    """Images as a model sees them: latents, and the method's own scores by name."""
+
+    z: Float[np.ndarray, "n d"]
+    own: dict[str, Float[np.ndarray, " n"]]
+
+
+class _BothWays(NamedTuple):
+    """Images as they are, and turned by 180 degrees."""
+
+    upright: _Seen
+    turned: _Seen
+
+    def errors(self) -> Views | None:
+        """Log reconstruction errors; None of a method that has none."""
+        if "reconstruction" not in self.upright.own:
+            return None
+        return log_views(Views(self.upright.own["reconstruction"], self.turned.own["reconstruction"]))
+
+
+def _see(model: Judged, images: np.ndarray) -> _BothWays:
+    return _BothWays(
+        *(
+            _Seen(latents(model, some), scoring.own_scores(model.score, some))
+            for some in (images, np.ascontiguousarray(half_turn(images)))
+        )
+    )
+
+
+def _final_scores(
+    ocsvm: OCSVM, train: _BothWays, new: _BothWays
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """The scores that use a final one-class SVM: one of each of `FINAL_SCORES`."""
+    views = [
+        Views(*(scoring.ocsvm_score(ocsvm, seen.z) for seen in images)) for images in (train, new)
+    ]
+    out = {"ocsvm": views[1].upright, "contrast": views[1].contrast}
+    errors = train.errors(), new.errors()
+    if errors[0] is not None and errors[1] is not None:
+        out["contrast+error"] = in_training_units(*views) + in_training_units(*errors)
+    return out
+
+
+def _own_scores(new: _BothWays) -> dict[str, Float[np.ndarray, " n"]]:
+    """The method's own scores, and the contrast of the reconstruction errors."""
+    errors = new.errors()
+    return new.upright.own | ({} if errors is None else {"error-contrast": errors.contrast})
 
 
 def on_validation(
@@ -61,25 +124,25 @@ def on_validation(
       information on some protocol; "unconverged": names of final fits that did not converge;
       "dimensions": the effective number of dimensions of the training latents.
     """
-    z = latents(model, train_images)
-    if not np.all(np.isfinite(z)):
+    train = _see(model, train_images)
+    if not np.all(np.isfinite(train.upright.z)):
         return {"valid": {}, "collapsed": [], "unconverged": [], "dimensions": None}
-    scores, encoded = {}, {}
-    no_information = set()
-    for protocol, images in valid.items():
-        scores[protocol] = own = scoring.own_scores(model.score, images.images)
-        encoded[protocol] = latents(model, images.images)
-        sizes = np.sum(encoded[protocol].astype(np.float64) ** 2, axis=1)
-        for name, values in own.items():
-            if collapse.collapsed(values, sizes if name == "distance" else None):
-                no_information.add(name)
+    seen = {protocol: _see(model, images.images) for protocol, images in valid.items()}
+    scores = {protocol: _own_scores(images) for protocol, images in seen.items()}
+    no_information = {
+        name
+        for protocol, own in scores.items()
+        for name, values in own.items()
+        if collapse.collapsed(values, _sizes(seen[protocol]) if name == "distance" else None)
+    }
     unconverged = []
-    for name, final in finals.items():
-        ocsvm = scoring.fit_latents(z, SimpleNamespace(**final))
+    for final, settings in finals.items():
+        ocsvm = scoring.fit_latents(train.upright.z, SimpleNamespace(**settings))
         if ocsvm.info is None or ocsvm.info.status != Status.CONVERGED:
-            unconverged.append(name)
-        for protocol, z_valid in encoded.items():
-            scores[protocol][name] = scoring.ocsvm_score(ocsvm, z_valid)
+            unconverged.append(final)
+        for protocol, images in seen.items():
+            for name, values in _final_scores(ocsvm, train, images).items():
+                scores[protocol][score_name(name, final)] = values
     figures = {
         protocol: {
             name: figures_of(valid[protocol].anomalous, values)
@@ -92,8 +155,12 @@ def on_validation(
         "valid": figures,
         "collapsed": sorted(no_information),
         "unconverged": unconverged,
-        "dimensions": effective_dimensions(z),
+        "dimensions": effective_dimensions(train.upright.z),
     }
+
+
+def _sizes(images: _BothWays) -> Float[np.ndarray, " n"]:
+    return np.sum(images.upright.z.astype(np.float64) ** 2, axis=1)
 
 
 def on_test(
@@ -103,11 +170,12 @@ def on_test(
     train_images: np.ndarray,
     images: np.ndarray,
 ) -> Float[np.ndarray, " n"]:
-    """One score of test images: the method's own, or that of a final one-class SVM."""
+    """One score of test images: without a final one-class SVM, or of one with these settings."""
     if final is None:
-        return scoring.own_scores(model.score, images)[score]
-    ocsvm = scoring.fit_latents(latents(model, train_images), SimpleNamespace(**final))
-    return scoring.ocsvm_score(ocsvm, latents(model, images))
+        return _own_scores(_see(model, images))[score]
+    train = _see(model, train_images)
+    ocsvm = scoring.fit_latents(train.upright.z, SimpleNamespace(**final))
+    return _final_scores(ocsvm, train, _see(model, images))[score]
 
 
 def figures_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:

@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
 
 _FINAL, _ERROR, _DISTANCE = "-f, final one-class SVM", "reconstruction error", "distance to centre"
+_CONTRAST = "contrast of -f and of log error"
 
 ROWS = (
     Row("AE", "ae", "reconstruction", _ERROR, published=(0.56, 0.66, 0.66)),
@@ -41,4 +42,9 @@ ROWS = (
     Row("DSPSVDD", "dspsvdd", "distance", _DISTANCE, published=(0.51, 0.62, 0.65)),
     Row("DVAESVDD", "dvaesvdd", "distance", _DISTANCE, published=(0.59, 0.67, 0.65)),
     Row("OgAE, last-M", "ogae", "last_m", "-f, mean of the last M steps", group="ours"),
+    # What makes up turned OgAE, one part after the other, and the whole at the end.
+    Row("AE, contrast", "ae", "contrast+error", _CONTRAST, group="ours"),
+    Row("OgAE, contrast", "ogae", "contrast+error", _CONTRAST, group="ours"),
+    Row("Turned OgAE, -f alone", "turned_ogae", "ocsvm", _FINAL, group="ours"),
+    Row("Turned OgAE", "turned_ogae", "contrast+error", _CONTRAST, group="ours"),
 )

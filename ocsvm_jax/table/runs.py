@@ -22,7 +22,7 @@ from ocsvm_jax.experiment import Config
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.table import grid
-from ocsvm_jax.table.judge import Judged, on_validation
+from ocsvm_jax.table.judge import FINAL_SCORES, Judged, on_validation
 
 Record = dict[str, Any]
 
@@ -83,9 +83,18 @@ class Runs:
         self._programs: dict[tuple, population.Program] = {}
 
     def finished(self, spec: Spec) -> Record | None:
-        """The record of a run, or None while it is not finished."""
+        """The record of a run, or None while it is not finished.
+
+        A run that was trained, but judged by other scores than are now asked for, is judged again.
+        """
         path = self._directory(spec) / "run.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        record = json.loads(path.read_text())
+        if record["status"] == "done" and record.get("judged_by") != self._judged_by():
+            record |= self._judge(self.model(spec), self.train_images(spec).images)
+            self._write(spec, record)
+        return record
 
     def ensure(self, specs: Sequence[Spec]) -> list[Record]:
         """The records of all runs; those not finished are trained first."""
@@ -146,8 +155,7 @@ class Runs:
         if not outcome.diverged:
             state = jax.device_put(outcome.state)
             judged = Judged(program.encode(member, state), program.score(member, state))
-            images = self._images.images[member.rows]
-            record |= on_validation(judged, images, self._valid, self._finals)
+            record |= self._judge(judged, self._images.images[member.rows])
             if not record["valid"]:
                 record["status"] = "diverged"
         directory = self._directory(spec)
@@ -157,9 +165,19 @@ class Runs:
                 kept.save(0, outcome.state)
         with whole_file(directory / "history.jsonl") as file:
             file.write("".join(json.dumps(e) + "\n" for e in outcome.history).encode())
-        with whole_file(directory / "run.json") as file:
-            file.write(json.dumps(record, indent=1).encode())
+        self._write(spec, record)
         self._report(spec, record)
+
+    def _judge(self, model: Judged, train_images: np.ndarray) -> Record:
+        found = on_validation(model, train_images, self._valid, self._finals)
+        return found | {"judged_by": self._judged_by()}
+
+    def _judged_by(self) -> list[str]:
+        return [*FINAL_SCORES, *self._finals]
+
+    def _write(self, spec: Spec, record: Record) -> None:
+        with whole_file(self._directory(spec) / "run.json") as file:
+            file.write(json.dumps(record, indent=1).encode())
 
     def _record(self, spec: Spec) -> Record:
         record = self.finished(spec)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ocsvm_jax.experiment import Config, plain
 from ocsvm_jax.table import grid
+from ocsvm_jax.table.judge import family
 from ocsvm_jax.table.rows import Row
 from ocsvm_jax.table.runs import Record, Spec
 
@@ -164,7 +165,7 @@ def _choices(
             Choice(
                 specs=[s for s, _ in good],
                 point=specs[0].point,
-                final=name if row.score == "ocsvm" and alive else None,
+                final=name.split(" ", 1)[1] if " " in name else None,
                 valid=[figures for _, figures in good],
                 collapsed=[s.seed for s, _ in alive if s.seed not in seeds],
                 diverged=diverged,
@@ -182,7 +183,7 @@ def _scores(record: Record, row: Row, protocol: str) -> list[str]:
     if record["status"] != "done":
         return []
     found = record["valid"][protocol]
-    return [n for n in found if n == row.score or (row.score == "ocsvm" and n.startswith("ocsvm "))]
+    return [name for name in found if family(name) == row.score]
 
 
 def best_figure(record: Record, row: Row, protocol: str) -> float:

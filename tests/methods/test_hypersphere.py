@@ -154,8 +154,9 @@ def test_score_is_the_squared_distance(name):
     np.testing.assert_allclose(total(scores["distance"]), expected, rtol=1e-4, atol=1e-6)
     # The radius, common to all images, is no part of it.
     wide = state._replace(memory=state.memory._replace(squared_radius=jnp.float32(9)))
-    np.testing.assert_array_equal(method.score(wide, images)["distance"].values,
-                                  scores["distance"].values)
+    np.testing.assert_array_equal(
+        method.score(wide, images)["distance"].values, scores["distance"].values
+    )
 
 
 @pytest.mark.parametrize("name", FAMILY)

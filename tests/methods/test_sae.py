@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.metrics.pairwise import paired_cosine_distances
 from small import (
     BATCH,
     NETWORK,
@@ -14,7 +15,6 @@ from small import (
     settings,
     squared_errors,
 )
-from sklearn.metrics.pairwise import paired_cosine_distances
 
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.sae import cosine, minus_squared_distance
@@ -53,7 +53,7 @@ def test_loss(kind):
 
 @pytest.mark.parametrize("kind", ["cosine", "squared"])
 def test_pairs(kind):
-    """Exchanging the partners of two pairs changes the loss; exchanging two whole pairs does not."""
+    """Exchanging two partners changes the loss; exchanging two whole pairs does not."""
     method, _, state = build(kind)
     loss = jax.jit(method.loss)
     images, half = normal_images(seed=1), BATCH // 2

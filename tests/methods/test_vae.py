@@ -62,7 +62,7 @@ def test_held_out_loss_is_the_formula_without_noise():
 
 
 def test_kl_against_an_average_of_log_ratios():
-    """KL is the mean of log q(z) - log p(z) over z from q, here by SciPy's densities and samples."""
+    """KL is the mean of log q(z) - log p(z) over z from q, by SciPy's densities."""
     _, update, trail = trained()
     state, images = trail[-1][0], normal_images(seed=1)
     mean, log_var = heads(state, images)

@@ -1,0 +1,59 @@
+"""The contrast of an image with itself turned around: how much more normal it looks upright.
+
+A corruption that was not trained on moves the score of every image, and by more than the digit
+does. It moves that of the turned image alike, and cancels in the difference. Images are turned by
+180 degrees: a permutation of pixels, nothing is interpolated.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_SMALLEST_RANGE = 1e-3
+
+
+def half_turn(images: Any) -> Any:
+    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees."""
+    return images[:, ::-1, ::-1, :]
+
+
+def stretch(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Each image scaled from its own minimum and maximum to 0 and 1; of a range above 0.001."""
+    low = jnp.min(images, axis=(1, 2, 3), keepdims=True)
+    high = jnp.max(images, axis=(1, 2, 3), keepdims=True)
+    return (images - low) / jnp.maximum(high - low, _SMALLEST_RANGE)
+
+
+class Views(NamedTuple):
+    """Scores of images upright and turned, larger for more anomalous.
+
+    Attributes:
+      upright: (n,) of the images as they are.
+      turned: (n,) of the images turned by 180 degrees.
+    """
+
+    upright: Float[np.ndarray, " n"]
+    turned: Float[np.ndarray, " n"]
+
+    @property
+    def contrast(self) -> Float[np.ndarray, " n"]:
+        """upright - turned: large for an image that looks no more normal upright than turned."""
+        return self.upright - self.turned
+
+
+def log_views(errors: Views) -> Views:
+    """Of reconstruction errors, their logarithms: the contrast is that of a ratio."""
+    tiny = np.finfo(np.float64).tiny
+    return Views(*(np.log(np.maximum(part, tiny)) for part in errors))
+
+
+def in_training_units(train: Views, new: Views) -> Float[np.ndarray, " n"]:
+    """The contrast of new images, in standard deviations from the mean of the training images.
+
+    Contrasts of different scores can be added in these units.
+    """
+    of_train = train.contrast
+    spread = np.std(of_train)
+    return (new.contrast - np.mean(of_train)) / (spread if spread > 0 else 1.0)
