@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     # around the best; then the `finalists` best points of every row on all seeds. "full": every
     # point on all seeds (for an accelerator). "defaults": the settings above, no grid.
     config.table.search = "two_stage"
-    config.table.coarse_epochs = 6
+    config.table.coarse_epochs = 4
     config.table.finalists = 2
     config.table.models_at_once = 0  # in one program; 0: one on a CPU, 64 on an accelerator
     config.table.max_images = 0  # of each set of images; 0: all
@@ -58,7 +58,6 @@ def get_config() -> ConfigDict:
     grids.turned_ogae = ConfigDict(
         {
             "turned_weight": (0.1, 0.01, 0.001),
-            "gamma": (0.1, 0.01),
             "guidance_weight": (0.01, 0.001),
             "stretch": (True, False),
         }

@@ -73,7 +73,9 @@ class _BothWays(NamedTuple):
         """Log reconstruction errors; None of a method that has none."""
         if "reconstruction" not in self.upright.own:
             return None
-        return log_views(Views(self.upright.own["reconstruction"], self.turned.own["reconstruction"]))
+        return log_views(
+            Views(self.upright.own["reconstruction"], self.turned.own["reconstruction"])
+        )
 
 
 def _see(model: Judged, images: np.ndarray) -> _BothWays:

@@ -15,7 +15,7 @@ import numpy as np
 from ocsvm_jax.experiment import Config, plain
 from ocsvm_jax.table import grid
 from ocsvm_jax.table.judge import family
-from ocsvm_jax.table.rows import Row
+from ocsvm_jax.table.rows import ROWS, Row
 from ocsvm_jax.table.runs import Record, Spec
 
 # The records of runs, after training those that are missing: `Runs.ensure`.
@@ -79,7 +79,9 @@ def first_runs(config: Config, method: str) -> list[Spec]:
 def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
     """(number of runs, epochs of each) of the stages of a method, an upper bound."""
     first = first_runs(config, method)
-    out = [(len(first), first[0].epochs)]
+    fixed = sum(row.fixed is not None for row in rows)
+    out = [(len(first), first[0].epochs), (fixed * len(config.table.seeds), config.train.epochs)]
+    rows = [row for row in rows if row.fixed is None]
     if config.table.search == "two_stage":
         axes = grid_of(config, method)
         rest = {name: v for name, v in axes.items() if name not in main_axes(config, method)}
@@ -92,14 +94,14 @@ def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple
 
 def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
     """Trains what the search of one method asks for; returns its runs in the order of training."""
-    table = config.table
-    specs = first_runs(config, method)
+    table, searched = config.table, [row for row in rows if row.fixed is None]
+    specs = first_runs(config, method) if searched else []
     records = ensure(specs)
     if table.search != "two_stage":
-        return specs
+        return specs + _on_all_seeds(config, method, [], rows, ensure)
     axes, main = grid_of(config, method), main_axes(config, method)
     around = {}
-    for row in rows:
+    for row in searched:
         best = _ranked(specs, records, row, guide(config))[0]
         around[str(best.point)] = best.point
     points = [p for point in around.values() for p in grid.sweeps(axes, main, point)]
@@ -111,16 +113,28 @@ def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> 
     records = ensure(specs)
     finalists = [
         spec.point
-        for row in rows
+        for row in searched
         for spec in _ranked(specs, records, row, guide(config))[: table.finalists]
     ]
-    repeated = [
+    return specs + _on_all_seeds(config, method, finalists, rows, ensure)
+
+
+def _on_all_seeds(
+    config: Config,
+    method: str,
+    points: Sequence[grid.Point],
+    rows: Sequence[Row],
+    ensure: Ensure,
+) -> list[Spec]:
+    """Trains these points, and those of the rows that stand for one point, with all epochs."""
+    points = [*points, *(dict(row.fixed) for row in rows if row.fixed is not None)]
+    specs = [
         Spec(method, point, seed, config.train.epochs, "seeds")
-        for point in grid.distinct(finalists)
-        for seed in table.seeds
+        for point in grid.distinct(points)
+        for seed in config.table.seeds
     ]
-    ensure(repeated)
-    return specs + repeated
+    ensure(specs)
+    return specs
 
 
 def choose(
@@ -133,8 +147,10 @@ def choose(
     are such.
     """
     points: dict[str, list[Spec]] = {}
+    ablations = [dict(other.fixed) for other in ROWS if other.fixed is not None]
     for spec in specs:
-        if spec.epochs == config.train.epochs and spec.stage == "seeds":
+        wanted = spec.point not in ablations if row.fixed is None else spec.point == row.fixed
+        if wanted and spec.epochs == config.train.epochs and spec.stage == "seeds":
             points.setdefault(str(spec.point), []).append(spec)
     options = [
         option for same in points.values() for option in _choices(row, protocol, same, ensure(same))
