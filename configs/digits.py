@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.method.pretrain = 0.5  # share of the epochs: "deep_svdd", "soft_deep_svdd", "dspsvdd"
     config.method.reconstruction_weight = 1.0  # gamma of the paper: "dspsvdd"
     config.method.vae_weight = 1.0  # alpha: "dvaesvdd"
-    config.method.turned_weight = 1e-2  # lambda_T: "turned_ogae"
+    config.method.turned_weight = 0.1  # lambda_T: "turned_ogae"
     config.method.stretch = True  # each image to its full range first: "turned_ogae"
 
     config.train = ConfigDict()

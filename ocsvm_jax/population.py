@@ -109,22 +109,24 @@ class Program:
 
         self.start = jax.jit(_over_members(start, (0, None), size))
         self.epoch = jax.jit(_over_members(epoch, (0, 0, 0, None, None), size), donate_argnums=0)
-        # Of one model: all members are judged by the same two functions.
-        self._encode = jax.jit(lambda traced, state, x: build(traced).encode(state, to_unit(x)))
-        self._score = jax.jit(lambda traced, state, x: build(traced).score(state, to_unit(x)))
+        # Of one model: all members are judged by the same function.
+        self._see = jax.jit(partial(_seen, build))
 
-    def encode(self, member: Member, state: Any) -> Callable[[Array], Array]:
-        """A function of a block of uint8 images: the latents of one member."""
-        return partial(self._encode, _traced([member], squeeze=True), state)
-
-    def score(self, member: Member, state: Any) -> Callable[[Array], dict[str, Score]]:
-        """A function of a block of uint8 images: the method's own scores of one member."""
-        return partial(self._score, _traced([member], squeeze=True), state)
+    def see(self, member: Member, state: Any) -> Callable[[Array], tuple[Array, dict[str, Score]]]:
+        """A function of a block of uint8 images: latents and the method's own scores."""
+        return partial(self._see, _traced([member], squeeze=True), state)
 
     def state_shapes(self, member: Member, images: UInt8[Array, "n 28 28 1"]) -> Any:
         """The state of one member without numbers."""
         run = jax.eval_shape(self.start, _stacked([member] * self.size), images)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), run.state)
+
+
+def _seen(
+    build: Build, traced: Mapping[str, Any], state: Any, images: UInt8[Array, "b 28 28 1"]
+) -> tuple[Array, dict[str, Score]]:
+    method, x = build(traced), to_unit(images)
+    return method.encode(state, x), method.score(state, x)
 
 
 def models_at_once(number: int = 0) -> int:

@@ -78,16 +78,25 @@ def own_scores(
     score: Callable[[Array], dict[str, Score]], images: UInt8[np.ndarray, "n 28 28 1"]
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Applies `score`, a compiled function of uint8 images, and adds up the parts in float64."""
+    return see(lambda x: (x[:, :0], score(x)), images)[1]
+
+
+def see(
+    model: Callable[[Array], tuple[Array, dict[str, Score]]],
+    images: UInt8[np.ndarray, "n 28 28 1"],
+) -> tuple[np.ndarray, dict[str, Float[np.ndarray, " n"]]]:
+    """Latents and scores, in float64, of a compiled function of uint8 images that gives both."""
     offsets: dict[str, float] = {}
 
     def values(x: Array) -> dict[str, Array]:
-        scores = score(x)
+        z, scores = model(x)
         offsets.update({name: float(part.offset) for name, part in scores.items()})
-        return {name: part.values for name, part in scores.items()}
+        return {"latents of": z} | {name: part.values for name, part in scores.items()}
 
     parts = in_blocks(values, images)
+    z = parts.pop("latents of")
     # In float64, where the offset does not drown the differences; see `Score`.
-    return {name: part.astype(np.float64) + offsets[name] for name, part in parts.items()}
+    return z, {name: part.astype(np.float64) + offsets[name] for name, part in parts.items()}
 
 
 def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:

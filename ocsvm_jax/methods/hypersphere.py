@@ -100,7 +100,7 @@ def sphere_method(
                 # All models of a population are in the same epoch: a number, where the memory
                 # would be a batch, for which both branches would be computed.
                 sphere.started if not train else epoch >= epochs_before,
-                *(lambda *a, f=branch: f(*a, images, train) for branch in branches),
+                *(lambda p, s, f=branch: f(p, s, images, train) for branch in branches),
                 params,
                 stats,
             )
@@ -109,7 +109,14 @@ def sphere_method(
         if reconstruction_weight is not None:
             guided = guided + reconstruction_weight * error
         loss = jnp.where(sphere.started, guided, error)
-        parts = {"loss": loss, "distance": jnp.mean(distances), "radius2": sphere.squared_radius}
+        mean = jnp.mean(distances)
+        parts = {
+            "loss": loss,
+            "distance": mean,
+            # Watched: towards 0, the distances of all images are the same (`ocsvm_jax.collapse`).
+            "spread": jnp.std(distances) / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny),
+            "radius2": sphere.squared_radius,
+        }
         if with_decoder:
             parts["reconstruction"] = error
         return loss, Forward(stats, parts, (jax.lax.stop_gradient(distances), epoch))

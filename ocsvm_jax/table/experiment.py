@@ -28,6 +28,7 @@ _PAPER_TASK = {
 _FREE = (
     "eval.",
     "table.methods",
+    "table.ablations",
     "table.seeds",
     "table.search",
     "table.coarse_epochs",
@@ -51,7 +52,11 @@ def resolve(config: Config) -> Config:
 def rows_of(config: Config) -> list[Row]:
     """The rows whose methods the card asks for."""
     wanted = config.table.methods
-    return [row for row in ROWS if not wanted or row.method in wanted]
+    return [
+        row
+        for row in ROWS
+        if (not wanted or row.method in wanted) and (row.fixed is None or config.table.ablations)
+    ]
 
 
 def check(config: Config) -> None:

@@ -19,16 +19,8 @@ FINAL_SCORES = ("ocsvm", "contrast", "contrast+error")
 FUNCTIONS = {"AUROC": metrics.auroc, "AUPR": metrics.aupr, "AUROC30": metrics.auroc30}
 
 
-class Judged(NamedTuple):
-    """One model's functions of a block of uint8 images.
-
-    Attributes:
-      encode: to latents (b, d).
-      score: to the method's own scores by name.
-    """
-
-    encode: Callable[[Array], Array]
-    score: Callable[[Array], dict[str, Score]]
+# Of a block of uint8 images: latents (b, d), and the method's own scores by name.
+Model = Callable[[Array], tuple[Array, dict[str, Score]]]
 
 
 def final_name(final: Mapping[str, Any]) -> str:
@@ -49,11 +41,6 @@ def family(name: str) -> str:
 def score_name(score: str, final: str | None) -> str:
     """The name of a score; `final` is that of the final one-class SVM it uses, if it uses one."""
     return score if final is None else f"{score} {final}"
-
-
-def latents(model: Judged, images: np.ndarray) -> Float[np.ndarray, "n d"]:
-    """The latent of each image."""
-    return scoring.in_blocks(lambda x: {"z": model.encode(x)}, images)["z"]
 
 
 class _Seen(NamedTuple):
@@ -78,13 +65,12 @@ class _BothWays(NamedTuple):
         )
 
 
-def _see(model: Judged, images: np.ndarray) -> _BothWays:
-    return _BothWays(
-        *(
-            _Seen(latents(model, some), scoring.own_scores(model.score, some))
-            for some in (images, np.ascontiguousarray(half_turn(images)))
-        )
-    )
+def _see(model: Model, images: np.ndarray) -> _Seen:
+    return _Seen(*scoring.see(model, images))
+
+
+def _see_both_ways(model: Model, images: np.ndarray) -> _BothWays:
+    return _BothWays(_see(model, images), _see(model, np.ascontiguousarray(half_turn(images))))
 
 
 def _final_scores(
@@ -108,7 +94,7 @@ def _own_scores(new: _BothWays) -> dict[str, Float[np.ndarray, " n"]]:
 
 
 def on_validation(
-    model: Judged,
+    model: Model,
     train_images: np.ndarray,
     valid: Mapping[str, data.ImageSet],
     finals: Mapping[str, Mapping[str, Any]],
@@ -126,10 +112,10 @@ def on_validation(
       information on some protocol; "unconverged": names of final fits that did not converge;
       "dimensions": the effective number of dimensions of the training latents.
     """
-    train = _see(model, train_images)
+    train = _see_both_ways(model, train_images)
     if not np.all(np.isfinite(train.upright.z)):
         return {"valid": {}, "collapsed": [], "unconverged": [], "dimensions": None}
-    seen = {protocol: _see(model, images.images) for protocol, images in valid.items()}
+    seen = {protocol: _see_both_ways(model, images.images) for protocol, images in valid.items()}
     scores = {protocol: _own_scores(images) for protocol, images in seen.items()}
     no_information = {
         name
@@ -166,7 +152,7 @@ def _sizes(images: _BothWays) -> Float[np.ndarray, " n"]:
 
 
 def on_test(
-    model: Judged,
+    model: Model,
     score: str,
     final: Mapping[str, Any] | None,
     train_images: np.ndarray,
@@ -174,10 +160,10 @@ def on_test(
 ) -> Float[np.ndarray, " n"]:
     """One score of test images: without a final one-class SVM, or of one with these settings."""
     if final is None:
-        return _own_scores(_see(model, images))[score]
-    train = _see(model, train_images)
+        return _own_scores(_see_both_ways(model, images))[score]
+    train = _see_both_ways(model, train_images)
     ocsvm = scoring.fit_latents(train.upright.z, SimpleNamespace(**final))
-    return _final_scores(ocsvm, train, _see(model, images))[score]
+    return _final_scores(ocsvm, train, _see_both_ways(model, images))[score]
 
 
 def figures_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
@@ -196,7 +182,7 @@ def effective_dimensions(z: Float[np.ndarray, "n d"]) -> float:
 
 
 def plane(
-    model: Judged, train: data.ImageSet, test: data.ImageSet, per_group: int = 100
+    model: Model, train: data.ImageSet, test: data.ImageSet, per_group: int = 100
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Latents in the plane of the two main directions of the training, for a picture.
 
@@ -204,7 +190,7 @@ def plane(
       Coordinates (n, 2), classes, corruptions and "train" or "test" of at most `per_group` images
       of each class and corruption.
     """
-    z = latents(model, train.images).astype(np.float64)
+    z = _see(model, train.images).z.astype(np.float64)
     centre = z.mean(0)
     directions = np.linalg.svd(z - centre, full_matrices=False)[2][:2]
     rng = np.random.default_rng(0)
@@ -216,7 +202,7 @@ def plane(
             for group in np.unique(groups)
         ]
         some = data.take(images, np.sort(np.concatenate(chosen)))
-        points.append((latents(model, some.images) - centre) @ directions.T)
+        points.append((_see(model, some.images).z - centre) @ directions.T)
         classes.append(some.classes)
         corruption.append(some.corruption)
         split.append(np.full(len(some.classes), name))

@@ -22,7 +22,7 @@ from ocsvm_jax.experiment import Config
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.table import grid
-from ocsvm_jax.table.judge import FINAL_SCORES, Judged, on_validation
+from ocsvm_jax.table.judge import FINAL_SCORES, Model, on_validation
 
 Record = dict[str, Any]
 
@@ -110,13 +110,13 @@ class Runs:
                 self._train(key, chunk + [chunk[-1]] * (size - len(chunk)), len(chunk))
         return [self._record(spec) for spec in specs]
 
-    def model(self, spec: Spec) -> Judged:
-        """The functions of a finished run, from its weights on disk."""
+    def model(self, spec: Spec) -> Model:
+        """The function of a finished run, from its weights on disk."""
         program, member = self._program(self._key(spec), 1), self._member(spec)
         shapes = program.state_shapes(member, self._on_device)
         with Checkpoints(self._directory(spec) / "state", read_only=True) as kept:
             state = kept.restore(shapes)
-        return Judged(program.encode(member, state), program.score(member, state))
+        return program.see(member, state)
 
     def train_images(self, spec: Spec) -> data.ImageSet:
         """The images a run was trained on."""
@@ -154,7 +154,7 @@ class Runs:
         }
         if not outcome.diverged:
             state = jax.device_put(outcome.state)
-            judged = Judged(program.encode(member, state), program.score(member, state))
+            judged = program.see(member, state)
             record |= self._judge(judged, self._images.images[member.rows])
             if not record["valid"]:
                 record["status"] = "diverged"
@@ -168,7 +168,7 @@ class Runs:
         self._write(spec, record)
         self._report(spec, record)
 
-    def _judge(self, model: Judged, train_images: np.ndarray) -> Record:
+    def _judge(self, model: Model, train_images: np.ndarray) -> Record:
         found = on_validation(model, train_images, self._valid, self._finals)
         return found | {"judged_by": self._judged_by()}
 

@@ -81,7 +81,7 @@ def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple
     first = first_runs(config, method)
     fixed = sum(row.fixed is not None for row in rows)
     out = [(len(first), first[0].epochs), (fixed * len(config.table.seeds), config.train.epochs)]
-    rows = [row for row in rows if row.fixed is None]
+    rows = _searched(rows)
     if config.table.search == "two_stage":
         axes = grid_of(config, method)
         rest = {name: v for name, v in axes.items() if name not in main_axes(config, method)}
@@ -92,9 +92,13 @@ def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple
     return out
 
 
+def _searched(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.searched and row.fixed is None]
+
+
 def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
     """Trains what the search of one method asks for; returns its runs in the order of training."""
-    table, searched = config.table, [row for row in rows if row.fixed is None]
+    table, searched = config.table, _searched(rows)
     specs = first_runs(config, method) if searched else []
     records = ensure(specs)
     if table.search != "two_stage":

@@ -76,6 +76,8 @@ def settings(**changes):
             "betas_second": (1.0, 1.0),
             "last_m": 4,
             "num_epochs": 10,
+            "turned_weight": 0.01,
+            "stretch": True,
             "kl_weight": 0.01,
             "similarity": "cosine",
             "similarity_weight": 0.1,

@@ -220,6 +220,7 @@ def names_of(some):
 TRACED = {
     "guidance_weight": (0.01, 0.5),
     "nu": (0.4, 0.2),
+    "turned_weight": (0.01, 0.5),
     "gamma": (0.1, 0.7),
     "betas": ((1.0, 0.0), (0.5, 0.25)),
     "betas_second": ((1.0, 1.0), (0.0, 1.0)),
