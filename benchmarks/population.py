@@ -5,10 +5,10 @@
 The plain autoencoder and OgAE on 28 x 28 images, batch 100, float32, settings of configs/mnistc.py,
 through the programs of `ocsvm_jax.population` that search and table use. The members differ in
 their seed, and those of OgAE in the weight of the guidance and in gamma. An epoch is one compiled
-scan of 20 steps. k runs one after the other are k epochs of the program of one model (for k above 4,
-k / 4 times four of them); the two take turns, the figures are medians over the turns, compilation
-stands apart; for k = 1 both are the same program. Images are random blobs unless a data_dir is
-given. On an accelerator 64 models are tried, too.
+scan of 20 steps. k runs one after the other are k epochs of the program of one model (for k above
+4, k / 4 times four of them); the two take turns, the figures are medians over the turns,
+compilation stands apart; for k = 1 both are the same program. Images are random blobs unless a
+data_dir is given. On an accelerator 64 models are tried, too.
 """
 
 import argparse

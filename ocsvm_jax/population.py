@@ -156,12 +156,19 @@ def train(
         last call, and the mean training loss.
 
     Raises:
-      ValueError: if the number of members is not the size of the program.
+      ValueError: if the number of members is not the size of the program, a member has too few
+        images, or `directory` holds a checkpoint without the history that was written before it.
     """
     from ocsvm_jax.checkpoints import Checkpoints
 
     if len(members) != program.size:
         raise ValueError(f"{len(members)} members for a program of {program.size} models.")
+    for member in members:
+        if len(member.rows) < program.plan.batch_size or len(member.held_out) < 2:
+            raise ValueError(
+                f"{len(member.rows)} images to train on and {len(member.held_out)} held out are "
+                f"too few for batches of {program.plan.batch_size}."
+            )
     stacked = _stacked(members)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if checkpoints.latest() is None:
@@ -225,8 +232,10 @@ def _diverged(history: Iterable[Mapping[str, float]]) -> bool:
 def _read_histories(directory: Path, number: int, done: int) -> list[list[dict[str, float]]]:
     """What was written with the last checkpoint, or of a later one that was never finished."""
     path = directory / _HISTORY
-    if not done or not path.exists():
+    if not done:
         return [[] for _ in range(number)]
+    if not path.exists():
+        raise ValueError(f"{path} is missing beside its checkpoint; remove {directory}.")
     histories = json.loads(path.read_text())
     return [[entry for entry in history if entry["epoch"] <= done] for history in histories]
 

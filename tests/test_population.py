@@ -431,8 +431,8 @@ def test_killed_and_resumed_to_the_same_bits(case, tmp_path):
         np.testing.assert_equal(without_times(mine.history), without_times(theirs.history))
 
 
-def test_encode_and_score_of_a_member_from_disk(case, tmp_path):
-    """`state_shapes` restores what was kept; both functions are those of the method."""
+def test_a_member_from_disk_sees_as_its_method_does(case, tmp_path):
+    """`state_shapes` restores what was kept; latents and scores are those of the method."""
     one, outcome = case.members[1], case.outcomes[1]
     with Checkpoints(tmp_path / "state") as kept:
         kept.save(0, outcome.state)
@@ -443,5 +443,6 @@ def test_encode_and_score_of_a_member_from_disk(case, tmp_path):
     method = method_of(case.name, one.traced)
     block = case.images[:6]
     unit = jnp.asarray(np.asarray(block) / np.float32(255))
-    assert_close(case.many.encode(one, state)(block), method.encode(state, unit), 1e-5)
-    assert_close(case.many.score(one, state)(block), method.score(state, unit), 1e-5)
+    latents, scores = case.many.see(one, state)(block)
+    assert_close(latents, method.encode(state, unit), 1e-5)
+    assert_close(scores, method.score(state, unit), 1e-5)

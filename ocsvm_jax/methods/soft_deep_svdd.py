@@ -17,7 +17,7 @@ def soft_deep_svdd(
     """Minimises R^2 + 1/nu * mean(max(0, |z - c|^2 - R^2)); scores "distance", |z - c|^2.
 
     Network and radius take turns: after each gradient step R^2 becomes the (1 - nu)-quantile of the
-    batch's squared distances, which is where the loss is smallest in R. It stays 0 during the first
+    batch's squared distances, near which the loss is smallest in R. It stays 0 during the first
     half of the epochs after the pretraining, so that the boundary is not set on distances that
     still fall steeply. The radius is the same for all images, so it does not enter the score.
 

@@ -127,7 +127,12 @@ class Runs:
         members = [self._member(spec) for spec in specs]
         partial = self.workdir / "partial" / _digest([spec.name for spec in specs])
         partial.mkdir(parents=True, exist_ok=True)
-        outcomes = population.train(program, members, self._on_device, partial, self._progress)
+
+        def progress(epochs: int, loss: float) -> None:
+            # Those that fill up a population are nobody's.
+            self._progress(epochs * number // len(specs), loss)
+
+        outcomes = population.train(program, members, self._on_device, partial, progress)
         for spec, member, outcome in list(zip(specs, members, outcomes, strict=True))[:number]:
             self._keep(program, spec, member, outcome)
         population.forget(partial)
