@@ -25,9 +25,11 @@ def get_config() -> ConfigDict:
     # "two_stage": on the first seed with `coarse_epochs`, the main axes crossed, the others swept
     # around the best; then the `finalists` best points of every row on all seeds. "full": every
     # point on all seeds (for an accelerator). "defaults": the settings above, no grid.
+    # The settings above of methods in `card_competes` go on to all seeds in any case.
     config.table.search = "two_stage"
     config.table.coarse_epochs = 4
     config.table.finalists = 2
+    config.table.card_competes = ("ogae",)
     config.table.models_at_once = 0  # in one program; 0: one on a CPU, 64 on an accelerator
     config.table.max_images = 0  # of each set of images; 0: all
     config.table.alpha = 0.01  # of the paired bootstrap, after Bonferroni

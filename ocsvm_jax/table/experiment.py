@@ -33,6 +33,7 @@ _FREE = (
     "table.search",
     "table.coarse_epochs",
     "table.finalists",
+    "table.card_competes",
     "table.models_at_once",
     "table.alpha",
     "table.grids.",
@@ -65,9 +66,12 @@ def check(config: Config) -> None:
     table = config.table
     if table.search not in search.SEARCHES:
         raise ValueError(f"table.search is {table.search!r}; it is one of {search.SEARCHES}.")
-    unknown = [name for name in table.methods if name not in METHODS]
-    if unknown:
-        raise ValueError(f"table.methods names {unknown[0]!r}; the methods are {sorted(METHODS)}.")
+    for field in ("methods", "card_competes"):
+        unknown = [name for name in table[field] if name not in METHODS]
+        if unknown:
+            raise ValueError(
+                f"table.{field} names {unknown[0]!r}; the methods are {sorted(METHODS)}."
+            )
     for name in ("seeds", "protocols"):
         values = table[name]
         if not values or len(set(values)) < len(values):

@@ -88,7 +88,8 @@ def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple
         if rest:
             out.append((len(rows) * sum(map(len, rest.values())), first[0].epochs))
         finalists = min(len(grid.product(axes)), config.table.finalists)
-        out.append((finalists * len(rows) * len(config.table.seeds), config.train.epochs))
+        finalists = finalists * len(rows) + (method in config.table.card_competes)
+        out.append((finalists * len(config.table.seeds), config.train.epochs))
     return out
 
 
@@ -120,6 +121,9 @@ def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> 
         for row in searched
         for spec in _ranked(specs, records, row, guide(config))[: table.finalists]
     ]
+    if method in table.card_competes:
+        # What was good over several seeds before may lose on one seed and few epochs.
+        finalists += [spec.point for spec in specs if card | spec.point == card][:1] or [{}]
     return specs + _on_all_seeds(config, method, finalists, rows, ensure)
 
 

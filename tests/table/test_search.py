@@ -26,6 +26,7 @@ def card(monkeypatch=None, **changes):
                 "table.coarse_epochs": 4,
                 "train.epochs": 20,
             }
+            | {"table.card_competes": ()}
             | changes
         )
     return config
@@ -126,6 +127,15 @@ def test_the_first_stage_never_sees_test_images_of_the_leak_free_protocol():
         specs = search.search(config, runs.ensure, "ogae", [OCSVM])
         seeds = {spec.point["guidance_weight"] for spec in specs if spec.stage == "seeds"}
         assert seeds == {weight}
+
+
+def test_the_card_itself_may_compete():
+    config, runs = card(**{"table.card_competes": ("ogae",)}), Invented(by_lambda)
+    specs = search.search(config, runs.ensure, "ogae", [OCSVM])
+    seeds = [spec.point for spec in specs if spec.stage == "seeds" and spec.seed == 0]
+    # Not among the best, and under the name that the first stage gave it.
+    assert seeds[2:] == [{"guidance_weight": 0.001, "gamma": 0.1}]
+    assert len(seeds) == 3
 
 
 def test_full_search_is_the_whole_grid_on_all_seeds():
