@@ -7,6 +7,8 @@ With --config.quick everything is small and the figures mean nothing: under 3 mi
 cores. With --config.data.name=digits it runs on scikit-learn's digits and needs no data.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import mnistc
@@ -14,7 +16,7 @@ from configs import mnistc
 
 def get_config() -> ConfigDict:
     """See the module docstring; what is not here is configs/mnistc.py."""
-    config = mnistc.get_config()
+    config: Any = mnistc.get_config()
     config.train.checkpoint_every = 5
 
     config.table = ConfigDict()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.arguments import as_float
@@ -226,6 +227,6 @@ def phase_switch(num_epochs: int) -> int:
 
 
 def _check_betas(betas: tuple[Any, Any]) -> None:
-    known = [b for b in betas if not isinstance(b, jax.core.Tracer)]
+    known = [b for b in betas if not isinstance(b, Tracer)]
     if len(betas) != 2 or any(not 0 <= float(b) < float("inf") for b in known):
         raise ValueError(f"betas are {betas}; they are two finite numbers of at least 0.")

@@ -191,13 +191,7 @@ def _results(
             results[row.name][protocol] = outcome.row_result(
                 made, row, protocol, choice, finals, test[protocol]
             )
-    main_protocol = table.protocols[0]
-    maps = {}
-    for name, by_protocol in results.items():
-        chosen = by_protocol[main_protocol].choice.specs
-        if chosen and config.method.latent_dim > 1:
-            model, images = made.model(chosen[0]), made.train_images(chosen[0])
-            maps[name] = judge.plane(model, images, test[main_protocol])
+    maps = _latent_maps(config, made, results, test)
     paper_task = all(experiment.plain(config)["data"][k] == v for k, v in _PAPER_TASK.items())
     record = {
         "title": _title(config),
@@ -226,6 +220,30 @@ def _results(
         ),
     }
     return record, report.PicturesData(outcome.pictures_inputs(test, results), maps)
+
+
+def _latent_maps(
+    config: Config,
+    made: runs.Runs,
+    results: Mapping[str, Mapping[str, outcome.RowResult]],
+    test: Mapping[str, data.ImageSet],
+) -> dict[str, Any]:
+    """The latents of the first run of every row; rows of one run share a map."""
+    if config.method.latent_dim < 2:
+        return {}
+    protocol = config.table.protocols[0]
+    rows: dict[str, list[str]] = {}
+    specs: dict[str, runs.Spec] = {}
+    for name, by_protocol in results.items():
+        for spec in by_protocol[protocol].choice.specs[:1]:
+            rows.setdefault(spec.name, []).append(name)
+            specs[spec.name] = spec
+    return {
+        ", ".join(names): judge.plane(
+            made.model(specs[run]), made.train_images(specs[run]), test[protocol]
+        )
+        for run, names in rows.items()
+    }
 
 
 def _title(config: Config) -> str:

@@ -81,9 +81,10 @@ def _final_scores(
         Views(*(scoring.ocsvm_score(ocsvm, seen.z) for seen in images)) for images in (train, new)
     ]
     out = {"ocsvm": views[1].upright, "contrast": views[1].contrast}
-    errors = train.errors(), new.errors()
-    if errors[0] is not None and errors[1] is not None:
-        out["contrast+error"] = in_training_units(*views) + in_training_units(*errors)
+    of_train, of_new = train.errors(), new.errors()
+    if of_train is not None and of_new is not None:
+        errors = in_training_units(of_train, of_new)
+        out["contrast+error"] = in_training_units(*views) + errors
     return out
 
 

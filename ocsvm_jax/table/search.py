@@ -7,7 +7,7 @@ settings. Everything is chosen on validation AUROC; nothing in here sees a test 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +202,7 @@ def _has(record: Record, name: str, protocol: str) -> bool:
     return name not in record["collapsed"] and name in record["valid"][protocol]
 
 
-def _scores(record: Record, row: Row, protocol: str) -> list[str]:
+def _scores(record: Mapping[str, Any], row: Row, protocol: str) -> list[str]:
     """The names under which a record holds figures of the row's score."""
     if record["status"] != "done":
         return []
@@ -210,7 +210,7 @@ def _scores(record: Record, row: Row, protocol: str) -> list[str]:
     return [name for name in found if family(name) == row.score]
 
 
-def best_figure(record: Record, row: Row, protocol: str) -> float:
+def best_figure(record: Mapping[str, Any], row: Row, protocol: str) -> float:
     """The best validation AUROC of the row's score in a run; -inf without a result."""
     return max(
         (
