@@ -71,7 +71,8 @@ def score_images(
     These are the method's own and "ocsvm", minus the decision function of `ocsvm` at its latent.
     """
     own = own_scores(partial(_score, method, state), images)
-    return own | {"ocsvm": ocsvm_score(ocsvm, encode_images(method, state, images))}
+    scores = own | {"ocsvm": ocsvm_score(ocsvm, encode_images(method, state, images))}
+    return dict(sorted(scores.items()))
 
 
 def own_scores(
