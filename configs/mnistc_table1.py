@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     config.quick_profile = ConfigDict()  # what --config.quick changes
     config.quick_profile.train = ConfigDict({"epochs": 2})
     config.quick_profile.table = ConfigDict(
-        {"seeds": (0, 1), "search": "defaults", "max_images": 1500}
+        {"seeds": (0, 1), "search": "defaults", "max_images": 1500, "ablations": False}
     )
     config.quick_profile.eval = ConfigDict({"resamples": 200})
     return config

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.arguments import as_float
@@ -227,6 +226,13 @@ def phase_switch(num_epochs: int) -> int:
 
 
 def _check_betas(betas: tuple[Any, Any]) -> None:
-    known = [b for b in betas if not isinstance(b, Tracer)]
-    if len(betas) != 2 or any(not 0 <= float(b) < float("inf") for b in known):
+    if len(betas) != 2 or any(_known_wrong(b) for b in betas):
         raise ValueError(f"betas are {betas}; they are two finite numbers of at least 0.")
+
+
+def _known_wrong(beta: Any) -> bool:
+    """Whether a weight is no finite number of at least 0; of a traced one, nothing is known."""
+    try:
+        return not 0 <= float(beta) < float("inf")
+    except jax.errors.ConcretizationTypeError:
+        return False
