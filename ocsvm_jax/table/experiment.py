@@ -47,6 +47,8 @@ def resolve(config: Config) -> Config:
     if resolved.quick:
         with resolved.ignore_type():
             resolved.update(resolved.quick_profile)
+    with resolved.unlocked():
+        del resolved["quick_profile"]
     return resolved
 
 
