@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Int, UInt8
 
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method, Score
-from ocsvm_jax.training import Feed, Run, kept_state, one_epoch, to_unit, unstarted
+from ocsvm_jax.training import Feed, Run, kept_state, one_epoch, stops, to_unit, unstarted
 
 Build = Callable[[Mapping[str, Any]], Method]
 _HISTORY = "history.json"
@@ -217,8 +217,7 @@ def _going(history: Sequence[Mapping[str, float]], plan: Plan) -> bool:
     if not history:
         return True
     last = history[-1]
-    waited = last["epoch"] - last["best_epoch"]
-    stopped = last["epoch"] >= plan.epochs or (plan.patience > 0 and waited >= plan.patience)
+    stopped = stops(int(last["epoch"]), int(last["best_epoch"]), plan.epochs, plan.patience)
     return not stopped and not _diverged(history)
 
 

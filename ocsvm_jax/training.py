@@ -278,8 +278,12 @@ def _check_finite(parts: Mapping[str, float], epoch: int) -> None:
 
 def finished(run: Run, epochs: int, patience: int) -> bool:
     """Whether all epochs are done, or the held-out loss has not improved for `patience` of them."""
-    waited = int(run.epoch) - int(run.best_epoch)
-    return int(run.epoch) >= epochs or (patience > 0 and waited >= patience)
+    return stops(int(run.epoch), int(run.best_epoch), epochs, patience)
+
+
+def stops(epoch: int, best_epoch: int, epochs: int, patience: int) -> bool:
+    """The rule of `finished`, from the epochs done and the one with the smallest held-out loss."""
+    return epoch >= epochs or (patience > 0 and epoch - best_epoch >= patience)
 
 
 def kept_state(run: Run, patience: int) -> Any:
