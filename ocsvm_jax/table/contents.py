@@ -76,8 +76,24 @@ def choice(record: Record) -> str:
     )
     return (
         "Every setting was chosen on the validation images alone: for each row the settings"
-        f"{several} validation AUROC. The test images were scored once, with these settings. "
+        f"{several} validation AUROC. {_scored(record)} "
         f"Seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
+    )
+
+
+def _scored(record: Record) -> str:
+    """How often the test images were scored: other choices of a row may have been, before."""
+    again = [
+        row["name"]
+        for row in record["rows"]
+        if any(found and found.get("scored_before") for found in row["protocols"].values())
+    ]
+    once = "The test images were scored once, with these settings"
+    if not again:
+        return f"{once}."
+    return (
+        f"{once}, but for {', '.join(again)}: there, other settings had been chosen and their test "
+        "figures could be seen before the search was extended."
     )
 
 

@@ -1,8 +1,13 @@
-"""From the chosen runs to the results: the test images are scored here, once, and nowhere else."""
+"""From the chosen runs to the results: the test images are scored here, and nowhere else.
+
+A table that grew after its test images were scored may choose anew. The choices scored are kept
+beside the scores, so that the report can say whose test images were scored more than once.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +47,14 @@ def row_result(
     test: data.ImageSet,
 ) -> RowResult:
     """Scores the test images with every run of a choice, and sums up."""
-    scores = test_scores(runs, row, protocol, choice, finals, test)
     settings = {f"method.{name}": value for name, value in choice.point.items()}
     if choice.final is not None:
         settings |= {f"final.{name}": value for name, value in finals[choice.final].items()}
+    before = _note_choice(runs.workdir / "test" / protocol / "choices.json", row.name, settings)
+    scores = test_scores(runs, row, protocol, choice, finals, test)
     summary: dict[str, Any] = {
         "settings": settings,
+        "scored_before": before,
         "valid": _stats(choice.valid),
         "test": _stats([judge.figures_of(test.anomalous, values) for values in scores]),
         "by_corruption": _by_corruption(test, scores),
@@ -57,6 +64,18 @@ def row_result(
         "dimensions": _stat([_dimensions(runs, spec) for spec in choice.specs]),
     }
     return RowResult(choice, scores, summary)
+
+
+def _note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Notes that these settings are scored now; returns others that were scored before."""
+    choices = json.loads(path.read_text()) if path.exists() else {}
+    scored = choices.setdefault(row, [])
+    if settings not in scored:
+        scored.append(settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(json.dumps(choices, indent=1).encode())
+    return [other for other in scored if other != settings]
 
 
 def test_scores(

@@ -31,8 +31,9 @@ def write(workdir: Path, record: Mapping[str, Any], pictures_data: PicturesData)
         figures by metric, or None) and ``protocols``, which holds for ``"paper"`` and
         ``"leak_free"`` the chosen ``settings``, the figures ``valid`` and ``test`` by metric (None
         without a result), ``by_corruption`` (test AUROC) and the seeds that ``collapsed`` or
-        ``diverged``, and may hold ``dimensions``, the effective number of those of the latents. A
-        figure is ``{"mean": m, "sd": s or None, "values": [one per seed]}``.
+        ``diverged``, and may hold ``dimensions``, the effective number of those of the latents, and
+        ``scored_before``, other settings whose test figures came first. A figure is
+        ``{"mean": m, "sd": s or None, "values": [one per seed]}``.
         ``comparisons`` holds by protocol and metric the ``best`` row and its ``rivals``, as
         `stats.Rival` has them with ``bonferroni`` and ``holm`` for the adjusted values.
         ``visited`` are the runs of the search: ``method``, ``settings``, ``seed``, ``stage``,

@@ -11,7 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import collapse, data, population
-from ocsvm_jax.table import experiment, judge, report
+from ocsvm_jax.table import experiment, judge, outcome, report
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -101,7 +101,7 @@ def test_test_figures_are_those_of_the_scores_on_disk(finished):
     _, sets = experiment.load(card())
     for protocol, found in sets.items():
         kept = []
-        for path in (workdir / "test" / protocol).iterdir():
+        for path in (workdir / "test" / protocol).glob("*.npz"):
             with np.load(path) as file:
                 kept.append(file["scores"])
         labels = found.test.anomalous
@@ -174,6 +174,18 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
     assert {row["name"] for row in grown["rows"]} > {row["name"] for row in record["rows"]}
     assert row_named(grown, "VAE") == row_named(record, "VAE")
     assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert "The test images were scored once, with these settings." in report.markdown(grown)
+
+
+def test_a_choice_that_changes_after_the_test_is_told(tmp_path):
+    path = tmp_path / "paper" / "choices.json"
+    first, second = {"method.nu": 0.1}, {"method.nu": 0.3}
+    assert outcome._note_choice(path, "OgAE", first) == []
+    assert outcome._note_choice(path, "AE", {}) == []
+    assert outcome._note_choice(path, "OgAE", first) == []
+    assert outcome._note_choice(path, "OgAE", second) == [first]
+    # Whoever goes back to it has seen the other all the same.
+    assert outcome._note_choice(path, "OgAE", first) == [second]
 
 
 @pytest.mark.slow

@@ -314,6 +314,12 @@ def test_effective_dimensions_where_they_were_measured(tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_test_images_scored_with_other_settings_before_are_told():
+    assert "scored once, with these settings." in report.markdown(_record())
+    rows = [_row("AE", AE), _row("OgAE", OGAE, scored_before=[{"method.nu": 0.3}])]
+    assert "scored once, with these settings, but for OgAE:" in report.markdown(_record(rows=rows))
+
+
 def test_no_published_figure(tmp_path):
     record = _record(rows=[_row("AE", AE, paper=None), _row("OgAE", OGAE, paper=None)])
     page_, _ = _write(tmp_path, record)
