@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
+from ocsvm_jax.brain import experiment as brain
 from ocsvm_jax.experiment import Config
 from ocsvm_jax.table import experiment as table
 
@@ -76,6 +77,10 @@ def _from_flags() -> None:
     if config is None:
         raise ValueError("no --config; start with --config=configs/digits.py.")
     command = "python " + shlex.join(sys.argv)
+    if "maps" in config:
+        default = Path("runs") / cli.card_name()
+        brain.main(config, Path(flags.FLAGS.workdir or default), command)
+        return
     if "table" in config:
         default = Path("runs") / (cli.card_name() + ("-quick" if config.quick else ""))
         table.main(config, Path(flags.FLAGS.workdir or default), command)

@@ -140,19 +140,25 @@ def one_epoch(
     state, parts = jax.lax.scan(step, state, batches)
     parts = jax.tree.map(jnp.mean, parts)
     loss = _held_out_loss(method, state, feed, batch_size)
+    run = advanced(run, state, loss, epoch + 1, preparing)
+    return run, {**parts, "valid_loss": loss}
+
+
+def advanced(
+    run: Run, state: Any, loss: Float[Array, ""], done: Int[Array, ""], preparing: Any = False
+) -> Run:
+    """The run after an epoch that ended with `state` and the held-out `loss`."""
     # A pretraining is not compared with what follows: its last state is the best until then.
     better = (loss < run.best_loss) | preparing
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, run.best)
     best_loss = jnp.where(better, loss, run.best_loss)
-    done = epoch + 1
-    run = Run(
+    return Run(
         state,
         best,
         jnp.where(preparing, jnp.inf, best_loss).astype(run.best_loss.dtype),
         jnp.where(better, done, run.best_epoch),
         done,
     )
-    return run, {**parts, "valid_loss": loss}
 
 
 def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> Float[Array, ""]:
@@ -229,40 +235,79 @@ def train(
     Raises:
       ValueError: if there are too few images, or if the loss is no longer finite.
     """
-    from tqdm import tqdm
-
-    from ocsvm_jax.checkpoints import Checkpoints
-
     if len(images) < batch_size or len(held_out) < 2:
         raise ValueError(
             f"{len(images)} images to train on and {len(held_out)} held out are too few for "
             f"batches of {batch_size}."
         )
-    run_epoch = epoch_function(method, batch_size, seed)
     feed = feed_of(images, held_out)
-    steps = images.shape[0] // batch_size
+    run_epoch = epoch_function(method, batch_size, seed)
+    return run_epochs(
+        lambda run: run_epoch(run, feed),
+        lambda: start(method, images, batch_size, seed),
+        _shapes(method, batch_size),
+        epochs=epochs,
+        patience=patience,
+        checkpoint_every=checkpoint_every,
+        workdir=workdir,
+        unit="images",
+        per_epoch=images.shape[0] // batch_size * batch_size,
+    )
+
+
+def run_epochs(
+    run_epoch: Callable[[Run], tuple[Run, Mapping[str, Array]]],
+    begin: Callable[[], Run],
+    shapes: Run,
+    *,
+    epochs: int,
+    patience: int,
+    checkpoint_every: int,
+    workdir: Path,
+    unit: str,
+    per_epoch: int,
+) -> tuple[Run, list[dict[str, Any]]]:
+    """The loop of `train`, whatever an epoch is made of; checkpoints, history, progress.
+
+    Args:
+      run_epoch: `run_epoch(run) -> (run, parts)`, from the run alone; "loss" and "valid_loss" are
+        among the parts.
+      begin: the run before its first epoch.
+      shapes: of a run, what a checkpoint is restored into.
+      epochs: see `train`, as for the next three.
+      patience: likewise.
+      checkpoint_every: likewise.
+      workdir: likewise.
+      unit: what is counted by the second, such as "images".
+      per_epoch: so many of them an epoch.
+
+    Raises:
+      ValueError: if the loss is no longer finite.
+    """
+    from tqdm import tqdm
+
+    from ocsvm_jax.checkpoints import Checkpoints
+
     with Checkpoints(workdir / _CHECKPOINTS) as checkpoints:
-        if checkpoints.latest() is None:
-            run = start(method, images, batch_size, seed)
-        else:
-            run = checkpoints.restore(_shapes(method, batch_size))
+        run = begin() if checkpoints.latest() is None else checkpoints.restore(shapes)
         history = History(workdir / "metrics.jsonl", int(run.epoch))
         # disable=None: silent when not a terminal.
         with tqdm(total=epochs, initial=int(run.epoch), unit="epoch", disable=None) as bar:
             while not finished(run, epochs, patience):
                 began = time.perf_counter()
-                run, parts = run_epoch(run, feed)
+                run, parts = run_epoch(run)
                 parts = {name: float(value) for name, value in jax.device_get(parts).items()}
                 _check_finite(parts, int(run.epoch))
                 seconds = time.perf_counter() - began
-                speed = steps * batch_size / seconds
+                speed = {f"{unit}_per_s": per_epoch / seconds}
                 entry = {"epoch": int(run.epoch), **parts}
                 # Before the checkpoint: a line too many is dropped, one too few would be missing.
-                history.append(entry | {"seconds": seconds, "images_per_s": speed})
+                history.append(entry | {"seconds": seconds} | speed)
                 over = finished(run, epochs, patience)
                 if over or int(run.epoch) % checkpoint_every == 0:
                     checkpoints.save(int(run.epoch), run)
-                bar.set_postfix(loss=f"{parts['loss']:.5f}", images_per_s=f"{speed:.0f}")
+                rates = {name: f"{value:.0f}" for name, value in speed.items()}
+                bar.set_postfix(loss=f"{parts['loss']:.5f}", **rates)
                 bar.update()
     return run, history.entries
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.networks.pair import Network
 
-Images = Float[Array, "b 28 28 1"]
+# (b, 28, 28, 1) digits, or (locations, subjects, 15, 15, 1) patches.
+Images = Float[Array, "*b h w 1"]
 Parts = Mapping[str, Array]
 
 _NO_EPOCH = 2**31 - 1
@@ -114,13 +115,13 @@ Objective = Callable[..., tuple[Array, Forward]]
 
 def encoded(
     network: Network, params: Any, stats: Any, images: Images, train: bool
-) -> tuple[Float[Array, "b d"], Any]:
+) -> tuple[Float[Array, "*b d"], Any]:
     """What the encoder gives, and its new statistics."""
     return network.encoder.apply(params["encoder"], stats["encoder"], images, train)
 
 
 def decoded(
-    network: Network, params: Any, stats: Any, z: Float[Array, "b d"], train: bool
+    network: Network, params: Any, stats: Any, z: Float[Array, "*b d"], train: bool
 ) -> tuple[Images, Any]:
     """What the decoder makes of latents, and its new statistics."""
     return network.decoder.apply(params["decoder"], stats["decoder"], z, train)
@@ -128,16 +129,16 @@ def decoded(
 
 def forward(
     network: Network, params: Any, stats: Any, images: Images, train: bool
-) -> tuple[Float[Array, "b d"], Images, Any]:
+) -> tuple[Float[Array, "*b d"], Images, Any]:
     """Latents, reconstructions and the new statistics."""
     z, encoder_stats = encoded(network, params, stats, images, train)
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
     return z, x_hat, {"encoder": encoder_stats, "decoder": decoder_stats}
 
 
-def squared_error(images: Images, x_hat: Images) -> Float[Array, " b"]:
+def squared_error(images: Images, x_hat: Images) -> Float[Array, "*b"]:
     """Mean squared error of each image."""
-    return jnp.mean((images - x_hat) ** 2, axis=(1, 2, 3))
+    return jnp.mean((images - x_hat) ** 2, axis=(-3, -2, -1))
 
 
 def plain_score(values: Float[Array, " b"]) -> Score:
@@ -155,7 +156,7 @@ def gradient_method(
     objective: Objective,
     score: Callable[[State, Images], dict[str, Score]],
     *,
-    encode: Callable[[Float[Array, "b d"]], Float[Array, "b e"]] = lambda z: z,
+    encode: Callable[[Float[Array, "*b d"]], Float[Array, "*b e"]] = lambda z: z,
     with_decoder: bool = True,
     init_memory: Callable[..., Any] = lambda params, stats, images, key: (),
     remember: Callable[..., Any] = lambda memory, record: memory,

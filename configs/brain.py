@@ -1,0 +1,77 @@
+"""The paper's second experiment: brain MRI, one one-class SVM per voxel; maps, tables, pictures.
+
+    python train.py --config=configs/brain.py
+    python train.py --config=configs/brain.py --config.data.dir=FOLDER   # your own volumes
+
+Without a folder the volumes are synthetic brains, made from the MNI152 template that comes with
+nilearn (pip install 'ocsvm_jax[mri]'): what they show says nothing of real patients. A folder holds
+<cohort>/<subject>_T1.nii.gz, registered to one space, and where they exist _mask and _lesion beside
+them; name its cohorts below. About an hour and a half for three seeds on 2 CPU cores.
+"""
+
+from ml_collections import ConfigDict, FieldReference
+
+
+def get_config() -> ConfigDict:
+    """See the module docstring."""
+    config = ConfigDict()
+    config.seeds = (0, 1, 2)
+    # "ogae", "sae", "ae", and the trivial baselines "darkness", "minus_z", "mahalanobis"
+    config.methods = ("ogae", "sae", "darkness", "minus_z", "mahalanobis")
+
+    config.data = ConfigDict()
+    config.data.dir = ""  # of NIfTI volumes; "" for the synthetic population
+    config.data.profile = "full"  # of the synthetic population; or "ci"
+    config.data.phantom_seed = 0
+    config.data.lesions = ""  # folder of real lesion masks to plant into the synthetic population
+    config.data.train = "train"  # names of cohorts
+    config.data.held_out = "valid"  # normal; early stopping, and the threshold of "Dice at 1%"
+    # Each arm is a group of test cohorts, named <arm>_<controls> and <arm>_<patients>; one arm "" has
+    # cohorts without a prefix. Controls may be "": then nothing is said about whole images.
+    config.data.arms = ("matched", "confounded", "no_shift")
+    config.data.controls = "controls"
+    config.data.patients = ("wmh", "tumour")
+    config.data.image = "{subject}_T1.nii.gz"
+    config.data.mask = "{subject}_mask.nii.gz"
+    config.data.lesion = "{subject}_lesion.nii.gz"
+    config.data.exclude = "ventricles.nii.gz"  # not counted by the image score; "" for nothing
+    config.data.slices = ()  # z of axial slices in mm; () for all
+    config.data.intensity = "percentile"  # or "minmax" (the paper's), "none"
+    config.data.present = 0.5  # maps are made where so many of the training subjects have brain
+
+    config.method = ConfigDict()
+    config.method.order = "activation_norm"  # or "norm_activation"
+    config.method.guidance_weight = 1e-3  # lambda of the paper: "ogae"
+    config.method.nu = 0.03
+    config.method.gamma = FieldReference(0.01, field_type=object)  # a number, "scale" or "auto"
+    config.method.standardize = False
+    config.method.differentiate_dual = True
+    config.method.schedule = "constant"  # or "two_phase"
+    config.method.betas = (1.0, 1.0)  # (expander, compactor)
+    config.method.betas_second = (1.0, 1.0)
+    config.method.similarity_weight = 0.1  # alpha: "sae"
+
+    config.train = ConfigDict()
+    config.train.epochs = 10
+    config.train.steps = 200  # of an epoch
+    config.train.locations = 16  # of a step, each with the patches of all subjects
+    config.train.learning_rate = 1e-3
+    config.train.patience = 0  # epochs; 0: never stop early
+    config.train.checkpoint_every = 1  # epochs
+
+    config.final = ConfigDict()  # the one-class SVM of each voxel
+    config.final.nu = 0.03
+    config.final.gamma = FieldReference(0.01, field_type=object)
+    config.final.standardize = False
+    # "-f" is the paper's; "-f/sd" is divided by its own spread over the training subjects.
+    config.final.scores = ("-f", "-f/sd")
+
+    config.maps = ConfigDict()
+    config.maps.block = 512  # locations on a device at a time
+    config.maps.nifti = "first_seed"  # score volumes to write: or "all", "none"
+
+    config.eval = ConfigDict()
+    config.eval.resamples = 1000
+    config.eval.median = 3  # post-processing: side of the median filter, voxels
+    config.eval.erosion = 2  # of the brain mask, voxels
+    return config

@@ -1,0 +1,1 @@
+"""Experiment 2: brain MRI, one one-class SVM per voxel."""

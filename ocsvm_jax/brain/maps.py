@@ -1,0 +1,121 @@
+"""Anomaly maps of whole cohorts, slice by slice: encode, fit, score, write, forget.
+
+The models of a volume are never all there: those of a 1 mm cerebrum would take 5.6 GB. What is held
+at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject, and on the devices
+one block of locations. A slice is finished when its file is there; a killed run goes on behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from tqdm import tqdm
+
+from ocsvm_jax.blocks import in_blocks
+from ocsvm_jax.brain.mappers import Mapper
+from ocsvm_jax.data.brain import Cohort
+from ocsvm_jax.files import whole_file
+
+# Slices encoded at a time: the widest layer of so many takes some 50 MB.
+_SLICES_AT_ONCE = 16
+
+
+def locations_of(train: Cohort, share: float) -> Bool[np.ndarray, "z x y"]:
+    """Where maps are made: in the masks of at least this share of the training subjects."""
+    return train.masks.mean(axis=0) >= max(share, 1 / len(train.subjects))
+
+
+def make_maps(
+    mapper: Mapper,
+    train: Cohort,
+    cohorts: Sequence[Cohort],
+    locations: Bool[np.ndarray, "z x y"],
+    directory: Path,
+    *,
+    block: int,
+    devices: Sequence[jax.Device] | None = None,
+    label: str = "",
+) -> dict[str, list[Float[np.ndarray, "n v"]]]:
+    """Scores of every subject of every cohort at every location.
+
+    Args:
+      mapper: what scores.
+      train: the normal subjects.
+      cohorts: those to judge.
+      locations: where, see `locations_of`.
+      directory: for one file a slice; the slices whose files are there are not computed again.
+      block: locations on a device at a time.
+      devices: all local ones if left out.
+      label: what the progress bar is called.
+
+    Returns:
+      For each score of the mapper, one array a cohort, its columns the locations in C order.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    features, score = jax.jit(mapper.features), jax.jit(mapper.score)
+    parts: dict[str, list[np.ndarray]] = {}
+    with tqdm(total=int(locations.sum()), unit="voxel", desc=label, disable=None) as bar:
+        for k in range(locations.shape[0]):
+            where = np.argwhere(locations[k])
+            if not len(where):
+                continue
+            path = directory / f"slice-{k:03d}.npz"
+            if path.exists():
+                with np.load(path) as file:
+                    scores = dict(file)
+                bar.update(len(where))
+            else:
+                arrays = _slice_arrays(features, train, cohorts, k, where)
+                scores = in_blocks(score, arrays, block=block, devices=devices, progress=bar.update)
+                with whole_file(path) as file:
+                    np.savez(file, **scores)  # pyright: ignore[reportArgumentType]
+            for name, values in scores.items():
+                parts.setdefault(name, []).append(values)
+    sizes = np.cumsum([len(c.subjects) for c in cohorts])[:-1]
+    return {
+        name: np.split(np.concatenate(slices).T, sizes, axis=0) for name, slices in parts.items()
+    }
+
+
+def _slice_arrays(
+    features, train: Cohort, cohorts: Sequence[Cohort], k: int, where: Int[np.ndarray, "v 2"]
+) -> list[np.ndarray]:
+    """Features of the training subjects, which have brain there, and features of all others."""
+    columns = where[:, 0], where[:, 1]
+    present = np.ascontiguousarray(train.masks[:, k][:, *columns].T)
+    test = [_features_at(features, cohort, k, columns) for cohort in cohorts]
+    return [_features_at(features, train, k, columns), present, np.concatenate(test, axis=1)]
+
+
+def _features_at(features, cohort: Cohort, k: int, columns) -> Float[np.ndarray, "v n d"]:
+    """The features of one slice of all subjects, at the voxels asked for."""
+    out = None
+    n = len(cohort.subjects)
+    for start in range(0, n, _SLICES_AT_ONCE):
+        slices = cohort.images[start : start + _SLICES_AT_ONCE, k]
+        count = len(slices)
+        if count < _SLICES_AT_ONCE:  # one shape, one compilation
+            empty = np.zeros((_SLICES_AT_ONCE - count, *slices.shape[1:]), slices.dtype)
+            slices = np.concatenate([slices, empty])
+        dense = np.asarray(features(slices))[:count]
+        if out is None:
+            out = np.empty((len(columns[0]), n, dense.shape[-1]), dense.dtype)
+        out[:, start : start + count] = dense[:, *columns].transpose(1, 0, 2)
+    assert out is not None
+    return out
+
+
+def as_volume(
+    scores: Float[np.ndarray, " v"], locations: Bool[np.ndarray, "z x y"]
+) -> Float[np.ndarray, "z x y"]:
+    """The scores of one subject where they belong, NaN elsewhere."""
+    volume = np.full(locations.shape, np.nan, np.float32)
+    volume[locations] = scores
+    return volume
+
+
+def stats_line(seconds: float, voxels: int, subjects: int) -> Mapping[str, str]:
+    """What a mapping cost, for the report."""
+    return {"voxels": f"{voxels:,}", "subjects": f"{subjects}", "voxels/s": f"{voxels / seconds:.0f}"}

@@ -1,0 +1,124 @@
+"""What the patch autoencoder is trained for: OgAE, the siamese autoencoder, or plain reconstruction.
+
+A batch is (locations, subjects, 15, 15, 1): the patches of all subjects at a few places. Subjects
+come in random order, anew for each location and step, so the first half of them is a random half.
+
+Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, experiment on brain MRI.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ocsvm_jax.guidance import guidance_loss
+from ocsvm_jax.methods.base import Forward, Method, forward, gradient_method, squared_error
+from ocsvm_jax.methods.ogae import beta_schedule, guidance_settings
+from ocsvm_jax.methods.sae import cosine
+from ocsvm_jax.networks.pair import Network
+
+
+def patch_ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Mean squared error + lambda * the guidance of each location, mean over the locations.
+
+    Each location has a one-class SVM of its own, on a random half of the subjects; the other half
+    is held against it (equation (7)).
+
+    Args:
+      network: encoder and decoder.
+      optimizer: an Optax transformation.
+      settings: as for `ocsvm_jax.methods.ogae.ogae`, without `last_m`.
+    """
+    betas = beta_schedule(settings)
+    options = guidance_settings(settings)
+
+    def objective(params, stats, memory, patches, epoch, train):
+        del memory
+        pair = betas(epoch)
+        z, x_hat, stats = forward(network, params, stats, patches, train)
+        reconstruction = jnp.mean(squared_error(patches, x_hat))
+
+        def of_location(z):
+            loss, aux = guidance_loss(z, betas=pair, **options)
+            return loss, aux.num_outside / (z.shape[0] // 2)
+
+        guidance, outside = jax.vmap(of_location)(z)
+        guidance = jnp.mean(guidance)
+        loss = reconstruction + settings.guidance_weight * guidance
+        parts = {
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "guidance": guidance,
+            "outside": jnp.mean(outside),
+            "latent_sd": _spread(z),
+        }
+        return loss, Forward(stats, parts, ())
+
+    return gradient_method(network, optimizer, objective, _no_score)
+
+
+def patch_sae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Mean squared errors of both - alpha * cosine, over pairs of subjects at the same location.
+
+    Args:
+      network: encoder and decoder.
+      optimizer: an Optax transformation.
+      settings: with `similarity_weight` (alpha).
+    """
+
+    def objective(params, stats, memory, patches, epoch, train):
+        del memory, epoch
+        z, x_hat, stats = forward(network, params, stats, patches, train)
+        reconstruction = jnp.mean(squared_error(patches, x_hat))
+        half = z.shape[1] // 2
+        first = z[:, :half].reshape(-1, z.shape[-1])
+        second = z[:, half : 2 * half].reshape(-1, z.shape[-1])
+        similarity = jnp.mean(cosine(first, second))
+        loss = 2 * reconstruction - settings.similarity_weight * similarity
+        parts = {
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "similarity": similarity,
+            "latent_sd": _spread(z),
+        }
+        return loss, Forward(stats, parts, ())
+
+    return gradient_method(network, optimizer, objective, _no_score)
+
+
+def patch_ae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+    """Mean squared error alone: what the other two add to."""
+    del settings
+
+    def objective(params, stats, memory, patches, epoch, train):
+        del memory, epoch
+        z, x_hat, stats = forward(network, params, stats, patches, train)
+        loss = jnp.mean(squared_error(patches, x_hat))
+        parts = {"loss": loss, "reconstruction": loss, "latent_sd": _spread(z)}
+        return loss, Forward(stats, parts, ())
+
+    return gradient_method(network, optimizer, objective, _no_score)
+
+
+PATCH_METHODS: dict[str, Callable[..., Method]] = {
+    "ogae": patch_ogae,
+    "sae": patch_sae,
+    "ae": patch_ae,
+}
+
+
+def _spread(z: jax.Array) -> jax.Array:
+    """Standard deviation of the latents about the mean of their location, over all dimensions.
+
+    What gamma is to be held against: the kernel of two subjects is exp(-2 gamma d sd^2) on average.
+    """
+    centred = z - jnp.mean(z, axis=1, keepdims=True)
+    return jnp.sqrt(jnp.mean(centred**2))
+
+
+def _no_score(state: Any, patches: Any) -> dict:
+    """Maps are made from latents of whole slices, see `maps`; a patch has no score of its own."""
+    del state, patches
+    return {}

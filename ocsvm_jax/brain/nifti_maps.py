@@ -1,0 +1,40 @@
+"""Score volumes as NIfTI files, each with the affine and the order of axes of its input."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ocsvm_jax.brain.maps import as_volume
+from ocsvm_jax.brain.study import Study
+from ocsvm_jax.data import brain, nifti
+from ocsvm_jax.data.brain import Cohort
+
+
+def write(
+    directory: Path,
+    scores: Mapping[str, Sequence[np.ndarray]],
+    read: Study,
+    cohorts: Sequence[Cohort],
+    locations: np.ndarray,
+) -> None:
+    """Writes `<cohort>/<subject>_<score>.nii.gz`; files that are there stay as they are.
+
+    Args:
+      directory: made where it is missing.
+      scores: of each score, one array (n, v) a cohort, see `maps.make_maps`.
+      read: for the space and the input files.
+      cohorts: aligned with the arrays.
+      locations: of the columns of the scores; where there are none, and outside a subject's own
+        brain mask, the volume is 0.
+    """
+    for name, values in scores.items():
+        label = {"-f": "minus-f", "-f/sd": "minus-f-per-sd"}.get(name, name)
+        for cohort, rows in zip(cohorts, values, strict=True):
+            for i, files in enumerate(read.files[cohort.name]):
+                path = directory / cohort.name / f"{files.subject}_{label}.nii.gz"
+                if path.exists():
+                    continue
+                volume = np.nan_to_num(as_volume(rows[i], locations)) * cohort.masks[i]
+                like = nifti.read_header(files.image).file_affine
+                brain.write_map(path, volume, read.space, like=like)

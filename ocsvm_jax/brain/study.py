@@ -1,0 +1,123 @@
+"""The cohorts of a brain experiment: which there are, and what is in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ocsvm_jax.data import brain, nifti
+from ocsvm_jax.data.brain import Cohort, Files, Space
+
+
+class Arm(NamedTuple):
+    """A group of test cohorts.
+
+    Attributes:
+      name: "" for the only one of a folder.
+      controls: name of the cohort of normal subjects; "" where there is none.
+      patients: names of the cohorts by the kind of their lesions.
+    """
+
+    name: str
+    controls: str
+    patients: dict[str, str]
+
+
+class Study(NamedTuple):
+    """All that is read.
+
+    Attributes:
+      space: of all volumes.
+      cohorts: by name, those of the arms among them.
+      files: of each cohort, aligned with its subjects.
+      exclude: (z, x, y) of bool, not counted by the image score; None for nothing.
+    """
+
+    space: Space
+    cohorts: dict[str, Cohort]
+    files: dict[str, list[Files]]
+    exclude: np.ndarray | None
+
+
+def arms_of(data: Any) -> list[Arm]:
+    """The arms that a card's `data` names."""
+
+    def name(arm: str, group: str) -> str:
+        return f"{arm}_{group}" if arm and group else group
+
+    return [
+        Arm(arm, name(arm, data.controls), {kind: name(arm, kind) for kind in data.patients})
+        for arm in data.arms
+    ]
+
+
+def cohort_names(data: Any) -> list[str]:
+    """Training and held-out subjects first, then the cohorts to judge, each once."""
+    arms = arms_of(data)
+    tested = [name for arm in arms for name in (arm.controls, *arm.patients.values()) if name]
+    return list(dict.fromkeys([data.train, data.held_out, *tested]))
+
+
+def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
+    """Finds all files and checks their headers, before anything long begins.
+
+    Raises:
+      ValueError: if a cohort or file is missing or not what it should be; see `data.brain.check`.
+    """
+    patterns = {"image": data.image, "mask": data.mask, "lesion": data.lesion}
+    files = {name: brain.find(root, name, **patterns) for name in cohort_names(data)}
+    space = brain.read_space(files[data.train], data.slices)
+    for name, found in files.items():
+        brain.check(found, space)
+        judged = any(name in arm.patients.values() for arm in arms_of(data))
+        if judged and found[0].lesion is None:
+            raise ValueError(
+                f"{root / name} is a cohort of patients, and no file there matches "
+                f"{data.lesion!r}: the maps cannot be judged. Set data.lesion, or leave the "
+                "cohort out of data.patients."
+            )
+    if data.exclude and not (root / data.exclude).exists():
+        raise ValueError(
+            f"there is no {root / data.exclude}, whose voxels the image score leaves out: pass "
+            '--config.data.exclude="" to leave out none.'
+        )
+    return space, files
+
+
+def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> Study:
+    """Reads what `check` found.
+
+    Raises:
+      ValueError: if a file's content is not what it should be.
+    """
+    cohorts = {}
+    for name in files:
+        cohorts[name], _ = brain.read_cohort(
+            root,
+            name,
+            space=space,
+            intensity=data.intensity,
+            image=data.image,
+            mask=data.mask,
+            lesion=data.lesion,
+        )
+    exclude = None
+    if data.exclude:
+        path = root / data.exclude
+        excluded = nifti.read_binary(path)
+        if excluded.shape != space.shape:
+            raise ValueError(f"{path} has shape {excluded.shape}, the images have {space.shape}.")
+        exclude = np.moveaxis(excluded[:, :, space.slices], 2, 0)
+    return Study(space, cohorts, files, exclude)
+
+
+def spaced(space: Space) -> bool:
+    """Whether neighbouring slices are farther apart than neighbouring pixels, by half or more.
+
+    Filters and components then stay within a slice.
+    """
+    pixel = np.linalg.norm(space.affine[:3, :2], axis=0).max()
+    step = np.linalg.norm(space.affine[:3, 2])
+    gaps: Sequence[int] = np.diff(space.slices).tolist() or [1]
+    return bool(max(gaps) * step > 1.5 * pixel)
