@@ -1,0 +1,147 @@
+"""Who is in the synthetic population: profiles, cohorts, and each person's age and scanner."""
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+KINDS = ("control", "wmh", "tumour")  # of subjects: without lesion, and with one of either type
+ARMS = ("matched", "confounded", "no_shift")
+
+# Years, mean and standard deviation: the paper's training and test controls.
+TRAINING_AGES = (38.0, 11.5)
+TEST_AGES = (70.1, 9.3)
+YOUNGEST, OLDEST = 18.0, 95.0
+
+# A stream of random numbers belongs to a group, not to a cohort: the arms share theirs.
+_GROUPS = ("train", "valid", "tune_controls", "tune_wmh", "controls", "wmh", "tumour")
+# Ages go by role, so that subject i of the controls and subject i of the patients are equally old.
+_ROLES = ("train", "valid", "tune", "test")
+
+
+class Profile(NamedTuple):
+    """A size of the population.
+
+    Attributes:
+        name: its name.
+        slices_mm: MNI z coordinates of the slices, mm, equally spaced and increasing.
+        window: voxels of the 1 mm template that an image shows: first and one past the last, along
+            x and along y; None shows all of them.
+        train, valid, tune, test: number of subjects per cohort of that role.
+    """
+
+    name: str
+    slices_mm: tuple[int, ...]
+    window: tuple[tuple[int, int], tuple[int, int]] | None
+    train: int
+    valid: int
+    tune: int
+    test: int
+
+
+PROFILES = {
+    "full": Profile("full", (12, 20, 28, 36), None, 60, 15, 15, 60),
+    # The window holds both lateral ventricles, white matter, and some of the brain's border.
+    "ci": Profile("ci", (28,), ((22, 118), (80, 176)), 8, 3, 3, 4),
+}
+
+
+class CohortPlan(NamedTuple):
+    """One cohort before any image of it exists.
+
+    Attributes:
+        name: name of its folder.
+        group: whose anatomy, lesions and noise it has; cohorts of one group are paired.
+        kind: of lesion, one of `KINDS`.
+        scanners: names of the scanners, taken in turns.
+        ages: mean and standard deviation, years.
+        size: number of subjects.
+    """
+
+    name: str
+    group: str
+    kind: str
+    scanners: tuple[str, ...]
+    ages: tuple[float, float]
+    size: int
+
+    def subject(self, index: int) -> str:
+        """Name of a subject, which is the same in every arm."""
+        return f"{self.group.replace('_', '-')}-{index:03d}"
+
+
+class Person(NamedTuple):
+    """What is known of a subject without drawing it: age in years, and scanner."""
+
+    age: float
+    scanner: str
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of this name; ValueError naming the profiles there are."""
+    if name not in PROFILES:
+        raise ValueError(unknown("profile", name, PROFILES))
+    return PROFILES[name]
+
+
+def plan(profile: Profile) -> dict[str, CohortPlan]:
+    """All cohorts of a profile by name, in the order in which they are written.
+
+    - `train` and `valid`: healthy, scanner A, training ages.
+    - `tune_controls` and `tune_wmh`: like the matched arm, other subjects; hyperparameters are
+      chosen on these.
+    - `<arm>_controls`, `<arm>_wmh`, `<arm>_tumour`. Arm *matched*: scanners B and C in turns and
+      the test ages in all three groups, so that only the lesions differ. *confounded*: controls on
+      B and patients on C. *no_shift*: all on A at the training ages.
+    """
+    cohorts = [
+        CohortPlan("train", "train", "control", ("A",), TRAINING_AGES, profile.train),
+        CohortPlan("valid", "valid", "control", ("A",), TRAINING_AGES, profile.valid),
+        CohortPlan(
+            "tune_controls", "tune_controls", "control", ("B", "C"), TEST_AGES, profile.tune
+        ),
+        CohortPlan("tune_wmh", "tune_wmh", "wmh", ("B", "C"), TEST_AGES, profile.tune),
+    ]
+    for arm in ARMS:
+        ages = TRAINING_AGES if arm == "no_shift" else TEST_AGES
+        for group, kind in zip(("controls", "wmh", "tumour"), KINDS, strict=True):
+            scanners = {
+                "matched": ("B", "C"),
+                "confounded": ("B",) if kind == "control" else ("C",),
+                "no_shift": ("A",),
+            }[arm]
+            cohorts.append(CohortPlan(f"{arm}_{group}", group, kind, scanners, ages, profile.test))
+    return {cohort.name: cohort for cohort in cohorts}
+
+
+def cohort_named(profile: Profile, name: str) -> CohortPlan:
+    """The cohort of this name; ValueError naming the cohorts there are."""
+    cohorts = plan(profile)
+    if name not in cohorts:
+        raise ValueError(unknown("cohort", name, cohorts))
+    return cohorts[name]
+
+
+def person(cohort: CohortPlan, index: int, seed: int) -> Person:
+    """Age and scanner of a subject, a pure function of its arguments."""
+    role = _ROLES.index(cohort.group.split("_")[0]) if cohort.group in _GROUPS[:4] else 3
+    # Behind the keys of the groups, so that no stream is used twice.
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(_GROUPS) + role, index]))
+    mean, deviation = cohort.ages
+    age = float(np.clip(mean + deviation * rng.standard_normal(), YOUNGEST, OLDEST))
+    return Person(age, cohort.scanners[index % len(cohort.scanners)])
+
+
+def streams(cohort: CohortPlan, index: int, seed: int) -> list[np.random.Generator]:
+    """Independent random generators of a subject: anatomy, scanner, lesion, noise."""
+    parent = np.random.SeedSequence([seed, _GROUPS.index(cohort.group), index])
+    return [np.random.default_rng(child) for child in parent.spawn(4)]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"There is no {kind} {name!r}.{hint} Choose from {', '.join(known)}."

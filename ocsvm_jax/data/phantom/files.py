@@ -1,0 +1,65 @@
+"""NIfTI files of the population: written whole or not at all, read back for resuming."""
+
+import gzip
+import hashlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Float
+
+from ocsvm_jax.files import whole_file
+
+
+def nibabel() -> ModuleType:
+    """The module, imported when first needed; ValueError if it is not installed."""
+    try:
+        import nibabel as module
+    except ImportError as error:
+        raise ValueError("NIfTI files need nibabel: pip install 'ocsvm_jax[mri]'.") from error
+    return module
+
+
+def write(path: Path, values: np.ndarray, affine: Float[np.ndarray, "4 4"]) -> None:
+    """Writes (z, x, y) values as a compressed NIfTI file; bool becomes uint8."""
+    stored = np.moveaxis(values, 0, 2)
+    stored = stored.astype(np.uint8) if stored.dtype == bool else stored
+    image = nibabel().Nifti1Image(stored, affine)
+    image.set_sform(affine, code="mni")
+    image.set_qform(affine, code="mni")
+    image.header.set_xyzt_units("mm")
+    # Noise hardly compresses at any level. Without a time stamp, equal arrays give equal files.
+    with whole_file(path) as file:
+        file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def read(path: Path) -> np.ndarray:
+    """Reads what `write` wrote, (z, x, y) with the type that is stored.
+
+    Raises:
+        OSError: if the file is not there.
+        ValueError: if it is not whole.
+    """
+    nib = nibabel()
+    content = path.read_bytes()
+    try:
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+        return np.moveaxis(np.asarray(image.dataobj), 2, 0)
+    except Exception as error:  # nibabel, gzip and zlib have no common exception
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def digest(arrays: list[np.ndarray]) -> str:
+    """SHA-256 of arrays: their values, shapes and types; bool counts as uint8."""
+    total = hashlib.sha256()
+    for array in arrays:
+        array = array.astype(np.uint8) if array.dtype == bool else array
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        total.update(repr((array.shape, array.dtype.str)).encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def joint(digests: list[str]) -> str:
+    """SHA-256 of several digests in their order."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""Lesion shapes of real patients, from a folder of NIfTI masks in MNI space."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from ocsvm_jax.data.phantom.anatomy import Tissue
+from ocsvm_jax.data.phantom.files import nibabel
+
+_SUFFIXES = (".nii", ".nii.gz")
+
+
+class Shape(NamedTuple):
+    """One mask: its file, its voxels (x, y, z), and the affine from voxels to MNI mm."""
+
+    path: Path
+    mask: Bool[np.ndarray, "X Y Z"]
+    affine: Float[np.ndarray, "4 4"]
+
+
+def read_shapes(folder: Path) -> tuple[Shape, ...]:
+    """Reads every .nii and .nii.gz file of a folder, in the order of their names.
+
+    Any grid will do, as long as the affine leads to MNI coordinates.
+
+    Raises:
+        ValueError: if there is no such file, or one is damaged, not 3-D, not binary or empty.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"Lesion masks: there is no folder {folder}.")
+    paths = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
+    if not paths:
+        raise ValueError(f"Lesion masks: {folder} holds no file that ends in .nii or .nii.gz.")
+    return tuple(_read(path) for path in paths)
+
+
+def identity(shapes: tuple[Shape, ...]) -> str:
+    """SHA-256 of the shapes: which lesions a population was made with."""
+    digest = hashlib.sha256()
+    for shape in shapes:
+        digest.update(repr((shape.mask.shape, shape.affine.tolist())).encode())
+        digest.update(np.packbits(shape.mask).tobytes())
+    return digest.hexdigest()
+
+
+def planted(
+    rng: np.random.Generator,
+    shapes: tuple[Shape, ...],
+    points: Float[np.ndarray, "3 z x y"],
+    tissue: Tissue,
+) -> Bool[np.ndarray, "z x y"]:
+    """One of the shapes, at the template coordinates `points` (mm), where there is white matter.
+
+    Shapes that miss the slab's white matter are passed over.
+
+    Raises:
+        ValueError: if all of them do.
+    """
+    for index in rng.permutation(len(shapes)):
+        shape = shapes[index]
+        inverse = np.linalg.inv(shape.affine)
+        voxels = np.einsum("ij,jzxy->izxy", inverse[:3, :3], points)
+        voxels += inverse[:3, 3].reshape(3, 1, 1, 1)
+        values = ndimage.map_coordinates(shape.mask.astype(np.float32), voxels, order=1)
+        lesion = (values > 0.5) & (tissue.wm > 0.5) & tissue.mask
+        if lesion.any():
+            return lesion
+    raise ValueError(
+        f"None of the {len(shapes)} masks in {shapes[0].path.parent} meets white matter in the "
+        "slices that are drawn. They must be in MNI space, with an affine that says so."
+    )
+
+
+def _read(path: Path) -> Shape:
+    nib = nibabel()
+    try:
+        image = nib.as_closest_canonical(nib.load(path))
+        values = np.asarray(image.dataobj)
+    except Exception as error:  # nibabel, gzip and zlib have no common exception
+        raise ValueError(f"Lesion mask {path} cannot be read: {error}") from error
+    if values.ndim != 3:
+        raise ValueError(f"Lesion mask {path} has shape {values.shape}; it must be 3-D.")
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"Lesion mask {path} has other values than 0 and 1.")
+    if not values.any():
+        raise ValueError(f"Lesion mask {path} is empty.")
+    return Shape(path, values == 1, np.asarray(image.affine, float))
