@@ -6,6 +6,9 @@ of the two, the contrast, hardly does (`ocsvm_jax.contrast`). The third term of 
 one-class SVM of the batch prefer the upright images. The idea of turned images as made anomalies is
 that of Golan and El-Yaniv, Deep Anomaly Detection Using Geometric Transformations, NeurIPS 2018.
 
+On MNIST-C the third term alone is better than together with the guidance of equation (7)
+(benchmarks/RESULTS.md): set `guidance_weight` to 0 for that.
+
 It needs images that have an upright: classes that look the same turned around (0, 8) as normal ones
 leave it nothing to learn.
 """
