@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
 
     config.method = ConfigDict()
     config.method.order = "activation_norm"  # or "norm_activation"
+    config.method.centre_sd = 2.0  # pixels: weights of the reconstruction error; 0: equal, the paper's
     config.method.guidance_weight = 1e-3  # lambda of the paper: "ogae"
     config.method.nu = 0.03
     config.method.gamma = FieldReference(0.01, field_type=object)  # a number, "scale" or "auto"

@@ -5,7 +5,7 @@ at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject, 
 one block of locations. A slice is finished when its file is there; a killed run goes on behind it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -107,6 +107,17 @@ def _features_at(features, cohort: Cohort, k: int, columns) -> Float[np.ndarray,
     return out
 
 
+def stored(directory: Path, score: str) -> Iterator[tuple[int, Float[np.ndarray, "v n"]]]:
+    """One score as `make_maps` left it in its files: each slice's index, and its voxels' scores.
+
+    The columns are the subjects of all cohorts, in the order in which `make_maps` was given them.
+    """
+    for path in sorted(directory.glob("slice-*.npz")):
+        with np.load(path) as file:
+            values = file[score]
+        yield int(path.stem.removeprefix("slice-")), values
+
+
 def as_volume(
     scores: Float[np.ndarray, " v"], locations: Bool[np.ndarray, "z x y"]
 ) -> Float[np.ndarray, "z x y"]:
@@ -118,4 +129,8 @@ def as_volume(
 
 def stats_line(seconds: float, voxels: int, subjects: int) -> Mapping[str, str]:
     """What a mapping cost, for the report."""
-    return {"voxels": f"{voxels:,}", "subjects": f"{subjects}", "voxels/s": f"{voxels / seconds:.0f}"}
+    return {
+        "voxels": f"{voxels:,}",
+        "subjects": f"{subjects}",
+        "voxels/s": f"{voxels / seconds:.0f}",
+    }

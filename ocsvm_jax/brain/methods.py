@@ -11,13 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from ocsvm_jax.guidance import guidance_loss
-from ocsvm_jax.methods.base import Forward, Method, forward, gradient_method, squared_error
+from ocsvm_jax.methods.base import Forward, Method, forward, gradient_method
 from ocsvm_jax.methods.ogae import beta_schedule, guidance_settings
 from ocsvm_jax.methods.sae import cosine
 from ocsvm_jax.networks.pair import Network
+from ocsvm_jax.networks.patch import PATCH, RADIUS
 
 
 def patch_ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
@@ -29,16 +32,18 @@ def patch_ogae(network: Network, optimizer: optax.GradientTransformation, settin
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: as for `ocsvm_jax.methods.ogae.ogae`, without `last_m`.
+      settings: as for `ocsvm_jax.methods.ogae.ogae`, without `last_m`; and `centre_sd`, see
+        `centre_weights`.
     """
     betas = beta_schedule(settings)
     options = guidance_settings(settings)
+    error = _reconstruction_error(settings.centre_sd)
 
     def objective(params, stats, memory, patches, epoch, train):
         del memory
         pair = betas(epoch)
         z, x_hat, stats = forward(network, params, stats, patches, train)
-        reconstruction = jnp.mean(squared_error(patches, x_hat))
+        reconstruction = error(patches, x_hat)
 
         def of_location(z):
             loss, aux = guidance_loss(z, betas=pair, **options)
@@ -65,13 +70,14 @@ def patch_sae(network: Network, optimizer: optax.GradientTransformation, setting
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: with `similarity_weight` (alpha).
+      settings: with `similarity_weight` (alpha) and `centre_sd`, see `centre_weights`.
     """
+    error = _reconstruction_error(settings.centre_sd)
 
     def objective(params, stats, memory, patches, epoch, train):
         del memory, epoch
         z, x_hat, stats = forward(network, params, stats, patches, train)
-        reconstruction = jnp.mean(squared_error(patches, x_hat))
+        reconstruction = error(patches, x_hat)
         half = z.shape[1] // 2
         first = z[:, :half].reshape(-1, z.shape[-1])
         second = z[:, half : 2 * half].reshape(-1, z.shape[-1])
@@ -90,12 +96,12 @@ def patch_sae(network: Network, optimizer: optax.GradientTransformation, setting
 
 def patch_ae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
     """Mean squared error alone: what the other two add to."""
-    del settings
+    error = _reconstruction_error(settings.centre_sd)
 
     def objective(params, stats, memory, patches, epoch, train):
         del memory, epoch
         z, x_hat, stats = forward(network, params, stats, patches, train)
-        loss = jnp.mean(squared_error(patches, x_hat))
+        loss = error(patches, x_hat)
         parts = {"loss": loss, "reconstruction": loss, "latent_sd": _spread(z)}
         return loss, Forward(stats, parts, ())
 
@@ -109,7 +115,32 @@ PATCH_METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def _spread(z: jax.Array) -> jax.Array:
+def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
+    """How much each pixel of a patch counts: a Gaussian about the centre, of mean 1.
+
+    A map's score is that of the central voxel. Equal weights, as in the paper, spend the 16 numbers
+    of the latent on the whole patch, and what differs at its centre is lost among them.
+
+    Args:
+      sd: of the Gaussian, pixels; 0 for equal weights.
+    """
+    if sd == 0:
+        return np.ones((PATCH, PATCH), np.float32)
+    squares = np.arange(-RADIUS, RADIUS + 1) ** 2
+    weights = np.exp(-(squares[:, None] + squares[None, :]) / (2 * sd**2))
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _reconstruction_error(sd: float) -> Callable[[Array, Array], Array]:
+    weights = centre_weights(sd)[..., None]
+
+    def error(patches: Array, x_hat: Array) -> Array:
+        return jnp.mean(weights * (patches - x_hat) ** 2)
+
+    return error
+
+
+def _spread(z: Array) -> Array:
     """Standard deviation of the latents about the mean of their location, over all dimensions.
 
     What gamma is to be held against: the kernel of two subjects is exp(-2 gamma d sd^2) on average.

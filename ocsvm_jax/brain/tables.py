@@ -1,188 +1,216 @@
-"""The tables of the brain experiment, from its results alone."""
+"""The tables of the brain experiment's report, from its results alone.
+
+Every table has a row for each score of each method, the trivial baselines last: a learned model
+that does not find more than they do has learned nothing.
+"""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from ocsvm_jax import stats
+from ocsvm_jax import metrics, stats
 from ocsvm_jax.brain import judge, rank_tests
 from ocsvm_jax.brain.measures import MEASURES
-from ocsvm_jax.brain.study import arms_of
+from ocsvm_jax.brain.rows import TRIVIAL, Row, image_scores, measured, rows_of, settings
+from ocsvm_jax.brain.study import Arm, arms_of
 from ocsvm_jax.page import Strong, Table
 
-NAMES = {
-    "ogae": "OgAE + localised OCSVM",
-    "sae": "SAE + localised OCSVM",
-    "ae": "AE + localised OCSVM",
-    "darkness": "darkness",
-    "minus_z": "voxelwise -z",
-    "mahalanobis": "local Mahalanobis, PCA-16",
-}
-
-
-class Row(NamedTuple):
-    """One score of one method, over its seeds.
-
-    Attributes:
-      name: for people.
-      method: as in the card.
-      score: name of the score.
-      runs: results of each seed, in the order of the seeds.
-    """
-
-    name: str
-    method: str
-    score: str
-    runs: list[Mapping[str, Any]]
-
-
-def rows_of(results: Mapping[str, Any]) -> list[Row]:
-    """All rows, in the order of the runs."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for run in results["runs"]:
-        for score, result in run["scores"].items():
-            found.setdefault((run["method"], score), []).append(result)
-    several = {m for m, _ in found if sum(other == m for other, _ in found) > 1}
-    return [
-        Row(NAMES[m] + (f", {score}" if m in several else ""), m, score, runs)
-        for (m, score), runs in found.items()
-    ]
-
-
-def values(row: Row, cohort: str, variant: str, measure: str) -> np.ndarray:
-    """(seeds, patients) of one measure."""
-    return np.array([run["patients"][cohort][variant][measure] for run in row.runs], float)
+NONE = "-"
+_OVERVIEW = ("AUROC", "AUROC30", "AUPR")
 
 
 def localisation(results: Mapping[str, Any], variant: str) -> list[Table]:
-    """A table for each arm and kind of lesion: mean ± sd over patients; sd over seeds beside it."""
-    rows, tables = rows_of(results), []
-    for arm in arms_of(_data(results)):
-        for kind, cohort in arm.patients.items():
-            cells, patients = {}, 0
-            for row in rows:
-                cells[row.name] = {
-                    m: judge.summary(values(row, cohort, variant, m)) for m in MEASURES
-                }
-                patients = cells[row.name]["AUPR"]["patients"]
-            prevalence = np.nanmean(values(rows[0], cohort, variant, "prevalence"))
-            best = {m: max(_shown(c[m]["mean"]) for c in cells.values()) for m in MEASURES}
-            lines = [
-                [name, *(_cell(c[m], _shown(c[m]["mean"]) == best[m]) for m in MEASURES)]
-                for name, c in cells.items()
-            ]
-            of_arm = f"{arm.name} arm, " if arm.name else ""
-            caption = (
-                f"{of_arm}{kind} lesions, {variant}: {patients} patients, prevalence "
-                f"{prevalence:.4f} (chance of AUPR). Mean ± sd over patients; in brackets the sd "
-                "over seeds of the mean."
-            )
-            tables.append(Table(caption, ["method", *MEASURES], {"": lines}))
-    return tables
+    """For each arm and kind of lesion, how well the voxels of the lesions are found.
 
-
-def images(results: Mapping[str, Any]) -> list[Table]:
-    """For each arm with controls, how well whole images are told apart, with the paired bootstrap.
-
-    The score of an image is the 98th percentile of its map outside what is excluded.
+    Args:
+      results: of the experiment.
+      variant: one of `judge.VARIANTS`.
     """
+    rows = rows_of(results)
+    return [
+        _localisation(rows, variant, f"{in_arm(arm)}{kind} lesions, {variant}", cohort)
+        for arm in arms_of(settings(results))
+        for kind, cohort in arm.patients.items()
+    ]
+
+
+def _localisation(rows: Sequence[Row], variant: str, name: str, cohort: str) -> Table:
+    found = [
+        {m: judge.summary(measured(row, cohort, variant, m).tolist()) for m in MEASURES}
+        for row in rows
+    ]
+    best = {m: _best([cells[m]["mean"] for cells in found]) for m in MEASURES}
+    lines = [
+        [row.name, *(_spread(cells[m], best[m]) for m in MEASURES)]
+        for row, cells in zip(rows, found, strict=True)
+    ]
+    shares = measured(rows[0], cohort, variant, "prevalence")[0]
+    judged = shares[~np.isnan(shares)]
+    count = f"{judged.size} of " * (judged.size < shares.size) + f"{shares.size} patients"
+    chance = f", prevalence {judged.mean():.4f} (chance of AUPR)" if judged.size else ""
+    return Table(f"{name}: {count}{chance}", ["method", *MEASURES], _blocks(rows, lines))
+
+
+def image_level(results: Mapping[str, Any]) -> list[Table]:
+    """For each kind of lesion, how well whole images are told from those of controls, arm by arm.
+
+    Each arm has its paired bootstrap against the best. Arms without controls are left out.
+    """
+    rows, data = rows_of(results), settings(results)
+    arms = [arm for arm in arms_of(data) if arm.controls]
     tables = []
-    data = _data(results)
-    for arm in arms_of(data):
-        for kind, cohort in arm.patients.items() if arm.controls else ():
-            tables.append(_image_table(results, arm.name, kind, arm.controls, cohort))
+    for kind in data.patients if arms else ():
+        header, sizes = ["method"], []
+        lines: list[list[str]] = [[row.name] for row in rows]
+        for arm in arms:
+            labels, cells = _image_cells(results, rows, arm, arm.patients[kind])
+            header += [f"AUROC, {arm.name}" if arm.name else "AUROC", "p"]
+            sizes.append(f"{in_arm(arm)}{(labels == 0).sum()} controls and {labels.sum()} patients")
+            for line, own in zip(lines, cells, strict=True):
+                line += own
+        caption = f"{kind} lesions, whole images: {'; '.join(sizes)}"
+        tables.append(Table(caption, header, _blocks(rows, lines)))
     return tables
 
 
-def _image_table(
-    results: Mapping[str, Any], arm: str, kind: str, controls: str, cohort: str
-) -> Table:
-    rows = rows_of(results)
-    sizes = [len(rows[0].runs[0]["images"][name]) for name in (controls, cohort)]
-    labels = np.repeat([0, 1], sizes)
-    scores = {
-        row.name: [run["images"][controls] + run["images"][cohort] for run in row.runs]
-        for row in rows
-    }
+def _image_cells(
+    results: Mapping[str, Any], rows: Sequence[Row], arm: Arm, cohort: str
+) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
+    """The labels of the images, and for each row its AUROC and its p-value against the best."""
+    labels, scores = image_scores(rows, arm.controls, cohort)
+    aurocs = {name: [metrics.auroc(labels, s) for s in runs] for name, runs in scores.items()}
+    best = _best([float(np.mean(own)) for own in aurocs.values()])
     resamples = results["config"]["eval"]["resamples"]
+    p = dict.fromkeys(scores, NONE)
     if len(rows) > 1:
         compared = stats.compare(labels, scores, num_resamples=resamples)["AUROC"]
-        lines = []
-        for row in rows:
-            rival = compared.rivals.get(row.name)
-            p = "best"
-            if rival is not None:
-                p = stats.format_p(rival.p, resamples, adjusted=rival.p_bonferroni)
-            lines.append([row.name, _number(compared.values[row.name]), p])
-    else:
-        from ocsvm_jax.metrics import auroc
-
-        lines = [[rows[0].name, _number(np.mean([auroc(labels, s) for s in scores[rows[0].name]])), ""]]
-    of_arm = f"{arm} arm, " if arm else ""
-    caption = (
-        f"{of_arm}{sizes[0]} controls against {sizes[1]} patients with {kind} lesions, whole images"
-    )
-    return Table(caption, ["method", "AUROC", "p against the best, Bonferroni"], {"": lines})
+        p[compared.best] = "best"
+        for name, rival in compared.rivals.items():
+            p[name] = stats.format_p(rival.p, resamples, adjusted=rival.p_bonferroni)
+    cells = []
+    for name, own in aurocs.items():
+        mean, sd = stats.mean_sd(own)
+        text = _decimals(mean) + ("" if math.isnan(sd) else f" ({_decimals(sd)})")
+        cells.append([Strong(text) if round(mean, 3) == best else text, p[name]])
+    return labels, cells
 
 
-def tests(results: Mapping[str, Any], measure: str = "AUPR") -> list[Table]:
-    """Rank tests of a measure, for each arm and kind of lesion: the first row against the others.
+def rank_test(results: Mapping[str, Any], measure: str) -> Table | None:
+    """The first row against the others, in each arm and kind of lesion; None where it is alone.
 
-    A patient stands for the mean over the seeds; patients without a value in some row are left out.
+    A patient stands for the mean over the seeds. Patients without a value are left out.
+
+    Args:
+      results: of the experiment.
+      measure: one of `MEASURES`, of the maps without post-processing.
     """
-    rows = rows_of(results)
-    if len(rows) < 3:
-        return []
-    tables = []
-    for arm in arms_of(_data(results)):
+    rows, blocks = rows_of(results), {}
+    for arm in arms_of(settings(results)) if len(rows) > 1 else ():
         for kind, cohort in arm.patients.items():
-            means = {r.name: values(r, cohort, "raw", measure).mean(axis=0) for r in rows}
+            means = {r.name: measured(r, cohort, "raw", measure).mean(axis=0) for r in rows}
             whole = ~np.isnan(np.array(list(means.values()))).any(axis=0)
             if whole.sum() < 2:
                 continue
-            kept = {name: v[whole] for name, v in means.items()}
+            kept = {name: own[whole] for name, own in means.items()}
             friedman, kruskal = rank_tests.friedman_wilcoxon(kept), rank_tests.kruskal_dunn(kept)
-            lines = []
-            for (a, b), pair in friedman.pairs.items():
-                if a == rows[0].name:
-                    dunn = kruskal.pairs[a, b]
-                    lines.append(
-                        [b, f"{pair.difference:+.3f}", _p(pair.p_adjusted), _p(dunn.p_adjusted)]
-                    )
-            of_arm = f"{arm.name} arm, " if arm.name else ""
-            caption = (
-                f"{of_arm}{kind} lesions: {measure} of {rows[0].name} against the others. Friedman "
-                f"p {_p(friedman.p)}, Kruskal-Wallis p {_p(kruskal.p)}, {whole.sum()} patients."
+            heading = (
+                f"{in_arm(arm)}{kind} lesions, {whole.sum()} of {whole.size} patients: Friedman "
+                f"p {_p(friedman.p)}, Kruskal-Wallis p {_p(kruskal.p)}"
             )
-            header = ["method", "median difference", "Wilcoxon p, Holm", "Dunn p, Bonferroni"]
-            tables.append(Table(caption, header, {"": lines}))
-    return tables
+            blocks[heading] = [
+                [
+                    row.name,
+                    _signed(friedman.pairs[rows[0].name, row.name].difference),
+                    _p(friedman.pairs[rows[0].name, row.name].p_adjusted),
+                    _p(kruskal.pairs[rows[0].name, row.name].p_adjusted),
+                ]
+                for row in rows[1:]
+            ]
+    if not blocks:
+        return None
+    caption = (
+        f"{measure} of {rows[0].name}, minus that of each other method; p adjusted for all "
+        f"{len(rows) * (len(rows) - 1) // 2} pairs"
+    )
+    header = ["against", "median difference", "Wilcoxon p, Holm", "Dunn p, Bonferroni"]
+    return Table(caption, header, blocks)
 
 
-def _data(results: Mapping[str, Any]) -> Any:
-    from types import SimpleNamespace
+def overview(results: Mapping[str, Any]) -> str:
+    """Means over patients and seeds for a terminal, a few lines for each arm."""
+    rows, parts = rows_of(results), []
+    width = max(len(row.name) for row in rows)
+    for arm in arms_of(settings(results)):
+        measures = [*_OVERVIEW, "images"] if arm.controls else [*_OVERVIEW]
+        names = "".join(f"{name:>8}" for name in measures)
+        above = "".join(f" | {kind:^{len(names)}}" for kind in arm.patients)
+        lines = [f"{row.name:<{width}}" for row in rows]
+        for cohort in arm.patients.values():
+            for i, means in enumerate(_means(rows, arm.controls, cohort)):
+                lines[i] += " | " + "".join(f"{_number(value):>8}" for value in means)
+        lines = [
+            f"{arm.name:<{width}}{above}",
+            " " * width + f" | {names}" * len(arm.patients),
+            *lines,
+        ]
+        parts.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(parts)
 
-    return SimpleNamespace(**results["config"]["data"])
+
+def _means(rows: Sequence[Row], controls: str, cohort: str) -> list[list[float]]:
+    """For each row the measures of `_OVERVIEW`, and with controls the AUROC of whole images."""
+    means = [
+        [judge.summary(measured(row, cohort, "raw", m).tolist())["mean"] for m in _OVERVIEW]
+        for row in rows
+    ]
+    if controls:
+        labels, scores = image_scores(rows, controls, cohort)
+        for own, runs in zip(means, scores.values(), strict=True):
+            own.append(float(np.mean([metrics.auroc(labels, scores) for scores in runs])))
+    return means
 
 
-def _shown(value: float) -> float:
-    return -1.0 if math.isnan(value) else round(value, 3)
+def in_arm(arm: Arm) -> str:
+    """The beginning of what is said about an arm; nothing where there is only one."""
+    return f"{arm.name} arm, " if arm.name else ""
+
+
+def _blocks(rows: Sequence[Row], lines: list[list[str]]) -> dict[str, list[list[str]]]:
+    blocks: dict[str, list[list[str]]] = {}
+    for row, line in zip(rows, lines, strict=True):
+        blocks.setdefault("trivial baselines" if row.method in TRIVIAL else "", []).append(line)
+    return blocks
+
+
+def _best(means: Sequence[float]) -> float | None:
+    """The largest mean as printed, so that equal looks are equal; None where all are alike."""
+    printed = {round(float(mean), 3) for mean in means if not math.isnan(mean)}
+    return max(printed) if len(printed) > 1 else None
+
+
+def _spread(found: Mapping[str, float], best: float | None) -> str:
+    if found["patients"] == 0:
+        return NONE
+    text = stats.format_mean_sd(found["mean"], found["sd_patients"], leading_zero=False)
+    if found["sd_seeds"] > 0:
+        text += f" ({_decimals(found['sd_seeds'])})"
+    return Strong(text) if round(found["mean"], 3) == best else text
+
+
+def _decimals(value: float) -> str:
+    return stats.format_mean_sd(value, math.nan, leading_zero=False)
 
 
 def _number(value: float) -> str:
-    return "none" if math.isnan(value) else f"{value:.3f}"
+    return NONE if math.isnan(value) else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 4) + 0.0:+.4f}"  # no -0.0000
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _cell(found: Mapping[str, float], best: bool) -> str:
-    if found["patients"] == 0:
-        return "none"
-    text = f"{found['mean']:.3f} ± {found['sd_patients']:.3f}"
-    if found["sd_seeds"] > 0:
-        text += f" ({found['sd_seeds']:.3f})"
-    return Strong(text) if best else text
