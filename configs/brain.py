@@ -16,8 +16,20 @@ def get_config() -> ConfigDict:
     """See the module docstring."""
     config = ConfigDict()
     config.seeds = (0, 1, 2)
-    # "ogae", "sae", "ae", and the trivial baselines "darkness", "minus_z", "mahalanobis"
-    config.methods = ("ogae", "sae", "darkness", "minus_z", "mahalanobis")
+    # "ogae", "sae", "ae" with what stands under `method` and `final`; "pca": principal components in
+    # place of an encoder; "ogae_paper" and "sae_paper" with the paper's settings instead of these;
+    # and the trivial baselines "darkness", "minus_z", "mahalanobis".
+    config.methods = (
+        "ogae",
+        "sae",
+        "ae",
+        "pca",
+        "ogae_paper",
+        "sae_paper",
+        "darkness",
+        "minus_z",
+        "mahalanobis",
+    )
 
     config.data = ConfigDict()
     config.data.dir = ""  # of NIfTI volumes; "" for the synthetic population
@@ -41,7 +53,9 @@ def get_config() -> ConfigDict:
 
     config.method = ConfigDict()
     config.method.order = "activation_norm"  # or "norm_activation"
-    config.method.centre_sd = 2.0  # pixels: weights of the reconstruction error; 0: equal, the paper's
+    config.method.centre_sd = (
+        2.0  # pixels: weights of the reconstruction error; 0: equal, the paper's
+    )
     config.method.guidance_weight = 1e-3  # lambda of the paper: "ogae"
     config.method.nu = 0.03
     config.method.gamma = FieldReference(0.01, field_type=object)  # a number, "scale" or "auto"
@@ -64,8 +78,8 @@ def get_config() -> ConfigDict:
     config.final.nu = 0.03
     config.final.gamma = FieldReference(0.01, field_type=object)
     config.final.standardize = False
-    # "-f" is the paper's; "-f/sd" is divided by its own spread over the training subjects.
-    config.final.scores = ("-f", "-f/sd")
+    # "-f" is the paper's; "log" ranks alike at a voxel, but never saturates between voxels.
+    config.final.scores = ("-f", "log")
 
     config.maps = ConfigDict()
     config.maps.block = 512  # locations on a device at a time

@@ -2,8 +2,8 @@
 
 Each location has its own training points (the latents of co-located patches of all subjects) and
 its own model. `fit_locations` and `score_locations` are pure functions, to be used under `jit`;
-`LocationRunner` streams any number of locations through them in blocks of one size, over all
-devices there are, and on a CPU over all its cores.
+`ocsvm_jax.blocks.in_blocks` streams any number of locations through them in blocks of one size, over
+all devices there are, and on a CPU over all its cores.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, section on localised one-class SVMs.
 """
@@ -19,6 +19,7 @@ from ocsvm_jax.arguments import as_float
 from ocsvm_jax.solver import ocsvm_solve
 
 _STD_FLOOR = 1e-6
+_TINY = 1e-30  # below every alpha that is not 0
 _HIGHEST = lax.Precision.HIGHEST
 
 
@@ -112,9 +113,7 @@ def fit_locations(
     return jax.vmap(one)(z, present)
 
 
-def score_locations(
-    model: LocalizedModel, queries: Float[Array, "v m d"]
-) -> Float[Array, "v m"]:
+def score_locations(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Float[Array, "v m"]:
     """-f of m queries at each location: larger for more anomalous, in units of the kernel.
 
     Args:
@@ -123,11 +122,38 @@ def score_locations(
     """
 
     def one(model: LocalizedModel, queries: Array) -> Array:
-        scaled = (queries - model.mean[None, :]) / model.std[None, :]
-        k = jnp.expm1(-model.gamma * _squared_distances(scaled, model.z))
+        k = jnp.expm1(_log_kernel(model, queries))
         return model.rho - jnp.matmul(k, model.alpha, precision=_HIGHEST)
 
     return jax.vmap(one)(model, as_float(queries).astype(model.z.dtype))
+
+
+def log_score_locations(
+    model: LocalizedModel, queries: Float[Array, "v m d"]
+) -> Float[Array, "v m"]:
+    """log(rho) - log(sum_j alpha_j k(z_j, z)): -f on a scale without an end; 0 on the boundary.
+
+    At one location it ranks as -f does. Between locations it does not saturate: far from all
+    training points every kernel is 0 and -f is rho, however far; this still grows with the square
+    of the distance.
+
+    Args:
+      model: of v locations.
+      queries: (v, m, d), as in `score_locations`.
+    """
+
+    def one(model: LocalizedModel, queries: Array) -> Array:
+        log_alpha = jnp.where(model.alpha > 0, jnp.log(jnp.maximum(model.alpha, _TINY)), -jnp.inf)
+        exponents = _log_kernel(model, queries) + log_alpha[None, :]
+        return jnp.log1p(model.rho) - jax.scipy.special.logsumexp(exponents, axis=1)
+
+    return jax.vmap(one)(model, as_float(queries).astype(model.z.dtype))
+
+
+def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Array, "m n"]:
+    """-gamma |z - z_j|^2 of one location."""
+    scaled = (queries - model.mean[None, :]) / model.std[None, :]
+    return -model.gamma * _squared_distances(scaled, model.z)
 
 
 def _mean(x: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, " d"]:
@@ -145,9 +171,7 @@ def _gamma(gamma: Any, z: Float[Array, "n d"], weight: Float[Array, " n"]) -> Fl
     return jnp.asarray(gamma).astype(z.dtype)
 
 
-def _squared_distances(
-    x: Float[Array, "m d"], y: Float[Array, "n d"]
-) -> Float[Array, "m n"]:
+def _squared_distances(x: Float[Array, "m d"], y: Float[Array, "n d"]) -> Float[Array, "m n"]:
     """|x_i - y_j|^2, centred on y first so that nothing cancels that need not."""
     centre = jnp.mean(y, axis=0, keepdims=True)
     x, y = x - centre, y - centre

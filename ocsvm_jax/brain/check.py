@@ -3,7 +3,7 @@
 import math
 
 from ocsvm_jax.brain.mappers import BASELINES, SCORES
-from ocsvm_jax.brain.methods import PATCH_METHODS
+from ocsvm_jax.brain.methods import PAPER_ROWS, PATCH_METHODS
 from ocsvm_jax.experiment import Config, did_you_mean
 from ocsvm_jax.methods.ogae import beta_schedule
 
@@ -17,7 +17,7 @@ _CHOICES = {
 
 def check(config: Config) -> None:
     """Raises ValueError on the first value that can not work."""
-    methods = (*PATCH_METHODS, *BASELINES)
+    methods = (*PATCH_METHODS, *PAPER_ROWS, "pca", *BASELINES)
     _known("methods", config.methods, methods)
     _known("final.scores", config.final.scores, SCORES)
     for name in ("methods", "seeds", "data.arms", "data.patients", "final.scores"):
@@ -46,6 +46,10 @@ def check(config: Config) -> None:
         value = _field(config, name)
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} is {value}; it must be finite and at least 0.")
+    if not 0 <= config.method.centre_sd < math.inf:
+        raise ValueError(
+            f"method.centre_sd is {config.method.centre_sd}; it is a number of pixels, at least 0."
+        )
     if not 0 < config.data.present <= 1:
         raise ValueError(f"data.present is {config.data.present}; it is a share in (0, 1].")
     beta_schedule(type(config)(config.method.to_dict() | {"num_epochs": config.train.epochs}))

@@ -14,8 +14,8 @@ from ocsvm_jax import experiment, provenance, training
 from ocsvm_jax.brain import judge, maps, nifti_maps, report, study
 from ocsvm_jax.brain import training as patch_training
 from ocsvm_jax.brain.check import check
-from ocsvm_jax.brain.mappers import BASELINES, Mapper, localized_ocsvm
-from ocsvm_jax.brain.methods import PATCH_METHODS
+from ocsvm_jax.brain.mappers import BASELINES, Mapper, localized_ocsvm, pca_ocsvm
+from ocsvm_jax.brain.methods import PAPER_FINAL, PAPER_METHOD, PAPER_ROWS, PATCH_METHODS
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.brain.training import PatchFeed
 from ocsvm_jax.experiment import Config
@@ -23,6 +23,8 @@ from ocsvm_jax.files import whole_file
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 
+# Those with something to train, once a seed.
+TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
 # What may change in a working directory: what is there already stays what it is.
 FREE = ("methods", "seeds", "eval.resamples", "maps.")
 
@@ -52,7 +54,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
 
     runs = []
     for name in config.methods:
-        for seed in config.seeds if name in PATCH_METHODS else (0,):
+        for seed in config.seeds if name in TRAINED else (0,):
             runs.append(run_one(config, read, feed, locations, name, seed, workdir))
     results = {
         "command": command,
@@ -75,9 +77,7 @@ def generate(config: Config, root: Path) -> None:
     from ocsvm_jax.data.phantom import generate
 
     lesions = Path(config.data.lesions).expanduser() if config.data.lesions else None
-    generate(
-        root, profile=config.data.profile, seed=config.data.phantom_seed, lesion_masks=lesions
-    )
+    generate(root, profile=config.data.profile, seed=config.data.phantom_seed, lesion_masks=lesions)
 
 
 def run_one(
@@ -142,6 +142,9 @@ def mapper_of(
     """The mapper of a method, trained where it has something to train, and its history."""
     if name in BASELINES:
         return BASELINES[name](feed, seed), []
+    settings, final = settings_of(config, name)
+    if name == "pca":
+        return pca_ocsvm(feed, seed, final, settings.centre_sd), []
     method, network = build(config, name)
     run, history = patch_training.train(
         method,
@@ -158,23 +161,29 @@ def mapper_of(
     state = patch_training.calibrated(
         network(momentum=0.0), state, feed, seed=seed, locations=config.train.locations
     )
-    encoder = PatchEncoder(order=config.method.order)
-    mapper = localized_ocsvm(
-        encoder, state.params["encoder"], state.stats["encoder"], config.final
-    )
+    encoder = PatchEncoder(order=settings.order)
+    mapper = localized_ocsvm(encoder, state.params["encoder"], state.stats["encoder"], final)
     return mapper, history
+
+
+def settings_of(config: Config, name: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """What a method is trained with, and its one-class SVMs fitted with."""
+    method, final = config.method.to_dict(), config.final.to_dict()
+    if name in PAPER_ROWS:
+        method, final = method | PAPER_METHOD, final | PAPER_FINAL
+    return SimpleNamespace(**method, num_epochs=config.train.epochs), SimpleNamespace(**final)
 
 
 def build(config: Config, name: str) -> tuple[Any, Any]:
     """A patch method, and its network as a function of the batch norms' momentum."""
+    settings, _ = settings_of(config, name)
 
     def network(momentum: float = 0.9) -> Network:
-        options = {"order": config.method.order, "momentum": momentum}
+        options = {"order": settings.order, "momentum": momentum}
         return Network(from_flax(PatchEncoder(**options)), from_flax(PatchDecoder(**options)))
 
-    settings = SimpleNamespace(**config.method.to_dict(), num_epochs=config.train.epochs)
     optimizer = optax.adam(config.train.learning_rate)
-    return PATCH_METHODS[name](network(), optimizer, settings), network
+    return PATCH_METHODS[PAPER_ROWS.get(name, name)](network(), optimizer, settings), network
 
 
 def judge_score(

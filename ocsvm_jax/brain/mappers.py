@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ocsvm_jax.brain.methods import centre_weights
 from ocsvm_jax.brain.training import PatchFeed, batch
-from ocsvm_jax.localized import fit_locations, score_locations
+from ocsvm_jax.localized import fit_locations, log_score_locations, score_locations
 from ocsvm_jax.networks.patch import (
     LATENT_DIM,
     PATCH,
@@ -25,9 +26,8 @@ from ocsvm_jax.networks.patch import (
 
 Slices = Float[Array, "n h w"]
 
-# Of a learned method: minus the decision function as in the paper, and divided by its standard
-# deviation over the training subjects of the voxel, which puts all voxels on one scale.
-SCORES = ("-f", "-f/sd")
+# Of a learned method: minus the decision function, as in the paper, and on a scale without an end.
+SCORES = {"-f": score_locations, "log": log_score_locations}
 
 _PCA_PATCHES = 20_000
 # Shrinks a covariance of 16 dimensions and some 60 subjects towards a multiple of the identity.
@@ -59,7 +59,10 @@ def localized_ocsvm(encoder: PatchEncoder, params: Any, stats: Any, settings: An
       settings: with `nu`, `gamma`, `standardize` of `ocsvm_jax.localized.fit_locations`, and
         `scores`, names among `SCORES`.
     """
+    return Mapper(partial(encode_slices, encoder, params, stats), _ocsvm_scores(settings))
 
+
+def _ocsvm_scores(settings: Any) -> Callable[[Array, Array, Array], dict[str, Array]]:
     def score(train: Array, present: Array, test: Array) -> dict[str, Array]:
         model = fit_locations(
             train,
@@ -68,14 +71,9 @@ def localized_ocsvm(encoder: PatchEncoder, params: Any, stats: Any, settings: An
             gamma=settings.gamma,
             standardize=settings.standardize,
         )
-        plain = score_locations(model, test)
-        out = {"-f": plain}
-        if "-f/sd" in settings.scores:
-            _, variance = _moments(score_locations(model, train), present)
-            out["-f/sd"] = plain / jnp.sqrt(variance + jnp.finfo(plain.dtype).tiny)
-        return {name: out[name] for name in settings.scores}
+        return {name: SCORES[name](model, test) for name in settings.scores}
 
-    return Mapper(partial(encode_slices, encoder, params, stats), score)
+    return score
 
 
 def _moments(values: Array, present: Array) -> tuple[Array, Array]:
@@ -105,17 +103,37 @@ def mahalanobis(feed: PatchFeed, seed: int) -> Mapper:
     """Mahalanobis distance of a patch's 16 principal components, over the subjects at this voxel.
 
     Args:
-      feed: the training subjects, of whose patches the components are computed (scikit-learn).
+      feed: the training subjects, of whose patches the components are computed.
       seed: of the choice of patches.
     """
+    return Mapper(_principal(feed, seed, centre_weights(0)), _mahalanobis)
+
+
+def pca_ocsvm(feed: PatchFeed, seed: int, settings: Any, centre_sd: float) -> Mapper:
+    """A one-class SVM per voxel on principal components: what a trained encoder has to beat.
+
+    Args:
+      feed: as in `mahalanobis`.
+      seed: likewise.
+      settings: as in `localized_ocsvm`.
+      centre_sd: the components are those of the patches as the learned methods' reconstruction
+        error weighs them, see `methods.centre_weights`.
+    """
+    weights = centre_weights(centre_sd)
+    return Mapper(_principal(feed, seed, weights), _ocsvm_scores(settings))
+
+
+def _principal(feed: PatchFeed, seed: int, weights: np.ndarray) -> Callable[[Slices], Array]:
+    """The 16 principal components of weighted patches, as features of slices."""
     from sklearn.decomposition import PCA
 
     count = feed.slices.shape[0] // 2 * 2
     key = jax.random.key(seed)
     chosen = jax.random.randint(key, (-(-_PCA_PATCHES // count),), 0, feed.locations.shape[0])
-    patches = jax.jit(batch)(feed.slices, feed.locations[chosen], key)
-    pca = PCA(LATENT_DIM, random_state=0).fit(np.asarray(patches).reshape(-1, PATCH**2))
-    kernel = pca.components_.T.reshape(PATCH, PATCH, 1, LATENT_DIM).astype(np.float32)
+    patches = np.asarray(jax.jit(batch)(feed.slices, feed.locations[chosen], key))
+    root = np.sqrt(weights).reshape(-1)
+    pca = PCA(LATENT_DIM, random_state=0).fit(patches.reshape(-1, PATCH**2) * root)
+    kernel = (pca.components_ * root).T.reshape(PATCH, PATCH, 1, LATENT_DIM).astype(np.float32)
     offset = (pca.components_ @ pca.mean_).astype(np.float32)
 
     def features(slices: Slices) -> Array:
@@ -125,10 +143,11 @@ def mahalanobis(feed: PatchFeed, seed: int) -> Mapper:
             (1, 1),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=jax.lax.Precision.HIGHEST,
         )
-        return projected - offset
+        return projected - offset.reshape(1, 1, 1, -1)
 
-    return Mapper(features, _mahalanobis)
+    return features
 
 
 def _mahalanobis(train: Array, present: Array, test: Array) -> dict[str, Array]:

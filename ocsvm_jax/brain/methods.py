@@ -108,6 +108,21 @@ def patch_ae(network: Network, optimizer: optax.GradientTransformation, settings
     return gradient_method(network, optimizer, objective, _no_score)
 
 
+# What the paper's rows are trained and fitted with, whatever the card says of the others.
+PAPER_METHOD = {
+    "centre_sd": 0.0,
+    "guidance_weight": 1e-3,
+    "nu": 0.03,
+    "gamma": 0.01,
+    "standardize": False,
+    "schedule": "constant",
+    "betas": (1.0, 1.0),
+    "similarity_weight": 0.1,
+    "order": "activation_norm",
+}
+PAPER_FINAL = {"nu": 0.03, "gamma": 0.01, "standardize": False, "scores": ("-f",)}
+PAPER_ROWS = {"ogae_paper": "ogae", "sae_paper": "sae"}
+
 PATCH_METHODS: dict[str, Callable[..., Method]] = {
     "ogae": patch_ogae,
     "sae": patch_sae,

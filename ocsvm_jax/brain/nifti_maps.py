@@ -29,7 +29,7 @@ def write(
         brain mask, the volume is 0.
     """
     for name, values in scores.items():
-        label = {"-f": "minus-f", "-f/sd": "minus-f-per-sd"}.get(name, name)
+        label = {"-f": "minus-f"}.get(name, name)
         for cohort, rows in zip(cohorts, values, strict=True):
             for i, files in enumerate(read.files[cohort.name]):
                 path = directory / cohort.name / f"{files.subject}_{label}.nii.gz"

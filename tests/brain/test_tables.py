@@ -18,7 +18,7 @@ def _lines(table):
 
 
 def _results(**change):
-    runs = [run("minus_z"), run("ogae", 0, ["-f", "-f/sd"]), run("ogae", 1, ["-f", "-f/sd"])]
+    runs = [run("minus_z"), run("ogae", 0, ["-f", "log"]), run("ogae", 1, ["-f", "log"])]
     return results([*runs, run("sae")], **change)
 
 
@@ -27,7 +27,7 @@ def test_the_trivial_baselines_are_those_of_the_experiment_and_come_last():
     assert all(name in rows.NAMES for name in BASELINES)
     found = rows.rows_of(_results())
     ogae, sae = "OgAE + localised OCSVM", "SAE + localised OCSVM"
-    assert [row.name for row in found] == [f"{ogae}, -f", f"{ogae}, -f/sd", sae, "voxelwise -z"]
+    assert [row.name for row in found] == [f"{ogae}, -f", f"{ogae}, log", sae, "voxelwise -z"]
     assert [len(row.runs) for row in found] == [2, 2, 1, 1]
     blocks = tables.localisation(_results(), "raw")[0].blocks
     assert [line[0] for line in blocks["trivial baselines"]] == ["voxelwise -z"]
@@ -175,5 +175,5 @@ def test_only_what_the_results_say_is_used():
     """Rows that share a name by chance would hide one another."""
     generator = np.random.default_rng(0)
     record = results([run("ogae")])
-    record["runs"][0]["scores"] = {n: score(generator) for n in ("-f", "-f/sd")}
+    record["runs"][0]["scores"] = {n: score(generator) for n in ("-f", "log")}
     assert len({row.name for row in rows.rows_of(record)}) == 2
