@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
     """See the module docstring."""
     config = ConfigDict()
     config.seeds = (0, 1, 2)
-    # "ogae", "sae", "ae" with what stands under `method` and `final`; "pca": principal components in
-    # place of an encoder; "ogae_paper" and "sae_paper" with the paper's settings instead of these;
-    # and the trivial baselines "darkness", "minus_z", "mahalanobis".
+    # "ogae", "sae", "ae" with what stands under `method` and `final`; "pca": principal components
+    # in place of an encoder; "ogae_paper" and "sae_paper" with the paper's settings instead of
+    # these; and the trivial baselines "darkness", "minus_z", "mahalanobis".
     config.methods = (
         "ogae",
         "sae",
@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     config.data.lesions = ""  # folder of real lesion masks to plant into the synthetic population
     config.data.train = "train"  # names of cohorts
     config.data.held_out = "valid"  # normal; early stopping, and the threshold of "Dice at 1%"
-    # Each arm is a group of test cohorts, named <arm>_<controls> and <arm>_<patients>; one arm "" has
-    # cohorts without a prefix. Controls may be "": then nothing is said about whole images.
+    # Each arm is a group of test cohorts, named <arm>_<controls> and <arm>_<patients>; one arm ""
+    # has cohorts without a prefix. Controls may be "": then nothing is said about whole images.
     config.data.arms = ("matched", "confounded", "no_shift")
     config.data.controls = "controls"
     config.data.patients = ("wmh", "tumour")
@@ -53,9 +53,7 @@ def get_config() -> ConfigDict:
 
     config.method = ConfigDict()
     config.method.order = "activation_norm"  # or "norm_activation"
-    config.method.centre_sd = (
-        2.0  # pixels: weights of the reconstruction error; 0: equal, the paper's
-    )
+    config.method.centre_sd = 2.0  # pixels, of the reconstruction error's weights; 0: all equal
     config.method.guidance_weight = 1e-3  # lambda of the paper: "ogae"
     config.method.nu = 0.03
     config.method.gamma = FieldReference(0.01, field_type=object)  # a number, "scale" or "auto"

@@ -2,8 +2,8 @@
 
 Each location has its own training points (the latents of co-located patches of all subjects) and
 its own model. `fit_locations` and `score_locations` are pure functions, to be used under `jit`;
-`ocsvm_jax.blocks.in_blocks` streams any number of locations through them in blocks of one size, over
-all devices there are, and on a CPU over all its cores.
+`ocsvm_jax.blocks.in_blocks` streams any number of locations through them in blocks of one size,
+over all devices there are, and on a CPU over all its cores.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, section on localised one-class SVMs.
 """

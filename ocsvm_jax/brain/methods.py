@@ -1,4 +1,4 @@
-"""What the patch autoencoder is trained for: OgAE, the siamese autoencoder, or plain reconstruction.
+"""What the patch autoencoder is trained for: OgAE, the siamese one, or plain reconstruction.
 
 A batch is (locations, subjects, 15, 15, 1): the patches of all subjects at a few places. Subjects
 come in random order, anew for each location and step, so the first half of them is a random half.
