@@ -66,16 +66,16 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.epochs = 10
-    config.train.steps = 200  # of an epoch
+    config.train.steps = 250  # of an epoch
     config.train.locations = 16  # of a step, each with the patches of all subjects
-    config.train.learning_rate = 1e-3
+    config.train.learning_rate = 3e-3
     config.train.patience = 0  # epochs; 0: never stop early
     config.train.checkpoint_every = 1  # epochs
 
     config.final = ConfigDict()  # the one-class SVM of each voxel
     config.final.nu = 0.03
-    config.final.gamma = FieldReference(0.01, field_type=object)
-    config.final.standardize = False
+    config.final.gamma = FieldReference(0.3, field_type=object)
+    config.final.standardize = True  # each latent dimension, over the subjects of the voxel
     # "-f" is the paper's; "log" ranks alike at a voxel, but never saturates between voxels.
     config.final.scores = ("-f", "log")
 

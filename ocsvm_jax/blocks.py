@@ -6,8 +6,9 @@ runs much of a batch of small problems on one core; there, several blocks are un
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import jax
@@ -26,17 +27,21 @@ def in_blocks(
 
     Args:
       function: a compiled function (`jax.jit`) from arrays of `block` rows to a pytree of arrays of
-        as many rows. Compile it once and pass it again: one size of block is all it ever sees.
-      arrays: of v rows each, on the host; what is on the devices at a time is a block for each.
+        as many rows. Compile it once and pass it again: one size of block is all it ever sees. It
+        runs in other threads than the caller's: of JAX's settings it sees those of the process, not
+        those of a `with` around the call.
+      arrays: of v rows each, on the host; what is on the devices at a time is a block for each, or
+        a few on a CPU.
       block: rows of a block; the last one is filled up with its own first row.
       devices: to spread the blocks over; all local ones if left out.
-      progress: called with the number of rows that are newly done.
+      progress: called, in the caller's thread, with the number of rows that are newly done.
 
     Returns:
       The pytree of NumPy arrays of v rows.
 
     Raises:
-      ValueError: if the arrays have no rows, or not all the same number.
+      ValueError: if the arrays have no rows, or not all the same number; if there is no device, or
+        a block has no rows; if a result of the function has not a row for each of the block's.
     """
     rows = {len(a) for a in arrays}
     if len(rows) != 1 or rows == {0}:
@@ -44,26 +49,56 @@ def in_blocks(
             f"the arrays have {sorted(rows)} rows; they must all have the same number, at least 1."
         )
     (v,) = rows
-    devices = list(devices or jax.local_devices())
+    if block < 1:
+        raise ValueError(f"block is {block}; a block must have at least 1 row.")
+    devices = jax.local_devices() if devices is None else list(devices)
+    if not devices:
+        raise ValueError("devices is empty; leave it out to use all local ones.")
+    # A CPU that is one device takes as many blocks at a time as it has cores.
     on_cpu = devices[0].platform == "cpu"
-    # A CPU that is one device has one queue for each core here.
-    queues = devices * max(1, (os.cpu_count() or 1) // len(devices)) if on_cpu else devices
+    places = max(1, (os.cpu_count() or 1) // len(devices)) if on_cpu else 1
+    free: SimpleQueue[Any] = SimpleQueue()
+    for device in devices * places:
+        free.put(device)
 
-    def run(job: tuple[int, Any]) -> Any:
-        start, device = job
-        parts = jax.device_put([_filled(a[start : start + block], block) for a in arrays], device)
-        out = jax.device_get(function(*parts))
-        count = min(block, v - start)
-        progress(count)
-        return jax.tree.map(lambda x: x[:count], out)
+    def run(start: int) -> Any:
+        device = free.get()
+        try:
+            parts = [_filled(a[start : start + block], block) for a in arrays]
+            out = jax.device_get(function(*jax.device_put(parts, device)))
+        finally:
+            free.put(device)
+        _check_rows(out, block)
+        return jax.tree.map(lambda x: x[: v - start], out)
 
-    starts = range(0, v, block)
-    jobs = [(start, queues[i % len(queues)]) for i, start in enumerate(starts)]
-    # The first alone: it compiles, and that of several threads would be done several times.
-    first, rest = run(jobs[0]), jobs[1:]
-    with ThreadPoolExecutor(len(queues)) as pool:
-        out = [first, *pool.map(run, rest)]
+    out = []
+    for start, part in _in_threads(run, range(0, v, block), free.qsize()):
+        out.append(part)
+        progress(min(block, v - start))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
+
+
+def _in_threads(
+    run: Callable[[int], Any], starts: Sequence[int], count: int
+) -> Iterator[tuple[int, Any]]:
+    """Each start with what `run` makes of it, in order; whoever stops listening stops the rest."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        # The first alone: it compiles, and that of several threads would be done several times.
+        yield starts[0], pool.submit(run, starts[0]).result()
+        yield from zip(starts[1:], pool.map(run, starts[1:]), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_rows(out: Any, block: int) -> None:
+    shapes = [np.shape(x) for x in jax.tree.leaves(out)]
+    wrong = [shape for shape in shapes if shape[:1] != (block,)]
+    if wrong:
+        raise ValueError(
+            f"the function returned arrays of shape {', '.join(map(str, wrong))} for a block of "
+            f"{block} rows; every array it returns must have one row for each of them."
+        )
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.kernels import squared_distances
 from ocsvm_jax.solver import ocsvm_solve
 
 _STD_FLOOR = 1e-6
@@ -30,7 +31,7 @@ class LocalizedModel(NamedTuple):
     the distances all of K is close to 1, and k itself has lost in float32 the digits that decide.
 
     Attributes:
-      z: (v, n, d) training points, standardised if asked for.
+      z: (v, n, d) training points, standardised if asked for; of a missing one, the mean.
       alpha: (v, n) dual coefficients.
       rho: (v,) offset in units of k - 1, not positive.
       gamma: (v,) of the RBF kernel.
@@ -72,31 +73,28 @@ def fit_locations(
         location and dimension.
 
     Raises:
-      ValueError: if shapes do not fit, or gamma is another string.
+      ValueError: if shapes do not fit, or gamma is another string or no positive number.
     """
     z = as_float(z)
     if z.ndim != 3:
         raise ValueError(f"z has shape {z.shape}; it must be (locations, points, dimensions).")
-    if present is None:
-        present = jnp.ones(z.shape[:2], bool)
+    present = jnp.ones(z.shape[:2], bool) if present is None else jnp.asarray(present, bool)
     if present.shape != z.shape[:2]:
         raise ValueError(f"present has shape {present.shape}; z asks for {z.shape[:2]}.")
-    if isinstance(gamma, str) and gamma not in ("scale", "auto"):
-        raise ValueError(f'gamma is {gamma!r}; it must be a positive number, "scale" or "auto".')
+    _check_gamma(gamma)
 
     def one(z: Array, present: Array) -> LocalizedModel:
         weight = present.astype(z.dtype)
-        z = jnp.where(present[:, None], z, 0)
-        mean = _mean(z, weight)
-        centred = jnp.where(present[:, None], z - mean[None, :], 0)
-        variance = _mean(centred**2, weight)
+        mean = _mean(jnp.where(present[:, None], z, 0), weight)
+        # At the mean, where a missing point moves no centre and costs no distance its digits.
+        z = jnp.where(present[:, None], z, mean[None, :])
         if standardize:
-            std = jnp.sqrt(variance) + _STD_FLOOR
+            std = _root(_mean((z - mean[None, :]) ** 2, weight)) + _STD_FLOOR
         else:
-            mean, std = 0 * mean, 0 * variance + 1
+            mean, std = jnp.zeros_like(mean), jnp.ones_like(mean)
         scaled = (z - mean[None, :]) / std[None, :]
         number = _gamma(gamma, scaled, weight)
-        K = jnp.expm1(-number * _squared_distances(scaled, scaled))
+        K = jnp.expm1(-number * squared_distances(scaled, scaled))
         K = jnp.where(jnp.eye(z.shape[0], dtype=bool), 0, K)
         solution = ocsvm_solve(K, nu, sample_weight=weight)
         return LocalizedModel(
@@ -119,13 +117,15 @@ def score_locations(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Fl
     Args:
       model: of v locations.
       queries: (v, m, d) points, as the training points were given to `fit_locations`.
+
+    Raises:
+      ValueError: if the queries' locations or dimensions are not the model's.
     """
 
     def one(model: LocalizedModel, queries: Array) -> Array:
-        k = jnp.expm1(_log_kernel(model, queries))
-        return model.rho - jnp.matmul(k, model.alpha, precision=_HIGHEST)
+        return model.rho - _sum(model, _log_kernel(model, queries))
 
-    return jax.vmap(one)(model, as_float(queries).astype(model.z.dtype))
+    return jax.vmap(one)(model, _checked(model, queries))
 
 
 def log_score_locations(
@@ -140,24 +140,71 @@ def log_score_locations(
     Args:
       model: of v locations.
       queries: (v, m, d), as in `score_locations`.
+
+    Raises:
+      ValueError: as there.
     """
 
     def one(model: LocalizedModel, queries: Array) -> Array:
+        log_k = _log_kernel(model, queries)
+        # Near the points -f is the accurate one, and both are functions of it; far from them the
+        # sum rounds to -1 and only its logarithm is left.
+        total = _sum(model, log_k)
+        near = total > -0.5
+        total = jnp.where(near, total, 0)
         log_alpha = jnp.where(model.alpha > 0, jnp.log(jnp.maximum(model.alpha, _TINY)), -jnp.inf)
-        exponents = _log_kernel(model, queries) + log_alpha[None, :]
-        return jnp.log1p(model.rho) - jax.scipy.special.logsumexp(exponents, axis=1)
+        log_total = jax.scipy.special.logsumexp(log_k + log_alpha[:, None], axis=0)
+        return jnp.where(
+            near,
+            jnp.log1p((model.rho - total) / (1 + total)),
+            jnp.log1p(model.rho) - log_total,
+        )
 
-    return jax.vmap(one)(model, as_float(queries).astype(model.z.dtype))
+    return jax.vmap(one)(model, _checked(model, queries))
 
 
-def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Array, "m n"]:
+def _checked(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Float[Array, "v m d"]:
+    queries = as_float(queries).astype(model.z.dtype)
+    v, _, d = model.z.shape
+    if queries.ndim != 3 or queries.shape[0] != v or queries.shape[2] != d:
+        raise ValueError(
+            f"queries have shape {queries.shape}; the model has {v} locations and {d} dimensions, "
+            f"so it must be ({v}, m, {d})."
+        )
+    return queries
+
+
+def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """-gamma |z - z_j|^2 of one location."""
     scaled = (queries - model.mean[None, :]) / model.std[None, :]
-    return -model.gamma * _squared_distances(scaled, model.z)
+    return -model.gamma * squared_distances(model.z, scaled)
+
+
+def _sum(model: LocalizedModel, log_k: Float[Array, "n m"]) -> Float[Array, " m"]:
+    """sum_j alpha_j (k(z_j, z) - 1) of one location."""
+    return jnp.matmul(model.alpha, jnp.expm1(log_k), precision=_HIGHEST)
+
+
+def _root(variance: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The square root, held at 0 for a constant dimension, where it has no derivative."""
+    positive = variance > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
 
 
 def _mean(x: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, " d"]:
     return jnp.matmul(weight, x, precision=_HIGHEST) / jnp.maximum(jnp.sum(weight), 1)
+
+
+def _check_gamma(gamma: Any) -> None:
+    if isinstance(gamma, str):
+        known, wrong = repr(gamma), gamma not in ("scale", "auto")
+    elif jnp.ndim(gamma) != 0:
+        known, wrong = f"of shape {jnp.shape(gamma)}", True
+    else:
+        known = gamma
+        wrong = is_concrete(gamma) and not 0 < float(gamma) < float("inf")
+    if wrong:
+        raise ValueError(f'gamma is {known}; it must be a positive number, "scale" or "auto".')
 
 
 def _gamma(gamma: Any, z: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, ""]:
@@ -169,11 +216,3 @@ def _gamma(gamma: Any, z: Float[Array, "n d"], weight: Float[Array, " n"]) -> Fl
         positive = variance > 0
         return jnp.where(positive, 1 / (z.shape[1] * jnp.where(positive, variance, 1)), 1)
     return jnp.asarray(gamma).astype(z.dtype)
-
-
-def _squared_distances(x: Float[Array, "m d"], y: Float[Array, "n d"]) -> Float[Array, "m n"]:
-    """|x_i - y_j|^2, centred on y first so that nothing cancels that need not."""
-    centre = jnp.mean(y, axis=0, keepdims=True)
-    x, y = x - centre, y - centre
-    squares = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None, :]
-    return jnp.maximum(squares - 2 * jnp.matmul(x, y.T, precision=_HIGHEST), 0)

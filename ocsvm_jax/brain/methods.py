@@ -150,7 +150,8 @@ def _reconstruction_error(sd: float) -> Callable[[Array, Array], Array]:
     weights = centre_weights(sd)[..., None]
 
     def error(patches: Array, x_hat: Array) -> Array:
-        return jnp.mean(weights * (patches - x_hat) ** 2)
+        leading = (1,) * (patches.ndim - weights.ndim)
+        return jnp.mean(weights.reshape(leading + weights.shape) * (patches - x_hat) ** 2)
 
     return error
 

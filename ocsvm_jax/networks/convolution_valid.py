@@ -33,8 +33,20 @@ def convolve_valid(
       kernel: square.
       stride: pixels between the places where the kernel is laid.
       dilation: pixels between the entries of the kernel.
-      form: "lax", "banded", or "auto" for the faster on the platform.
+      form: "lax", "banded", or "auto" for the faster on the platform. A dilated kernel and images
+        wider than 32 pixels take XLA's convolution whatever is asked for.
+
+    Raises:
+      ValueError: if the form is none of these, the kernel is not square, does not fit into the
+        image, or has not its channels.
     """
+    _check(x, kernel, form)
+    reach = dilation * (kernel.shape[0] - 1) + 1
+    if reach > min(x.shape[1:3]):
+        raise ValueError(
+            f"the kernel reaches over {reach} pixels (side {kernel.shape[0]}, dilation {dilation}) "
+            f"and does not fit into images of {x.shape[1]} x {x.shape[2]}."
+        )
 
     def ordinary(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(
@@ -66,7 +78,11 @@ def expand_valid(
       kernel: square; kernel[0, 0] is what a pixel adds to the upper left corner of its window.
       stride: pixels between neighbouring windows: H = stride * (h - 1) + k.
       form: as in `convolve_valid`.
+
+    Raises:
+      ValueError: as in `convolve_valid`; every image is large enough.
     """
+    _check(x, kernel, form)
 
     def ordinary(x: Array, kernel: Array) -> Array:
         k = kernel.shape[0]
@@ -84,11 +100,19 @@ def expand_valid(
     return _choose(form, partial(_bands_to_rows, stride=stride), ordinary, x, kernel)
 
 
+def _check(x: Array, kernel: Array, form: Form) -> None:
+    if form not in ("auto", "lax", "banded"):
+        raise ValueError(f'form must be "auto", "lax" or "banded", got {form!r}')
+    k, k_, c, _ = kernel.shape
+    if k != k_:
+        raise ValueError(f"the kernel must be square, got {k} x {k_}")
+    if c != x.shape[3]:
+        raise ValueError(f"the kernel reads {c} channels, the images have {x.shape[3]}")
+
+
 def _choose(form: Form, banded, ordinary, x: Array, kernel: Array) -> Array:
     if form == "auto":
         return jax.lax.platform_dependent(x, kernel, cpu=banded, default=ordinary)
-    if form not in ("lax", "banded"):
-        raise ValueError(f'form must be "auto", "lax" or "banded", got {form!r}')
     return (banded if form == "banded" else ordinary)(x, kernel)
 
 
@@ -122,7 +146,10 @@ def _bands_to_rows(x: Array, kernel: Array, *, stride: int) -> Array:
     y = jnp.dot(x.reshape(b * h, w * c), bands.reshape(w * c, k * W * o)).reshape(b, h, k, W * o)
     if stride == k:  # windows side by side
         return y.reshape(b, H, W, o)
-    if stride != 1:
-        raise ValueError(f"stride is {stride}; the banded form knows 1 and the kernel's side {k}.")
-    shifted = [jnp.pad(y[:, :, t], ((0, 0), (t, k - 1 - t), (0, 0))) for t in range(k)]
+    # Row t of the window of row p is row stride * p + t of the larger image.
+    zero, between = jnp.zeros((), y.dtype), stride - 1
+    shifted = [
+        jax.lax.pad(y[:, :, t], zero, ((0, 0, 0), (t, k - 1 - t, between), (0, 0, 0)))
+        for t in range(k)
+    ]
     return sum(shifted[1:], shifted[0]).reshape(b, H, W, o)

@@ -12,6 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from ocsvm_jax.networks.autoencoder import fan_uniform
@@ -48,7 +49,7 @@ class _Layer(nn.Module):
     last: bool = False
     momentum: float = 0.9
     conv: Form = "auto"
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool, dense: bool, dilation: int = 1):
@@ -98,7 +99,7 @@ class PatchEncoder(nn.Module):
     order: Order = "activation_norm"
     momentum: float = 0.9
     conv: Form = "auto"
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     def setup(self):
         """Creates the layers, shared by `__call__` and `dense`."""
@@ -123,7 +124,15 @@ class PatchEncoder(nn.Module):
         Args:
           x: patches; batch norm does not tell the leading axes apart.
           train: normalise with the statistics of this batch and update the running ones.
+
+        Raises:
+          ValueError: if x does not hold patches.
         """
+        if x.shape[-3:] != (PATCH, PATCH, 1):
+            raise ValueError(
+                f"x has shape {x.shape}; patches are (..., {PATCH}, {PATCH}, 1). Whole slices go "
+                "through PatchEncoder.dense."
+            )
         y = x.reshape(-1, PATCH, PATCH, 1).astype(self.dtype)
         for layer in self.layers:
             y = layer(y, train, False)
@@ -137,7 +146,15 @@ class PatchEncoder(nn.Module):
         kernel reads pixels that are 3 apart (Giusti et al. 2013). Neighbouring patches share their
         inner layers, so it takes a tenth of the operations. Pad the slices with
         `RADIUS` pixels of background to have a latent for every pixel.
+
+        Raises:
+          ValueError: if slices is not (b, h, w), at least one patch high and wide.
         """
+        if slices.ndim != 3 or min(slices.shape[1:]) < PATCH:
+            raise ValueError(
+                f"slices have shape {slices.shape}; they are (b, h, w) of at least {PATCH} x "
+                f"{PATCH} pixels. See pad_slices."
+            )
         y = slices[..., None].astype(self.dtype)
         dilation = 1
         for layer in self.layers:
@@ -152,7 +169,7 @@ class PatchDecoder(nn.Module):
     order: Order = "activation_norm"
     momentum: float = 0.9
     conv: Form = "auto"
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(
