@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.method = ConfigDict()
     config.method.order = "activation_norm"  # or "norm_activation"
     config.method.centre_sd = 2.0  # pixels, of the reconstruction error's weights; 0: all equal
-    config.method.guidance_weight = 1e-3  # lambda of the paper: "ogae"
+    config.method.guidance_weight = 1e-2  # lambda of the paper: "ogae"
     config.method.nu = 0.03
     config.method.gamma = FieldReference(0.01, field_type=object)  # a number, "scale" or "auto"
     config.method.standardize = False
