@@ -117,7 +117,7 @@ def generate(
         desc=f"{profile} population",
         total=len(jobs),
         unit="subject",
-        disable=not progress,
+        disable=None if progress else True,
     )
     written = dict(zip(jobs, bar, strict=True))
     description = heading | describe(sizes, template, cohorts, written)
