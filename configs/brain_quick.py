@@ -14,9 +14,9 @@ def get_config() -> ConfigDict:
     """See the module docstring."""
     config = brain.get_config()
     config.seeds = (0,)
+    config.methods = ("ogae", "sae", "darkness", "minus_z", "mahalanobis")
     config.data.profile = "ci"
-    config.train.epochs = 4
+    config.train.epochs = 2
     config.train.steps = 50
-    config.train.locations = 32
     config.eval.resamples = 200
     return config

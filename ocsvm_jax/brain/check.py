@@ -4,6 +4,7 @@ import math
 
 from ocsvm_jax.brain.mappers import BASELINES, SCORES
 from ocsvm_jax.brain.methods import PAPER_ROWS, PATCH_METHODS
+from ocsvm_jax.brain.study import arms_of
 from ocsvm_jax.experiment import Config, did_you_mean
 from ocsvm_jax.methods.ogae import beta_schedule
 
@@ -24,8 +25,9 @@ def check(config: Config) -> None:
         values = _field(config, name)
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} is {values}; name one or more, each once.")
-    if any(not isinstance(seed, int) or seed < 0 for seed in config.seeds):
-        raise ValueError(f"seeds is {config.seeds}; they are whole numbers of at least 0.")
+    if any(not isinstance(seed, int) or not 0 <= seed < 2**31 for seed in config.seeds):
+        raise ValueError(f"seeds is {config.seeds}; they are whole numbers in [0, 2^31).")
+    _apart(config.data)
     for name, choices in _CHOICES.items():
         value = _field(config, name)
         if value not in choices:
@@ -52,8 +54,13 @@ def check(config: Config) -> None:
         )
     if not 0 < config.data.present <= 1:
         raise ValueError(f"data.present is {config.data.present}; it is a share in (0, 1].")
+    if not 0 < config.train.learning_rate < math.inf:
+        raise ValueError(
+            f"train.learning_rate is {config.train.learning_rate}; it must be positive and finite."
+        )
     beta_schedule(type(config)(config.method.to_dict() | {"num_epochs": config.train.epochs}))
     least = {
+        "data.phantom_seed": 0,
         "train.epochs": 1,
         "train.steps": 1,
         "train.locations": 1,
@@ -68,6 +75,16 @@ def check(config: Config) -> None:
             raise ValueError(f"{name} is {_field(config, name)}; it must be at least {smallest}.")
     if config.eval.median < 1 or config.eval.median % 2 == 0:
         raise ValueError(f"eval.median is {config.eval.median}; it must be odd and at least 1.")
+
+
+def _apart(data: Config) -> None:
+    """Refuses to judge, or to stop early, on the subjects trained on."""
+    judged = [name for arm in arms_of(data) for name in (arm.controls, *arm.patients.values())]
+    if data.train in (data.held_out, *judged):
+        raise ValueError(
+            f"data.train is {data.train!r}, and so is data.held_out or a cohort of data.arms: "
+            "subjects trained on can not be held out or judged."
+        )
 
 
 def _field(config: Config, name: str):

@@ -43,6 +43,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
         study.check(root, config.data)
     else:
         root = workdir / "phantom"
+        study.check_synthetic(config.data)
     experiment.claim_workdir(workdir, config, FREE)
     if not config.data.dir:
         generate(config, root)
@@ -127,7 +128,7 @@ def run_one(
         },
     }
     wanted = config.maps.nifti == "all" or (
-        config.maps.nifti == "first_seed" and seed in (config.seeds[0], 0)
+        config.maps.nifti == "first_seed" and (name not in TRAINED or seed == config.seeds[0])
     )
     if wanted:
         nifti_maps.write(directory / "nifti", scores, read, tested, locations)

@@ -152,8 +152,9 @@ def _principal(feed: PatchFeed, seed: int, weights: np.ndarray) -> Callable[[Sli
 
 def _mahalanobis(train: Array, present: Array, test: Array) -> dict[str, Array]:
     def one(train: Array, present: Array, test: Array) -> Array:
-        weight = present.astype(train.dtype) / jnp.maximum(jnp.sum(present), 1)
-        mean = jnp.matmul(weight, train)
+        weight = present.astype(train.dtype)
+        weight = weight / jnp.maximum(jnp.sum(weight), 1)
+        mean = jnp.matmul(weight, train, precision=jax.lax.Precision.HIGHEST)
         centred = (train - mean[None, :]) * jnp.sqrt(weight)[:, None]
         covariance = jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST)
         scale = jnp.trace(covariance) / LATENT_DIM + jnp.finfo(train.dtype).eps

@@ -5,7 +5,7 @@ at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject, 
 one block of locations. A slice is finished when its file is there; a killed run goes on behind it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -125,12 +125,3 @@ def as_volume(
     volume = np.full(locations.shape, np.nan, np.float32)
     volume[locations] = scores
     return volume
-
-
-def stats_line(seconds: float, voxels: int, subjects: int) -> Mapping[str, str]:
-    """What a mapping cost, for the report."""
-    return {
-        "voxels": f"{voxels:,}",
-        "subjects": f"{subjects}",
-        "voxels/s": f"{voxels / seconds:.0f}",
-    }

@@ -85,6 +85,23 @@ def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
     return space, files
 
 
+def check_synthetic(data: Any) -> None:
+    """Checks what of the synthetic population is asked for, before any of it is generated.
+
+    Raises:
+      ValueError: for a cohort that it does not have, or a folder of lesion masks that is not there.
+    """
+    from ocsvm_jax.data.phantom.cohorts import cohort_named, profile_named
+
+    for name in cohort_names(data):
+        cohort_named(profile_named(data.profile), name)
+    if data.lesions and not Path(data.lesions).expanduser().is_dir():
+        raise ValueError(
+            f"data.lesions is {data.lesions!r}, and there is no such folder: it holds lesion masks "
+            'as NIfTI files in MNI space; "" draws lesions at random.'
+        )
+
+
 def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> Study:
     """Reads what `check` found.
 

@@ -176,7 +176,7 @@ def calibrated(
       locations: of a batch.
     """
 
-    def statistics(key: Array) -> tuple[Any, Any]:
+    def statistics(key: Array) -> dict[str, Any]:
         patches = _random_batch(feed.slices, feed.locations, locations, key)
         z, encoder = momentless.encoder.apply(
             state.params["encoder"], state.stats["encoder"], patches, True

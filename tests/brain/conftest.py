@@ -1,4 +1,4 @@
-"""What several of these test files need: programs that are compiled once and found again."""
+"""What several of these test files need: programs that are compiled fast, and only once."""
 
 import jax
 import pytest
@@ -6,13 +6,18 @@ from jax.experimental.compilation_cache import compilation_cache
 
 
 @pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """Every run compiles its programs anew; here they share what is compiled through a directory."""
+def fast_compilation(tmp_path_factory):
+    """Compiling takes nearly all of the time here, running nothing.
+
+    Every run compiles its programs anew: they share them through a directory. And XLA optimises
+    little, which the figures do not depend on beyond rounding.
+    """
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_disable_most_optimizations": True,
     }
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()

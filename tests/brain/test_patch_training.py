@@ -3,21 +3,27 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from oracles import guidance
 from scipy.special import erf
-from tiny_brains import cohort, method, network, settings
+from tiny_brains import cohort, dense_by_numpy, method, settings
 
 from ocsvm_jax.brain import training
 from ocsvm_jax.brain.methods import PATCH_METHODS, centre_weights
-from ocsvm_jax.guidance import guidance_loss
+from ocsvm_jax.networks.pair import Network, from_flax
+from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 from ocsvm_jax.training import kept_state
 
-TRAIN, HELD_OUT = cohort("train", 5), cohort("valid", 3)
+TRAIN, HELD_OUT = cohort("train", 9), cohort("valid", 3)
 PER_STEP, STEPS = 4, 12
 
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+
 @pytest.fixture(scope="module")
-def feed():
+def feed(fast_compilation):
     return training.feed_of(TRAIN.images, TRAIN.masks, HELD_OUT.images, HELD_OUT.masks)
 
 
@@ -35,9 +41,10 @@ def train(feed, name, workdir, **changes):
 
 
 @pytest.fixture(scope="module")
-def whole(feed, tmp_path_factory, compiled_once):
-    """Four epochs of OgAE in one go: run and history."""
-    return train(feed, "ogae", tmp_path_factory.mktemp("whole"))
+def runs(feed, tmp_path_factory):
+    """Four epochs of each method in one go: run and history."""
+    workdir = tmp_path_factory.mktemp("runs")
+    return {name: train(feed, name, workdir / name) for name in PATCH_METHODS}
 
 
 def without_timings(history):
@@ -76,18 +83,17 @@ def test_a_batch_holds_the_patches_at_its_locations_in_an_order_of_its_own(feed)
     orders = []
     for seed in (0, 1):
         patches = np.asarray(cut(feed.slices, locations, jax.random.key(seed)))
-        assert patches.shape == (len(locations), 4, 15, 15, 1)  # of 5 subjects, an even number
+        assert patches.shape == (len(locations), 8, 15, 15, 1)  # of 9 subjects, an even number
         pairs = zip(patches, np.asarray(locations), strict=True)
         orders.append([subjects_of(p, TRAIN.images, at) for p, at in pairs])
-        assert all(len(set(order)) == 4 for order in orders[-1])
+        assert all(len(set(order)) == 8 for order in orders[-1])
     first, second = (np.array(o) for o in orders)
-    # Other halves at other locations and in other steps: of 120 orders, one place in 120 is alike.
-    assert len(np.unique(first, axis=0)) > 40
-    assert (first == second).all(axis=1).mean() < 0.1
-    # And everybody is as often in the half of the one-class SVM as anybody else: p = 2/5.
-    count = np.bincount(np.concatenate([first[:, :2], second[:, :2]]).ravel(), minlength=5)
-    n = 2 * len(first)
-    assert np.abs(count - 0.4 * n).max() < 4 * np.sqrt(0.24 * n)
+    # Other halves at other locations and in other steps: of 9! orders hardly one occurs twice.
+    n = len(first)
+    assert len({*map(tuple, first), *map(tuple, second)}) > 2 * n - 3
+    # And everybody is as often in the half of the one-class SVM as anybody else: p = 4/9.
+    count = np.bincount(np.concatenate([first[:, :4], second[:, :4]]).ravel(), minlength=9)
+    assert np.abs(count - 4 / 9 * 2 * n).max() < 4 * np.sqrt(20 / 81 * 2 * n)
 
 
 def test_the_steps_of_training_differ_and_stay_in_the_masks(feed, monkeypatch, tmp_path):
@@ -127,9 +133,9 @@ def test_what_can_not_be_trained_on(feed):
     message = "1 subjects to train on and 3 held out are too few"
     with pytest.raises(ValueError, match=message):
         training.feed_of(images[:1], masks[:1], HELD_OUT.images, HELD_OUT.masks)
-    with pytest.raises(ValueError, match="5 subjects to train on and 1 held out are too few"):
+    with pytest.raises(ValueError, match="9 subjects to train on and 1 held out are too few"):
         training.feed_of(images, masks, HELD_OUT.images[:1], HELD_OUT.masks[:1])
-    elsewhere = masks & (np.arange(5) == 0)[:, None, None, None]
+    elsewhere = masks & (np.arange(9) == 0)[:, None, None, None]
     with pytest.raises(ValueError, match="no voxel lies in the mask of every subject"):
         training.feed_of(images, elsewhere, HELD_OUT.images, HELD_OUT.masks)
 
@@ -138,78 +144,73 @@ def test_what_can_not_be_trained_on(feed):
 
 
 @pytest.fixture(scope="module")
-def example(feed, whole):
-    """A trained state, patches, and what encoder and decoder make of them."""
-    state = whole[0].state
+def example(feed):
+    """A state, patches of 8 subjects at 3 places, and what the network makes of them by NumPy."""
     patches = training.batch(feed.slices, feed.locations[jnp.arange(0, 90, 30)], jax.random.key(5))
-    pair = network()
-    z, _ = pair.encoder.apply(state.params["encoder"], state.stats["encoder"], patches, False)
-    x_hat, _ = pair.decoder.apply(state.params["decoder"], state.stats["decoder"], z, False)
-    return state, patches, z, np.asarray(x_hat, np.float64)
+    state = method("ae").init(patches, jax.random.key(2))
+    return state, patches, *dense_by_numpy(state.params, patches)
 
 
-def weighted_error(patches, x_hat, sd):
-    squares = (np.asarray(patches, np.float64) - x_hat) ** 2
+def error(patches, x_hat, sd):
+    """The mean squared error, weighted by a Gaussian about the centre."""
+    squares = (np.asarray(patches, np.float64).reshape(x_hat.shape) - x_hat) ** 2
+    if not sd:
+        return squares.mean()
     gaussian = np.exp(-0.5 * (np.arange(-7, 8) / sd) ** 2)
-    weights = np.outer(gaussian, gaussian)
-    return np.average(squares[..., 0].reshape(-1, 225).mean(axis=0), weights=weights.ravel())
+    return np.average(squares.mean(axis=(0, 1)), weights=np.outer(gaussian, gaussian).ravel())
 
 
 def test_ogae_adds_the_mean_guidance_of_its_locations(example):
+    """Equation (7) of each location by LIBSVM, on its own first half."""
     state, patches, z, x_hat = example
-    options = {"nu": 0.5, "gamma": 0.1, "standardize": False}
-    guidance = [float(guidance_loss(one, **options)[0]) for one in z]
-    assert min(guidance) != max(guidance) > 0
-    error = weighted_error(patches, x_hat, 2.0)
-    for weight in (0.1, 10.0):
-        value = method("ogae", guidance_weight=weight).loss(state, patches)
-        assert float(value) == pytest.approx(error + weight * np.mean(guidance), rel=1e-5)
+    found = [guidance.loss(one, 0.5, 0.1, True) for one in z]
+    losses, outside = zip(*found, strict=True)
+    assert len({*losses}) == 3 and min(losses) > 0
+    one = method("ogae", guidance_weight=2.0, standardize=True)
+    value = jax.jit(one.loss)(state, patches)
+    assert float(value) == pytest.approx(error(patches, x_hat, 2) + 2 * np.mean(losses), rel=1e-5)
+    _, parts = jax.jit(one.update)(state, patches, jnp.int32(0))
+    assert float(parts["guidance"]) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(parts["reconstruction"]) == pytest.approx(error(patches, x_hat, 2), rel=1e-5)
+    assert float(parts["outside"]) == pytest.approx(np.mean(outside) / 4)
+    assert float(parts["latent_sd"]) == pytest.approx(np.sqrt(z.var(axis=1).mean()), rel=1e-5)
 
 
 def test_sae_compares_the_halves_of_a_location(example):
     state, patches, z, x_hat = example
-    z = np.asarray(z, np.float64)
-    first, second = z[:, :2], z[:, 2:]
+    first, second = z[:, :4], z[:, 4:]
     norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     similarity = np.mean((first * second).sum(axis=-1) / norms)
     value = method("sae", similarity_weight=0.7).loss(state, patches)
-    expected = 2 * weighted_error(patches, x_hat, 2.0) - 0.7 * similarity
-    assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert float(value) == pytest.approx(2 * error(patches, x_hat, 2) - 0.7 * similarity, rel=1e-5)
 
 
-def test_ae_is_the_error_alone_and_its_weights_a_gaussian(example):
+@pytest.mark.parametrize("sd", [0, 2.0])
+def test_ae_is_the_error_alone(example, sd):
     state, patches, _, x_hat = example
-    assert float(method("ae").loss(state, patches)) == pytest.approx(
-        weighted_error(patches, x_hat, 2.0), rel=1e-5
-    )
-    plain = np.mean((np.asarray(patches, np.float64) - x_hat) ** 2)
-    assert float(method("ae", centre_sd=0).loss(state, patches)) == pytest.approx(plain, rel=1e-5)
-    weights = centre_weights(2.0)
-    assert weights.mean() == pytest.approx(1, rel=1e-6) and weights.argmax() == 7 * 15 + 7
-    assert weights[7, 5] / weights[7, 7] == pytest.approx(np.exp(-0.5), rel=1e-5)
+    value = method("ae", centre_sd=sd).loss(state, patches)
+    assert float(value) == pytest.approx(error(patches, x_hat, sd), rel=1e-5)
+    assert centre_weights(sd).mean() == pytest.approx(1, rel=1e-6)
 
 
-def test_the_losses_fall(feed, whole, tmp_path, compiled_once):
-    histories = {"ogae": whole[1]}
-    for name in ("sae", "ae"):
-        _, histories[name] = train(feed, name, tmp_path / name)
-    assert set(histories) == set(PATCH_METHODS)
-    for name, history in histories.items():
+def test_a_patch_has_no_score_of_its_own(example):
+    assert method("ogae").score(*example[:2]) == {}
+
+
+def test_the_losses_fall(runs):
+    assert set(runs) == set(PATCH_METHODS)
+    for name, (_, history) in runs.items():
         assert [entry["epoch"] for entry in history] == [1, 2, 3, 4], name
         assert all(entry["seconds"] > 0 and entry["patches_per_s"] > 0 for entry in history)
         for loss in ("loss", "reconstruction", "valid_loss"):
             assert history[-1][loss] < history[0][loss], (name, loss)
-    assert all(0 <= entry["outside"] <= 1 for entry in histories["ogae"])
-    assert settings().guidance_weight * histories["ogae"][0]["guidance"] == pytest.approx(
-        histories["ogae"][0]["loss"] - histories["ogae"][0]["reconstruction"], rel=1e-3
-    )
 
 
 # How it goes on
 
 
-def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(feed, whole, tmp_path):
-    run, history = whole
+def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(feed, runs, tmp_path):
+    run, history = runs["ogae"]
     short, _ = train(feed, "ogae", tmp_path / "run", epochs=2, checkpoint_every=2)
     assert not same_bits(short.state.params, run.state.params)
     resumed, entries = train(feed, "ogae", tmp_path / "run")
@@ -217,15 +218,26 @@ def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(feed, whole, tmp_path
     assert without_timings(entries) == without_timings(history)
 
 
-def test_the_seed_decides(feed, tmp_path, compiled_once):
+def test_the_seed_decides(feed, tmp_path):
+    """Of a method whose state is a fingerprint of its key and of all patches it was handed."""
+
+    def update(state, patches, epoch):
+        weights = jnp.linspace(0, 1, patches.size, dtype=jnp.float32).reshape(patches.shape)
+        return jnp.sin(state + jnp.sum(weights * patches)), {"loss": jnp.float32(0)}
+
+    spy = method("ae")._replace(
+        init=lambda x, key: jax.random.uniform(key, (), jnp.float32),
+        update=update,
+        loss=lambda state, patches: jnp.mean(patches),
+    )
+    arguments = {"epochs": 2, "steps": 3, "locations": 2, "patience": 0, "checkpoint_every": 2}
     one, same, other = (
-        train(feed, "ae", tmp_path / str(i), epochs=1, seed=seed)[0]
+        training.train(spy, feed, seed=seed, workdir=tmp_path / str(i), **arguments)[0]
         for i, seed in enumerate((3, 3, 4))
     )
     assert same_bits(one, same)
-    differs = jax.tree.map(lambda a, b: bool(np.any(a != b)), one.state.params, other.state.params)
-    kernels = [v for path, v in jax.tree_util.tree_leaves_with_path(differs) if "kernel" in str(path)]
-    assert len(kernels) == 8 and all(kernels)
+    assert one.state != other.state
+    assert one.best_loss != other.best_loss  # other places held out, too
 
 
 def test_with_patience_the_best_state_is_kept(feed, tmp_path, monkeypatch):
@@ -248,6 +260,12 @@ def test_with_patience_the_best_state_is_kept(feed, tmp_path, monkeypatch):
 # After training
 
 
+@pytest.fixture(scope="module")
+def network():
+    """The patch autoencoder whose statistics are those of the last batch."""
+    return Network(from_flax(PatchEncoder(momentum=0.0)), from_flax(PatchDecoder(momentum=0.0)))
+
+
 def first_layer(patches, params):
     """GELU of the first convolution, by NumPy."""
     x = np.asarray(patches, np.float64).reshape(-1, 15, 15)
@@ -257,8 +275,10 @@ def first_layer(patches, params):
     return y * 0.5 * (1 + erf(y / np.sqrt(2)))
 
 
-def test_calibrated_statistics_are_those_of_all_batches_at_once(feed, whole, monkeypatch):
-    state = whole[0].state
+def test_calibrated_statistics_are_those_of_all_batches_at_once(feed, network, monkeypatch):
+    build = PATCH_METHODS["ae"](network, optax.sgd(0.1), settings())
+    example = jnp.zeros((PER_STEP, 8, 15, 15, 1), jnp.float32)
+    state = jax.jit(build.init)(example, jax.random.key(1))
     seen, original = [], training._random_batch
 
     def spied(*arguments):
@@ -268,7 +288,7 @@ def test_calibrated_statistics_are_those_of_all_batches_at_once(feed, whole, mon
 
     monkeypatch.setattr(training, "_random_batch", spied)
     monkeypatch.setattr(training, "_CALIBRATION", 16)
-    found = training.calibrated(network(momentum=0.0), state, feed, seed=3, locations=PER_STEP)
+    found = training.calibrated(network, state, feed, seed=3, locations=PER_STEP)
     jax.effects_barrier()
     assert len({batch.tobytes() for batch in seen}) == 16
     y = first_layer(np.concatenate(seen), state.params["encoder"]["layers_0"])
@@ -279,4 +299,3 @@ def test_calibrated_statistics_are_those_of_all_batches_at_once(feed, whole, mon
     assert same_bits(found.params, state.params)
     shapes = [jax.tree.map(lambda a: (a.shape, a.dtype), s) for s in (found.stats, state.stats)]
     assert shapes[0] == shapes[1]
-    assert not same_bits(found.stats, state.stats)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy import ndimage
@@ -12,8 +13,7 @@ from scipy import ndimage
 from ocsvm_jax.brain.methods import PATCH_METHODS
 from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.methods.base import Method
-from ocsvm_jax.networks.pair import Network, from_flax
-from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
+from ocsvm_jax.networks.pair import Network, Pair, stateless
 
 SHAPE = (2, 20, 20)  # z, x, y
 
@@ -62,7 +62,7 @@ def settings(**changes) -> SimpleNamespace:
     return SimpleNamespace(
         **{
             "centre_sd": 2.0,
-            "guidance_weight": 0.1,
+            "guidance_weight": 0.01,
             "nu": 0.5,
             "gamma": 0.1,
             "standardize": False,
@@ -77,10 +77,32 @@ def settings(**changes) -> SimpleNamespace:
     )
 
 
-def network(momentum: float = 0.9) -> Network:
-    """The patch autoencoder."""
-    encoder, decoder = PatchEncoder(momentum=momentum), PatchDecoder(momentum=momentum)
-    return Network(from_flax(encoder), from_flax(decoder))
+LATENT = 3
+
+
+def dense_network() -> Network:
+    """One dense layer each way, in place of the patch autoencoder: it compiles in no time."""
+
+    def pair(outputs: int, activation) -> Pair:
+        def init(key, x):
+            inputs = 225 if outputs == LATENT else LATENT
+            return {"weights": jax.random.normal(key, (inputs, outputs), jnp.float32) / 15}
+
+        def apply(params, x):
+            leading = x.shape[:-3] if outputs == LATENT else x.shape[:-1]
+            y = activation(x.reshape(-1, params["weights"].shape[0]) @ params["weights"])
+            return y.reshape(*leading, *((LATENT,) if outputs == LATENT else (15, 15, 1)))
+
+        return stateless(init, apply)
+
+    return Network(pair(LATENT, lambda y: y), pair(225, jax.nn.sigmoid))
+
+
+def dense_by_numpy(params, patches) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (l, b, 3) and reconstructions (l, b, 225) of the dense network, in float64."""
+    x = np.asarray(patches, np.float64).reshape(*patches.shape[:2], 225)
+    z = x @ np.asarray(params["encoder"]["weights"], np.float64)
+    return z, 1 / (1 + np.exp(-z @ np.asarray(params["decoder"]["weights"], np.float64)))
 
 
 def adam(learning_rate: float) -> optax.GradientTransformation:
@@ -95,5 +117,5 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 
 
 def method(name: str, **changes) -> Method:
-    """A patch method."""
-    return PATCH_METHODS[name](network(), adam(3e-3), settings(**changes))
+    """A patch method on the dense network."""
+    return PATCH_METHODS[name](dense_network(), adam(1e-2), settings(**changes))

@@ -1,0 +1,135 @@
+"""Maps of whole cohorts: the stream of slices, what is on disk, and going on after a kill."""
+
+import numpy as np
+import pytest
+from tiny_brains import SHAPE, cohort
+
+from ocsvm_jax.brain import maps
+from ocsvm_jax.brain.mappers import Mapper
+
+TRAIN = cohort("train", 6, shape=(4, *SHAPE[1:]))
+# More than are encoded at once, fewer, and just one.
+TESTED = [cohort(f"test-{n}", n, shape=(4, *SHAPE[1:])) for n in (18, 3, 1)]
+
+
+def where():
+    locations = maps.locations_of(TRAIN, 0.5)
+    locations[2] = False  # a slice without anything to map
+    return locations
+
+
+def around():
+    """Scores that depend on all subjects at a voxel and on what surrounds it."""
+
+    def features(slices):
+        return slices[..., None] + 0.5 * slices[:, ::-1, :, None]
+
+    def score(train, present, test):
+        sums = (train[..., 0] * present.astype(train.dtype)).sum(axis=1, keepdims=True)
+        return {"-f": sums - test[..., 0], "twice": 2 * test[..., 0]}
+
+    return Mapper(features, score)
+
+
+def by_numpy(tested, locations):
+    """Both scores of a cohort, all slices at once: (n, v)."""
+    mixed = [c.images.astype(np.float64) for c in (TRAIN, tested)]
+    train, test = (a + 0.5 * a[:, :, ::-1] for a in mixed)
+    sums = (train * TRAIN.masks).sum(axis=0)
+    return {"-f": (sums - test)[:, locations], "twice": 2 * test[:, locations]}
+
+
+def make(directory, **changes):
+    arguments = {"block": 50} | changes
+    return maps.make_maps(around(), TRAIN, TESTED, where(), directory, **arguments)
+
+
+def assert_equal(found, expected):
+    assert list(found) == list(expected)
+    for name, cohorts in found.items():
+        for one, other in zip(cohorts, expected[name], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("maps") / "new" / "maps"
+    return directory, make(directory)
+
+
+def test_slices_one_by_one_give_what_all_at_once_give(whole):
+    _, found = whole
+    for i, tested in enumerate(TESTED):
+        for name, expected in by_numpy(tested, where()).items():
+            assert found[name][i].dtype == np.float32
+            np.testing.assert_allclose(found[name][i], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_neither_blocks_nor_the_files_matter(whole, tmp_path):
+    directory, found = whole
+    assert_equal(make(tmp_path / "a", block=1000), found)
+    assert_equal(make(directory), found)
+
+
+def test_one_file_a_slice(whole):
+    directory, found = whole
+    names = sorted(path.name for path in directory.iterdir())
+    assert names == ["slice-000.npz", "slice-001.npz", "slice-003.npz"]
+    for name, cohorts in found.items():
+        slices = list(maps.stored(directory, name))
+        assert [k for k, _ in slices] == [0, 1, 3]
+        assert [len(values) for _, values in slices] == [where()[k].sum() for k in (0, 1, 3)]
+        columns = np.concatenate([values for _, values in slices])
+        np.testing.assert_array_equal(columns.T, np.concatenate(cohorts))
+
+
+@pytest.mark.parametrize("first", ["raise", "delete"])
+def test_a_killed_run_goes_on_behind_the_last_finished_slice(whole, tmp_path, monkeypatch, first):
+    directory, found = whole
+    original, calls = maps.in_blocks, []
+
+    def counted(function, arrays, **options):
+        calls.append(len(arrays[0]))
+        if first == "raise" and len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(function, arrays, **options)
+
+    target = tmp_path / "maps"
+    monkeypatch.setattr(maps, "in_blocks", counted)
+    if first == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            make(target)
+        assert [path.name for path in target.iterdir()] == ["slice-000.npz"]
+    else:
+        target.mkdir()
+        for k in (0, 3):
+            name = f"slice-{k:03d}.npz"
+            (target / name).write_bytes((directory / name).read_bytes())
+    kept = {path: path.stat().st_mtime_ns for path in target.iterdir()}
+    calls.clear()
+    monkeypatch.setattr(maps, "in_blocks", original)
+    monkeypatch.setattr(
+        maps, "in_blocks", lambda *a, **o: calls.append(len(a[1][0])) or original(*a, **o)
+    )
+    assert_equal(make(target), found)
+    assert calls == [where()[k].sum() for k in ((1, 3) if first == "raise" else (1,))]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_locations_are_where_enough_of_the_training_subjects_have_brain():
+    count = TRAIN.masks.sum(axis=0)
+    for share, least in ((0.5, 3), (1.0, 6), (0.51, 4), (1e-9, 1)):
+        np.testing.assert_array_equal(maps.locations_of(TRAIN, share), count >= least)
+
+
+def test_a_volume_holds_the_scores_where_they_belong(whole):
+    _, found = whole
+    locations = where()
+    volume = maps.as_volume(found["-f"][1][2], locations)
+    assert volume.shape == locations.shape and volume.dtype == np.float32
+    np.testing.assert_array_equal(volume[locations], found["-f"][1][2])
+    assert np.isnan(volume[~locations]).all()
+    expected = by_numpy(TESTED[1], locations)["-f"]
+    whole_image = np.zeros((3, *locations.shape))
+    whole_image[:, locations] = expected
+    np.testing.assert_allclose(volume[1, 7, 9], whole_image[2, 1, 7, 9], rtol=1e-5)
