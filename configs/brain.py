@@ -6,7 +6,7 @@
 Without a folder the volumes are synthetic brains, made from the MNI152 template that comes with
 nilearn (pip install 'ocsvm_jax[mri]'): what they show says nothing of real patients. A folder holds
 <cohort>/<subject>_T1.nii.gz, registered to one space, and where they exist _mask and _lesion beside
-them; name its cohorts below. About an hour and a half for three seeds on 2 CPU cores.
+them; name its cohorts below. About an hour for three seeds on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -13,7 +13,6 @@ from tiny_brains import cohort
 
 from ocsvm_jax.brain import mappers, training
 from ocsvm_jax.brain.methods import centre_weights
-from ocsvm_jax.networks.pair import from_flax
 from ocsvm_jax.networks.patch import PatchEncoder
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -73,7 +72,7 @@ def test_mahalanobis_is_that_of_the_shrunk_covariance(features):
 
 def test_a_voxel_that_all_subjects_have_alike_does_not_break_mahalanobis(features):
     train, present, test = features
-    scores = mappers._mahalanobis(0 * jnp.asarray(train), jnp.asarray(present), jnp.asarray(test))
+    scores = jax.jit(mappers._mahalanobis)(0 * train, present, test)
     assert np.isfinite(scores["score"]).all()
 
 
@@ -134,19 +133,6 @@ def test_the_one_class_svm_is_libsvms(features):
         np.testing.assert_allclose(scores["-f"][v], -f, atol=2e-5)
         rho = -reference.intercept_[0] / (0.3 * len(here))
         np.testing.assert_allclose(scores["log"][v], np.log(rho / (f + rho)), atol=1e-3)
-
-
-def test_features_of_an_encoder_are_those_of_the_patch_around_each_pixel(feed):
-    encoder = from_flax(PatchEncoder())
-    params, stats = encoder.init(jax.random.key(0), jnp.zeros((1, 15, 15, 1), jnp.float32))
-    mapper = mappers.localized_ocsvm(PatchEncoder(), params, stats, None)
-    found = np.asarray(jax.jit(mapper.features)(TRAIN.images[:, 1]))
-    at = feed.locations[feed.locations[:, 0] == 1]
-    at = at[:: len(at) // 3]
-    patches = np.stack([np.asarray(feed.slices)[:, 1, x : x + 15, y : y + 15] for _, x, y in at])
-    z, _ = encoder.apply(params, stats, jnp.asarray(patches)[..., None], False)
-    _, x, y = np.asarray(at).T
-    np.testing.assert_allclose(found[:, x, y].swapaxes(0, 1), z, atol=1e-5)
 
 
 def test_the_baselines_are_built_from_feed_and_seed(feed):

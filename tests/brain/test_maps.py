@@ -1,5 +1,7 @@
 """Maps of whole cohorts: the stream of slices, what is on disk, and going on after a kill."""
 
+import shutil
+
 import numpy as np
 import pytest
 from tiny_brains import SHAPE, cohort
@@ -44,11 +46,11 @@ def make(directory, **changes):
     return maps.make_maps(around(), TRAIN, TESTED, where(), directory, **arguments)
 
 
-def assert_equal(found, expected):
+def assert_close(found, expected, rtol=0.0):
     assert list(found) == list(expected)
     for name, cohorts in found.items():
         for one, other in zip(cohorts, expected[name], strict=True):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, other, rtol=rtol)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,8 @@ def test_slices_one_by_one_give_what_all_at_once_give(whole):
 
 def test_neither_blocks_nor_the_files_matter(whole, tmp_path):
     directory, found = whole
-    assert_equal(make(tmp_path / "a", block=1000), found)
-    assert_equal(make(directory), found)
+    assert_close(make(tmp_path / "a", block=1000), found, rtol=1e-5)  # XLA adds up otherwise
+    assert_close(make(directory), found)
 
 
 def test_one_file_a_slice(whole):
@@ -83,36 +85,36 @@ def test_one_file_a_slice(whole):
         np.testing.assert_array_equal(columns.T, np.concatenate(cohorts))
 
 
-@pytest.mark.parametrize("first", ["raise", "delete"])
-def test_a_killed_run_goes_on_behind_the_last_finished_slice(whole, tmp_path, monkeypatch, first):
+@pytest.mark.parametrize("finished", [(0,), (0, 3), ()])
+def test_a_killed_run_goes_on_behind_the_slices_that_are_finished(
+    whole, tmp_path, monkeypatch, finished
+):
+    """Killed while a slice is computed, or some of the files were lost."""
     directory, found = whole
     original, calls = maps.in_blocks, []
 
     def counted(function, arrays, **options):
         calls.append(len(arrays[0]))
-        if first == "raise" and len(calls) == 2:
+        if finished == (0,) and len(calls) == 2:
             raise KeyboardInterrupt
         return original(function, arrays, **options)
 
     target = tmp_path / "maps"
     monkeypatch.setattr(maps, "in_blocks", counted)
-    if first == "raise":
+    if finished == (0,):
         with pytest.raises(KeyboardInterrupt):
             make(target)
         assert [path.name for path in target.iterdir()] == ["slice-000.npz"]
+        calls = [0, 0]  # and is not killed again
     else:
-        target.mkdir()
-        for k in (0, 3):
-            name = f"slice-{k:03d}.npz"
-            (target / name).write_bytes((directory / name).read_bytes())
+        shutil.copytree(directory, target)
+        for k in {0, 1, 3} - {*finished}:
+            (target / f"slice-{k:03d}.npz").unlink()
     kept = {path: path.stat().st_mtime_ns for path in target.iterdir()}
-    calls.clear()
-    monkeypatch.setattr(maps, "in_blocks", original)
-    monkeypatch.setattr(
-        maps, "in_blocks", lambda *a, **o: calls.append(len(a[1][0])) or original(*a, **o)
-    )
-    assert_equal(make(target), found)
-    assert calls == [where()[k].sum() for k in ((1, 3) if first == "raise" else (1,))]
+    before = len(calls)
+    assert_close(make(target), found)
+    missing = [k for k in (0, 1, 3) if k not in finished]
+    assert calls[before:] == [where()[k].sum() for k in missing]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 

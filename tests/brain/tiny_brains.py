@@ -118,4 +118,4 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 
 def method(name: str, **changes) -> Method:
     """A patch method on the dense network."""
-    return PATCH_METHODS[name](dense_network(), adam(1e-2), settings(**changes))
+    return PATCH_METHODS[name](dense_network(), adam(3e-3), settings(**changes))
