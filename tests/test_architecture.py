@@ -16,7 +16,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments checkpoints collapse contrast files provenance pytrees resampling",
+    "arguments blocks checkpoints collapse contrast files provenance pytrees resampling",
     "kernels solver data metrics",
     "decision figures kernel_sums model_file stats",
     "page",
@@ -28,7 +28,7 @@ LAYERS = (
     "population",
     "scoring",
     "experiment results",
-    "table",
+    "brain table",
     "cli",
 )
 SOLVER_LAYERS = (
