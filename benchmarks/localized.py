@@ -16,6 +16,7 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,7 +49,7 @@ def loop(gamma: float, train: np.ndarray, query: np.ndarray) -> np.ndarray:
 
     out = np.empty(query.shape[:2])
     for i, (x, q) in enumerate(zip(train, query, strict=True)):
-        model = OneClassSVM(nu=NU, gamma=gamma).fit(x)
+        model = OneClassSVM(nu=NU, gamma=gamma).fit(x)  # pyright: ignore[reportArgumentType]
         out[i] = -model.decision_function(q) / (NU * len(x))
     return out
 
@@ -58,7 +59,8 @@ def scikit_learn(gamma: float, train: np.ndarray, query: np.ndarray) -> np.ndarr
 
     cores = os.cpu_count() or 1
     parts = zip(np.array_split(train, 4 * cores), np.array_split(query, 4 * cores), strict=True)
-    return np.concatenate(Parallel(n_jobs=cores)(delayed(loop)(gamma, x, q) for x, q in parts))
+    done: list[Any] = list(Parallel(n_jobs=cores)(delayed(loop)(gamma, x, q) for x, q in parts))
+    return np.concatenate(done)
 
 
 def timed(function, *arguments):
@@ -68,7 +70,7 @@ def timed(function, *arguments):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voxels", type=int, default=68_000)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--block", type=int, default=512)
@@ -82,6 +84,7 @@ def main() -> None:
         one = (train[: given.block], query[: given.block])
         compiled, _ = timed(partial(in_blocks, function, one, block=given.block))
         seconds, peer = [], []
+        scores = reference = np.empty(0)
         for _ in range(given.turns):
             t, scores = timed(run)
             seconds.append(t)

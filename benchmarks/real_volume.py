@@ -9,6 +9,7 @@ belong, and says nothing about detection; one patient proves nothing.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,10 @@ def main() -> None:
     parser.add_argument("--slices", default="4,20,28", help="z in mm, separated by commas")
     given = parser.parse_args()
     slices = tuple(float(z) for z in given.slices.split(","))
-    patterns = {"image": "{subject}_T1_MNI.nii.gz", "lesion": "{subject}_lesions_MNI.nii.gz"}
+    patterns: dict[str, Any] = {
+        "image": "{subject}_T1_MNI.nii.gz",
+        "lesion": "{subject}_lesions_MNI.nii.gz",
+    }
     cohort, space = brain.read_cohort(
         given.dir, "", slices_mm=slices, intensity="percentile", mask="", **patterns
     )

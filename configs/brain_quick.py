@@ -13,10 +13,12 @@ from configs import brain
 def get_config() -> ConfigDict:
     """See the module docstring."""
     config = brain.get_config()
-    config.seeds = (0,)
-    config.methods = ("ogae", "sae", "darkness", "minus_z", "mahalanobis")
-    config.data.profile = "ci"
-    config.train.epochs = 2
-    config.train.steps = 50
-    config.eval.resamples = 200
+    changes = {
+        "seeds": (0,),
+        "methods": ("ogae", "sae", "darkness", "minus_z", "mahalanobis"),
+        "data": {"profile": "ci"},
+        "train": {"epochs": 2, "steps": 50},
+        "eval": {"resamples": 200},
+    }
+    config.update(changes)
     return config

@@ -21,7 +21,7 @@ def in_blocks(
     *,
     block: int,
     devices: Sequence[Any] | None = None,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], object] = lambda rows: None,
 ) -> Any:
     """`function(*arrays)`, whose arrays and results all have one row per independent problem.
 

@@ -307,7 +307,7 @@ def run_epochs(
                 if over or int(run.epoch) % checkpoint_every == 0:
                     checkpoints.save(int(run.epoch), run)
                 rates = {name: f"{value:.0f}" for name, value in speed.items()}
-                bar.set_postfix(loss=f"{parts['loss']:.5f}", **rates)
+                bar.set_postfix({"loss": f"{parts['loss']:.5f}"} | rates)
                 bar.update()
     return run, history.entries
 

@@ -27,7 +27,9 @@ def thresholds(
     filtered = [measures.postprocessed(v, m, **post) for v, m in zip(volumes, masks, strict=True)]
     return {
         "raw": measures.threshold_at(volumes, masks, _FPR),
-        "post-processed": measures.threshold_at(*zip(*filtered, strict=True), _FPR),
+        "post-processed": measures.threshold_at(
+            [score for score, _ in filtered], [mask for _, mask in filtered], _FPR
+        ),
     }
 
 
@@ -60,7 +62,7 @@ def judge_patients(
         delayed(_judge)(as_volume(row, locations), lesion, mask & locations, levels, post)
         for row, lesion, mask in zip(scores, cohort.lesions, cohort.masks, strict=True)
     )
-    found = Parallel(n_jobs=jobs)(tasks)
+    found: list[Any] = list(Parallel(n_jobs=jobs)(tasks))
     return {
         variant: {name: [one[variant][name] for one in found] for name in (*MEASURES, "prevalence")}
         for variant in VARIANTS

@@ -7,6 +7,7 @@ one block of locations. A slice is finished when its file is there; a killed run
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ def make_maps(
     directory: Path,
     *,
     block: int,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     label: str = "",
 ) -> dict[str, list[Float[np.ndarray, "n v"]]]:
     """Scores of every subject of every cohort at every location.

@@ -58,8 +58,8 @@ def feed_of(
             "overlap. Are the volumes registered to one another?"
         )
     locations = np.argwhere(everywhere).astype(np.int32)
-    padded = [pad_slices(jnp.asarray(a, jnp.float32)) for a in (images, held_out)]
-    return PatchFeed(*padded, jnp.asarray(locations))
+    slices, others = (pad_slices(jnp.asarray(a, jnp.float32)) for a in (images, held_out))
+    return PatchFeed(slices, others, jnp.asarray(locations))
 
 
 def batch(

@@ -78,4 +78,4 @@ def _clean(split: str) -> tuple[np.ndarray, np.ndarray]:
     ndimage.zoom(small, zoom, output=inside, order=3, mode="grid-constant", grid_mode=True)
     # Cubic splines overshoot at the strokes.
     np.clip(images, 0, 1, out=images)
-    return images, labels[chosen].astype(np.int64)
+    return images, np.asarray(labels[chosen], np.int64)

@@ -206,7 +206,9 @@ def encode_slices(
 ) -> Float[Array, "b h w 16"]:
     """The latent of the patch around every pixel; `params` and `stats` as in `networks.pair`."""
     variables = {"params": params, **stats}
-    return encoder.apply(variables, pad_slices(slices), method=PatchEncoder.dense)
+    z = encoder.apply(variables, pad_slices(slices), method=PatchEncoder.dense)
+    assert isinstance(z, jax.Array)  # nothing was mutable
+    return z
 
 
 def patch_at(

@@ -1,4 +1,4 @@
-"""The whole brain experiment on folders of tiny volumes: from files to maps, tables and pictures."""
+"""The whole brain experiment on folders of tiny volumes: files to maps, tables and pictures."""
 
 import json
 import os
@@ -211,10 +211,10 @@ def test_a_run_killed_among_its_maps_ends_the_same(finished, root, tmp_path, mon
         experiment.main(config, tmp_path / "w")
     experiment.main(config, tmp_path / "w")
     assert len(calls) == 3
-    stored = [
-        json.loads((w / "results.json").read_text()) for w in (tmp_path / "w", finished.workdir)
-    ]
-    ours, theirs = (run_of(results, "ogae") for results in stored)
+    ours, theirs = (
+        json.loads((workdir / "runs" / "ogae-seed0" / "result.json").read_text())
+        for workdir in (tmp_path / "w", finished.workdir)
+    )
     assert ours["scores"] == theirs["scores"]
     for run in (ours, theirs):
         for epoch in run["history"]:
