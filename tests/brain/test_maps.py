@@ -1,13 +1,20 @@
 """Maps of whole cohorts: the stream of slices, what is on disk, and going on after a kill."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_brains import SHAPE, cohort
 
-from ocsvm_jax.brain import maps
-from ocsvm_jax.brain.mappers import Mapper
+from ocsvm_jax.brain import maps, nifti_maps
+from ocsvm_jax.brain.mappers import Mapper, minus_z
+from ocsvm_jax.brain.study import Study
+from ocsvm_jax.data import brain
+
+DATA = Path(os.environ.get("OCSVM_JAX_DATA") or Path(__file__).parents[3] / "shared" / "data")
+REAL = DATA / "mslub"
 
 TRAIN = cohort("train", 6, shape=(4, *SHAPE[1:]))
 # More than are encoded at once, fewer, and just one.
@@ -135,3 +142,40 @@ def test_a_volume_holds_the_scores_where_they_belong(whole):
     whole_image = np.zeros((3, *locations.shape))
     whole_image[:, locations] = expected
     np.testing.assert_allclose(volume[1, 7, 9], whole_image[2, 1, 7, 9], rtol=1e-5)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real brain at {REAL}; set OCSVM_JAX_DATA")
+def test_the_map_of_a_real_brain_lies_on_its_image(tmp_path):
+    """Held against itself, moved by a voxel each way: what stands out are its own edges."""
+    nib = pytest.importorskip("nibabel", reason="the extra [mri] is not installed")
+    image, lesion = "{subject}_T1_MNI.nii.gz", "{subject}_lesions_MNI.nii.gz"
+    patient, space = brain.read_cohort(REAL, "", slices_mm=(28,), image=image, lesion=lesion)
+    moves = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    images, masks = (
+        np.concatenate([np.roll(a, move, axis=(2, 3)) for move in moves])
+        for a in (patient.images, patient.masks)
+    )
+    train = patient._replace(subjects=tuple("abcd"), images=images, masks=masks)
+    locations = maps.locations_of(train, 0.5)
+    found = maps.make_maps(minus_z(), train, [patient], locations, tmp_path / "maps", block=4096)
+    files = brain.find(REAL, "", image=image, lesion=lesion)
+    read = Study(space, {}, {patient.name: files}, None)
+    nifti_maps.write(tmp_path / "nifti", found, read, [patient], locations)
+
+    path = tmp_path / "nifti" / patient.name / "patient07_score.nii.gz"
+    written, t1 = nib.load(path), nib.load(REAL / "patient07_T1_MNI.nii.gz")
+    np.testing.assert_array_equal(written.affine, t1.affine)
+    assert written.shape == t1.shape
+    (k,) = space.slices
+    volume = written.get_fdata()
+    assert np.flatnonzero(volume.any(axis=(0, 1))).tolist() == [k]
+    # Both files run from right to left, as they are stored.
+    whole = t1.get_fdata()
+    inside_values = whole[whole != 0]
+    scaled = (whole[:, :, k] - inside_values.min()) / np.ptp(inside_values)
+    scaled[whole[:, :, k] == 0] = 0
+    slices = [np.roll(scaled, move, axis=(0, 1)) for move in moves]
+    inside = (np.stack([scaled, *slices]) != 0).all(axis=0)
+    expected = (np.mean(slices, axis=0) - scaled) / np.maximum(np.std(slices, axis=0), 0.01)
+    assert inside.sum() > 10_000
+    np.testing.assert_allclose(volume[:, :, k][inside], expected[inside], atol=2e-3)
