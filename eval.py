@@ -37,6 +37,11 @@ def main(
 def load(workdir: Path) -> tuple[Config, Method, Any, OCSVM]:
     """Configuration, method, state and final one-class SVM of a finished run."""
     config = experiment.read_config(workdir)
+    if "table" in config or "methods" in config:
+        raise ValueError(
+            f"{workdir} holds a whole table, not one run: its figures are in table.md and "
+            "report.html, and the train.py command that made it writes them again."
+        )
     method = experiment.build_method(config)
     run = training.load(method, config.train.batch_size, workdir)
     if not (workdir / "ocsvm.npz").exists():

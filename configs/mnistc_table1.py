@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     # "two_stage": on the first seed with `coarse_epochs`, the main axes crossed, the others swept
     # around the best; then the `finalists` best points of every row on all seeds. "full": every
     # point on all seeds (for an accelerator). "defaults": the settings above, no grid.
-    # The settings above of methods in `card_competes` go on to all seeds in any case.
+    # With "two_stage", the settings above of the methods in `card_competes` go on to all seeds too.
     config.table.search = "two_stage"
     config.table.coarse_epochs = 4
     config.table.finalists = 2
@@ -85,7 +85,9 @@ def get_config() -> ConfigDict:
     )
 
     config.quick = False
-    config.quick_profile = ConfigDict()  # what --config.quick changes
+    # What --config.quick changes, whatever else is said of these fields: to change one of them in
+    # the quick profile, --config.quick_profile.train.epochs=3.
+    config.quick_profile = ConfigDict()
     config.quick_profile.train = ConfigDict({"epochs": 2})
     config.quick_profile.table = ConfigDict(
         {"seeds": (0, 1), "search": "defaults", "max_images": 1500, "ablations": False}

@@ -66,6 +66,7 @@ def sphere_method(
     *,
     reconstruction_weight: Any = None,
     remember: Callable[[Sphere, Array, Array], Sphere] = lambda sphere, distances, epoch: sphere,
+    warm_up: int = 0,
 ) -> Method:
     """Builds a method that scores "distance", |z - c|^2.
 
@@ -77,6 +78,8 @@ def sphere_method(
       reconstruction_weight: of the mean squared error added to it; None for no decoder after the
         pretraining.
       remember: `remember(sphere, distances, epoch) -> sphere` after each step past pretraining.
+      warm_up: epochs, those of the pretraining among them, whose loss is another than that of the
+        rest: early stopping counts from there.
     """
     epochs_before = pretraining_epochs(settings)
     with_decoder = epochs_before > 0 or reconstruction_weight is not None
@@ -135,7 +138,7 @@ def sphere_method(
             return state._replace(memory=sphere, opt_state=optimizer.init(state.params))
 
         state = jax.lax.cond(epoch == epochs_before, start, lambda state: state, state)
-        return state, epoch < epochs_before
+        return state, epoch < max(epochs_before, warm_up)
 
     def init_memory(params, stats, images, key):
         del key

@@ -38,4 +38,4 @@ def soft_deep_svdd(
         radius = jnp.where(epoch >= warm_up, quantile, sphere.squared_radius)
         return sphere._replace(squared_radius=radius)
 
-    return sphere_method(network, optimizer, settings, loss_of, remember=remember)
+    return sphere_method(network, optimizer, settings, loss_of, remember=remember, warm_up=warm_up)

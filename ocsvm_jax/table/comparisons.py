@@ -10,11 +10,21 @@ from ocsvm_jax.stats import format_p
 from ocsvm_jax.table.numbers import signed
 from ocsvm_jax.table.schema import PROTOCOLS, Record, protocols
 
+# Fields of the record: the best of all rows against each other one; the best of the paper's own.
+ALL, PAPER = "comparisons", "comparisons_of_paper"
+AMONG = {ALL: "", PAPER: ", the paper's rows alone"}
 
-def tables(record: Record, protocol: str) -> dict[str, Table]:
+
+def kinds(record: Record) -> list[str]:
+    """The comparisons a report shows: those of the paper's rows alone only beside other rows."""
+    beyond = {row["group"] for row in record["rows"]} > {"paper"}
+    return [ALL, PAPER] if beyond and record.get(PAPER) else [ALL]
+
+
+def tables(record: Record, protocol: str, among: str = ALL) -> dict[str, Table]:
     """For each metric that was compared, the rivals of the best method."""
     found, resamples = {}, record["resamples"]
-    for metric, result in _compared(record, protocol).items():
+    for metric, result in _compared(record, protocol, among).items():
         rivals = result["rivals"]
         lines = [
             [
@@ -29,16 +39,17 @@ def tables(record: Record, protocol: str) -> dict[str, Table]:
             for name, rival in rivals.items()
         ]
         header = ["rival", "difference", "95% interval", "p", "Bonferroni", "Holm", "significant"]
-        caption = f"{metric}, {PROTOCOLS[protocol]}: {result['best']} minus each rival"
+        where = f"{metric}, {PROTOCOLS[protocol]}{AMONG[among]}"
+        caption = f"{where}: {result['best']} minus each rival"
         found[metric] = Table(caption, header, {"": lines})
     return found
 
 
-def verdict(record: Record, protocol: str, metric: str) -> str:
+def verdict(record: Record, protocol: str, metric: str, among: str = ALL) -> str:
     """Which method is the best, and which rivals are not told from it, in a sentence."""
-    result = _compared(record, protocol)[metric]
-    rivals, equal = result["rivals"], level(record, protocol, metric)
-    best = f"{metric}: {result['best']} has the highest mean"
+    result = _compared(record, protocol, among)[metric]
+    rivals, equal = result["rivals"], level(record, protocol, metric, among)
+    best = f"{metric}{AMONG[among]}: {result['best']} has the highest mean"
     if not rivals:
         return f"{best}, and no rival."
     if not _resolved(record, rivals):
@@ -53,9 +64,9 @@ def verdict(record: Record, protocol: str, metric: str) -> str:
     )
 
 
-def level(record: Record, protocol: str, metric: str) -> list[str]:
+def level(record: Record, protocol: str, metric: str, among: str = ALL) -> list[str]:
     """Rows that the bootstrap does not tell from the best of the metric."""
-    rivals = _compared(record, protocol).get(metric, {}).get("rivals", {})
+    rivals = _compared(record, protocol, among).get(metric, {}).get("rivals", {})
     # What the number of resamples makes impossible says nothing about a method.
     if not _resolved(record, rivals):
         return []
@@ -67,8 +78,9 @@ def bootstrap(record: Record) -> str:
     resamples, alpha = record["resamples"], record["alpha"]
     rivals = [
         result["rivals"]
+        for among in kinds(record)
         for protocol in protocols(record)
-        for result in _compared(record, protocol).values()
+        for result in _compared(record, protocol, among).values()
     ]
     if not rivals:
         return "Nothing was compared: that takes two methods with a result."
@@ -88,8 +100,8 @@ def bootstrap(record: Record) -> str:
     )
 
 
-def _compared(record: Record, protocol: str) -> Mapping[str, Any]:
-    own = (record.get("comparisons") or {}).get(protocol) or {}
+def _compared(record: Record, protocol: str, among: str) -> Mapping[str, Any]:
+    own = (record.get(among) or {}).get(protocol) or {}
     return {metric: own[metric] for metric in METRICS if own.get(metric)}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ocsvm_jax.metrics import METRICS
 from ocsvm_jax.page import Strong, Table
-from ocsvm_jax.table.comparisons import level
+from ocsvm_jax.table.comparisons import PAPER, kinds, level
 from ocsvm_jax.table.numbers import assignments, decimal, mean, published, score, spread
 from ocsvm_jax.table.schema import GROUPS, PROTOCOLS, STATUSES, Record, protocols, tested
 
@@ -17,7 +17,7 @@ _MEANING = {
     "leak_free": "Validation and test images are of digits that were never trained on, under any "
     "corruption, and of which none is in both.",
 }
-_LEVEL = "† "
+_LEVEL, _LEVEL_OF_PAPER = "† ", "‡ "
 
 
 def results(record: Record, protocol: str) -> Table:
@@ -25,13 +25,16 @@ def results(record: Record, protocol: str) -> Table:
     beside = protocol == "paper" and any(row.get("paper") for row in record["rows"])
     columns: list[list[str]] = []
     for metric in METRICS:
-        marks = level(record, protocol, metric)
+        marks = {name: _LEVEL for name in level(record, protocol, metric)}
+        if PAPER in kinds(record):
+            for name in level(record, protocol, metric, PAPER):
+                marks[name] = marks.get(name, "") + _LEVEL_OF_PAPER
         stats = [(tested(row, protocol) or {}).get(metric) for row in record["rows"]]
         cells = _strongest([spread(stat) for stat in stats], [mean(stat) for stat in stats])
         names = [row["name"] for row in record["rows"]]
         columns.append(
             [
-                cell if isinstance(cell, Strong) or name not in marks else _LEVEL + cell
+                cell if isinstance(cell, Strong) else marks.get(name, "") + cell
                 for cell, name in zip(cells, names, strict=True)
             ]
         )
@@ -55,10 +58,20 @@ def reading(record: Record, protocol: str) -> str:
     chance = "the share of anomalous images" + (f" ({score(share)})" if share is not None else "")
     if protocol != protocols(record)[0]:
         return f"{_MEANING[protocol]} Marks as above; chance for AUPR is {chance}."
-    marks = any(level(record, name, metric) for name in PROTOCOLS for metric in METRICS)
-    marked = "†: not significantly different from the best (paired bootstrap, below). "
+    signs = {
+        "†: not significantly different from the best (paired bootstrap, below). ": [
+            level(record, name, metric) for name in PROTOCOLS for metric in METRICS
+        ],
+        "‡: not significantly different from the best of the paper's own rows. ": [
+            level(record, name, metric, PAPER)
+            for name in PROTOCOLS
+            for metric in METRICS
+            if PAPER in kinds(record)
+        ],
+    }
+    marked = "".join(meaning for meaning, marks in signs.items() if any(marks))
     return (
-        f"{_MEANING[protocol]} Bold: the highest mean of its column. {marked if marks else ''}"
+        f"{_MEANING[protocol]} Bold: the highest mean of its column. {marked}"
         "Runs that gave no result are not in mean and sd (standard deviation); the last column "
         f"counts them. Chance is .5 for AUROC, {chance} for AUPR, and .5 for AUROC30: the area "
         "under the ROC curve up to a false positive rate of 0.3 in McClish's standardisation, "
@@ -124,6 +137,8 @@ def settings(record: Record, protocol: str) -> Table:
         figures = [spread(valid.get(metric)) for metric in METRICS]
         dimensions = [decimal(mean(own.get("dimensions")))] if measured else []
         chosen = assignments(own.get("settings") or {})
+        if short := own.get("unconverged"):
+            chosen += f"; final one-class SVM not converged on seeds {', '.join(map(str, short))}"
         lines.append([row["name"], *figures, *dimensions, chosen])
     header = ["method", *METRICS, *(["latent dimensions"] if measured else []), "settings"]
     caption = f"Chosen settings and validation figures, {PROTOCOLS[protocol]}"

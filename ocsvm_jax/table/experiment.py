@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from tqdm import tqdm
 
 from ocsvm_jax import data, experiment, provenance
 from ocsvm_jax.experiment import Config
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import sole_user, whole_file
 from ocsvm_jax.methods import METHODS
-from ocsvm_jax.table import grid, judge, outcome, report, runs, search
+from ocsvm_jax.table import directory, grid, judge, outcome, report, runs, search
 from ocsvm_jax.table.rows import ROWS, Row
 
 _PAPER_TASK = {
@@ -140,32 +139,54 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
       ValueError: on a card that can not work, data that do not fit, or a `workdir` that holds
         something else.
     """
-    began = time.perf_counter()
+    clock = directory.Clock(workdir)
     config = resolve(config)
     check(config)
     experiment.check_workdir(workdir, config, _FREE)
     train, sets = load(config)
-    experiment.claim_workdir(workdir, config, _FREE)
+    with sole_user(workdir):
+        directory.check_rows(workdir, [row.name for row in rows_of(config)])
+        images = directory.digests(train, sets)
+        directory.check_images(workdir, images)
+        experiment.claim_workdir(workdir, config, _FREE)
+        directory.note_images(workdir, images)
+        return _whole(config, workdir, train, sets, clock, command)
+
+
+def _whole(
+    config: Config,
+    workdir: Path,
+    train: data.ImageSet,
+    sets: Mapping[str, data.Dataset],
+    clock: directory.Clock,
+    command: str,
+) -> dict[str, Any]:
+    """Searches, tests and reports, in a directory that is this call's own."""
     finals = judge.finals_of(config.table.finals.to_dict())
     rows = rows_of(config)
     with Progress(config, rows) as progress:
+
+        def finished(spec: runs.Spec, record: Mapping[str, Any]) -> None:
+            clock.note()
+            progress.finished(spec, record)
+
         made = runs.Runs(
             config,
             workdir,
             train,
             {name: found.valid for name, found in sets.items()},
             finals,
-            report=progress.finished,
+            report=finished,
             progress=progress.epochs,
+            known=progress.known,
         )
         specs = []
         for method in {row.method: None for row in rows}:
             of_method = [row for row in rows if row.method == method]
             specs += search.search(config, made.ensure, method, of_method)
     record, pictures = _results(config, made, specs, rows, finals, sets, train)
-    seconds = _add_seconds(workdir, time.perf_counter() - began)
-    record |= {"command": command, "wall_seconds": seconds}
-    with whole_file(workdir / "results.json") as file:
+    record |= {"command": command, "wall_seconds": clock.note()}
+    with whole_file(workdir / directory.RESULTS_FILE) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     path = report.write(workdir, record, pictures)
     print("\n## ".join(report.markdown(record).split("\n## ")[:2]))
@@ -203,15 +224,10 @@ def _results(
         "resamples": config.eval.resamples,
         "alpha": table.alpha,
         "rows": [outcome.row_record(row, results[row.name], paper_task) for row in rows],
-        "comparisons": {
-            protocol: outcome.comparisons(
-                test[protocol],
-                {name: by_protocol[protocol] for name, by_protocol in results.items()},
-                config.eval.resamples,
-                table.alpha,
-            )
-            for protocol in sets
-        },
+        "comparisons": _comparisons(config, rows, results, test),
+        "comparisons_of_paper": _comparisons(
+            config, [row for row in rows if row.group == "paper"], results, test
+        ),
         "visited": outcome.visited(made, specs),
         "prevalence": outcome.prevalence(test),
         "counts": outcome.counts(
@@ -222,6 +238,24 @@ def _results(
         ),
     }
     return record, report.PicturesData(outcome.pictures_inputs(test, results), maps)
+
+
+def _comparisons(
+    config: Config,
+    rows: Sequence[Row],
+    results: Mapping[str, Mapping[str, outcome.RowResult]],
+    test: Mapping[str, data.ImageSet],
+) -> dict[str, Any]:
+    """The paired bootstrap among these rows, by protocol."""
+    return {
+        protocol: outcome.comparisons(
+            images,
+            {row.name: results[row.name][protocol] for row in rows},
+            config.eval.resamples,
+            config.table.alpha,
+        )
+        for protocol, images in test.items()
+    }
 
 
 def _latent_maps(
@@ -256,15 +290,6 @@ def _title(config: Config) -> str:
     return f"{config.data.name}, {task}" + (", quick profile" if config.quick else "")
 
 
-def _add_seconds(workdir: Path, seconds: float) -> float:
-    """Wall time of all calls in this directory together, this one included."""
-    path = workdir / "seconds.json"
-    total = seconds + (json.loads(path.read_text()) if path.exists() else 0.0)
-    with whole_file(path) as file:
-        file.write(json.dumps(total).encode())
-    return total
-
-
 class Progress:
     """One bar over the epochs of all runs; a line for each run that is finished."""
 
@@ -275,6 +300,7 @@ class Progress:
             own = [row for row in rows if row.method == method]
             counts = search.runs_at_most(config, method, own)
             total += sum(number * epochs for number, epochs in counts)
+        self._guide = search.guide(config)
         # disable=None: silent when not a terminal.
         self._bar = tqdm(total=total, unit="epoch", disable=None, smoothing=0.05)
 
@@ -283,12 +309,16 @@ class Progress:
         self._bar.set_postfix(loss=f"{loss:.4f}")
         self._bar.update(number)
 
+    def known(self, spec: runs.Spec) -> None:
+        """A run was on disk already."""
+        self._bar.update(spec.epochs)
+
     def finished(self, spec: runs.Spec, record: Mapping[str, Any]) -> None:
         """A run is on disk."""
         # What early stopping saved, and what is missing of a run that has diverged.
         self._bar.update(spec.epochs - record["epochs_done"])
         best = {
-            row.score: search.best_figure(record, row, next(iter(record["valid"])))
+            row.score: search.best_figure(record, row, self._guide)
             for row in ROWS
             if row.method == spec.method and record["valid"]
         }

@@ -61,6 +61,11 @@ def row_result(
         "seeds": [spec.seed for spec in choice.specs],
         "collapsed": choice.collapsed,
         "diverged": choice.diverged,
+        "unconverged": [
+            spec.seed
+            for spec in choice.specs
+            if choice.final in (_finished(runs, spec).get("unconverged") or [])
+        ],
         "dimensions": _stat([_dimensions(runs, spec) for spec in choice.specs]),
     }
     return RowResult(choice, scores, summary)
@@ -145,21 +150,36 @@ def row_record(row: Row, results: Mapping[str, RowResult], published: bool) -> d
 
 
 def visited(runs: Runs, specs: Sequence[Any]) -> list[dict[str, Any]]:
-    """The runs of a search, each once, with the validation AUROC of every score."""
+    """The runs of a search, each once, with the validation AUROC of every score.
+
+    Those that earlier calls in the directory have searched are among them.
+    """
     out = []
     for spec in {spec.name: spec for spec in specs}.values():
-        record = runs.finished(spec)
-        assert record is not None, "a run that was searched is finished"
-        protocol = next(iter(record["valid"]), None)
-        figures = record["valid"][protocol] if protocol else {}
-        status = "collapsed" if "distance" in record["collapsed"] else record["status"]
-        kept = ("method", "settings", "seed", "epochs", "epochs_done", "best_epoch", "seconds")
-        out.append(
-            {name: record[name] for name in kept}
-            | {"stage": spec.stage, "status": status, "dimensions": record.get("dimensions")}
-            | {"valid": {name: f["AUROC"] for name, f in figures.items()}}
-        )
-    return out
+        record = _finished(runs, spec)
+        out.append(_visit(record | {"stage": spec.stage}))
+    now = {(v["method"], str(v["settings"]), v["seed"], v["epochs"]) for v in out}
+    earlier = [_visit(record) for record in runs.all_finished()]
+    # What an earlier call searched by another grid was looked at on validation all the same.
+    return out + [
+        visit | {"stage": "earlier"}
+        for visit in earlier
+        if (visit["method"], str(visit["settings"]), visit["seed"], visit["epochs"]) not in now
+    ]
+
+
+def _visit(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the results say of a run."""
+    # The validation images that the first stage goes by: see `search.guide`.
+    protocol = next((name for name in ("leak_free", "paper") if name in record["valid"]), None)
+    figures = record["valid"][protocol] if protocol else {}
+    kept = ("method", "settings", "seed", "epochs", "epochs_done", "best_epoch", "seconds", "stage")
+    return (
+        {name: record[name] for name in kept}
+        | {"status": "collapsed" if "distance" in record["collapsed"] else record["status"]}
+        | {name: record.get(name) for name in ("dimensions", "commit", "unconverged")}
+        | {"valid": {name: figure["AUROC"] for name, figure in figures.items()}}
+    )
 
 
 def pictures_inputs(
@@ -189,9 +209,13 @@ def counts(config: Config, train: data.ImageSet, sets: Mapping[str, data.ImageSe
 
 
 def _dimensions(runs: Runs, spec: Any) -> float:
+    return float(_finished(runs, spec)["dimensions"])
+
+
+def _finished(runs: Runs, spec: Any) -> dict[str, Any]:
     record = runs.finished(spec)
-    assert record is not None, "a chosen run is finished"
-    return float(record["dimensions"])
+    assert record is not None, "a run that was searched is finished"
+    return record
 
 
 def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The report of a table of methods: one HTML page, the same in Markdown, and the figures."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,9 +36,11 @@ def write(workdir: Path, record: Mapping[str, Any], pictures_data: PicturesData)
         ``scored_before``, other settings whose test figures came first. A figure is
         ``{"mean": m, "sd": s or None, "values": [one per seed]}``.
         ``comparisons`` holds by protocol and metric the ``best`` row and its ``rivals``, as
-        `stats.Rival` has them with ``bonferroni`` and ``holm`` for the adjusted values.
+        `stats.Rival` has them with ``bonferroni`` and ``holm`` for the adjusted values;
+        ``comparisons_of_paper``, the same among the rows of that group alone, may be left out.
         ``visited`` are the runs of the search: ``method``, ``settings``, ``seed``, ``stage``,
-        ``epochs``, ``valid`` (AUROC by score), ``status`` and ``seconds``. ``prevalence``, the
+        ``epochs``, ``valid`` (AUROC by score), ``status`` and ``seconds``, and ``commit`` where it
+        was recorded. ``prevalence``, the
         share of anomalous test images by protocol, may be left out.
       pictures_data: the arrays behind the figures.
 
@@ -82,10 +85,11 @@ def markdown(record: Mapping[str, Any]) -> str:
             parts.append(text(contents.choice(record)))
     parts.append("## Paired bootstrap")
     parts.append(text(comparisons.bootstrap(record)))
-    for protocol in protocols(record):
-        for metric, table in comparisons.tables(record, protocol).items():
-            parts.append(f"### {metric}, {PROTOCOLS[protocol]}")
-            parts.append(text(comparisons.verdict(record, protocol, metric)))
+    for among, protocol in itertools.product(comparisons.kinds(record), protocols(record)):
+        for metric, table in comparisons.tables(record, protocol, among).items():
+            where = f"{metric}, {PROTOCOLS[protocol]}{comparisons.AMONG[among]}"
+            parts.append(f"### {text(where)}")
+            parts.append(text(comparisons.verdict(record, protocol, metric, among)))
             if table.blocks[""]:
                 parts.append(table.markdown())
     corruptions = _captioned(contents.by_corruption(record, p) for p in protocols(record))
@@ -115,13 +119,13 @@ def _html(record: Mapping[str, Any], drawn: Mapping[str, Picture]) -> str:
             body.append(f"<p>{page.text(contents.choice(record))}</p>")
         body += _shown(drawn, f"dots_{protocol}")
     body += ["<h2>Paired bootstrap</h2>", page.note(comparisons.bootstrap(record))]
-    for protocol in ran:
-        for metric, table in comparisons.tables(record, protocol).items():
-            body.append(f"<p>{page.text(_sentence(record, protocol, metric))}</p>")
+    for among, protocol in itertools.product(comparisons.kinds(record), ran):
+        for metric, table in comparisons.tables(record, protocol, among).items():
+            body.append(f"<p>{page.text(_sentence(record, protocol, metric, among))}</p>")
             if table.blocks[""]:
                 # The table that the choice of settings aimed at; the others on demand.
                 shown = protocol == ran[0] and metric == METRICS[0]
-                summary = f"Table: {metric}, {PROTOCOLS[protocol]}"
+                summary = f"Table: {metric}, {PROTOCOLS[protocol]}{comparisons.AMONG[among]}"
                 body.append(table.html() if shown else page.details(summary, table.html()))
     corruptions = [contents.by_corruption(record, protocol) for protocol in ran]
     tables = [table.html() for table in corruptions if table is not None]
@@ -142,9 +146,9 @@ def _html(record: Mapping[str, Any], drawn: Mapping[str, Picture]) -> str:
     return page.page(record["title"], body)
 
 
-def _sentence(record: Mapping[str, Any], protocol: str, metric: str) -> str:
+def _sentence(record: Mapping[str, Any], protocol: str, metric: str, among: str) -> str:
     name = PROTOCOLS[protocol]
-    return f"{name[0].upper()}{name[1:]}, {comparisons.verdict(record, protocol, metric)}"
+    return f"{name[0].upper()}{name[1:]}, {comparisons.verdict(record, protocol, metric, among)}"
 
 
 def _shown(drawn: Mapping[str, Picture], name: str) -> list[str]:
@@ -156,11 +160,13 @@ def _shown(drawn: Mapping[str, Picture], name: str) -> list[str]:
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     images = ", ".join(f"{name} {count:,}" for name, count in record["counts"].items())
+    commits = {visit.get("commit") or "not recorded" for visit in record["visited"]}
     return {
         **record["facts"],
+        "commits of the runs": ", ".join(sorted(commits)),
         "images": images,
         "seeds": ", ".join(map(str, record["seeds"])),
-        "wall time": duration(record["wall_seconds"]),
+        "wall time of all calls": duration(record["wall_seconds"]),
     }
 
 

@@ -1,22 +1,23 @@
 """The models of a table: trained in populations, each judged on validation and kept on disk.
 
-A run is a directory `runs/<method>-<digest>-seed<n>` that holds `run.json`, written last, and the
-weights. What is finished is never trained again; what a kill interrupts goes on from the last
-checkpoint of its population in `partial/`.
+A run is a directory `runs/<method>-<digest>-seed<n>` that holds the weights, `trained.json`, which
+is written when they are safe, and `run.json`, when they are judged. What is trained is never
+trained again; what a kill interrupts goes on from the last checkpoint of its population in
+`partial/`.
 """
 
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ocsvm_jax import data, experiment, population
+from ocsvm_jax import data, experiment, population, provenance
 from ocsvm_jax.checkpoints import Checkpoints
 from ocsvm_jax.experiment import Config
 from ocsvm_jax.files import whole_file
@@ -64,6 +65,7 @@ class Runs:
         finals: Mapping[str, Mapping[str, Any]],
         report: Callable[[Spec, Record], Any] = lambda spec, record: None,
         progress: Callable[[int, float], Any] = lambda epochs, loss: None,
+        known: Callable[[Spec], Any] = lambda spec: None,
     ):
         """Reads nothing yet.
 
@@ -75,31 +77,39 @@ class Runs:
           finals: final one-class SVMs to judge every run by, see `judge.finals_of`.
           report: called with every run and its record when it is finished.
           progress: as that of `population.train`.
+          known: called once with every run that an earlier call has finished.
         """
         self.config, self.workdir, self._images = config, workdir, train
         self._valid, self._finals = valid, finals
-        self._report, self._progress = report, progress
+        self._report, self._progress, self._known = report, progress, known
+        self._reported: set[str] = set()
+        self._facts = provenance.facts()
         self._on_device = jnp.asarray(train.images)
         self._programs: dict[tuple, population.Program] = {}
 
     def finished(self, spec: Spec) -> Record | None:
-        """The record of a run, or None while it is not finished.
+        """The record of a run, or None while it is not trained.
 
-        A run that was trained, but judged by other scores than are now asked for, is judged again.
+        A run that was trained, but not judged, or by other scores than are now asked for, is judged
+        first.
         """
         path = self._directory(spec) / "run.json"
         if not path.exists():
-            return None
+            trained = self._directory(spec) / "trained.json"
+            return self._judged(spec, json.loads(trained.read_text())) if trained.exists() else None
         record = json.loads(path.read_text())
         if record["status"] == "done" and record.get("judged_by") != self._judged_by():
-            record |= self._judge(self.model(spec), self.train_images(spec).images)
-            self._write(spec, record)
+            return self._judged(spec, record)
         return record
 
     def ensure(self, specs: Sequence[Spec]) -> list[Record]:
         """The records of all runs; those not finished are trained first."""
         missing = [spec for spec in specs if self.finished(spec) is None]
         missing = list({spec.name: spec for spec in missing}.values())
+        unknown = self._reported | {spec.name for spec in missing}
+        for spec in {spec.name: spec for spec in specs if spec.name not in unknown}.values():
+            self._reported.add(spec.name)
+            self._known(spec)
         missing.sort(key=self._key)
         for key, group in itertools.groupby(missing, self._key):
             together = list(group)
@@ -118,6 +128,11 @@ class Runs:
             state = kept.restore(shapes)
         return program.see(member, state)
 
+    def all_finished(self) -> list[Record]:
+        """The records of all runs in the directory, also of those no longer asked for."""
+        paths = sorted((self.workdir / "runs").glob("*/run.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
     def train_images(self, spec: Spec) -> data.ImageSet:
         """The images a run was trained on."""
         return data.take(self._images, self._rows(spec.seed)[0])
@@ -133,17 +148,16 @@ class Runs:
             self._progress(epochs * number // len(specs), loss)
 
         outcomes = population.train(program, members, self._on_device, partial, progress)
-        for spec, member, outcome in list(zip(specs, members, outcomes, strict=True))[:number]:
-            self._keep(program, spec, member, outcome)
+        for spec, outcome in list(zip(specs, outcomes, strict=True))[:number]:
+            self._keep(spec, outcome)
+        # All are safe before the first is judged: judging takes its time, and may be interrupted.
         population.forget(partial)
+        for spec in specs[:number]:
+            self._reported.add(spec.name)
+            self._report(spec, self._record(spec))
 
-    def _keep(
-        self,
-        program: population.Program,
-        spec: Spec,
-        member: population.Member,
-        outcome: population.Outcome,
-    ) -> None:
+    def _keep(self, spec: Spec, outcome: population.Outcome) -> None:
+        """Puts the weights of a trained run away, then the record of its training."""
         record: Record = {
             "method": spec.method,
             "settings": spec.point,
@@ -156,22 +170,27 @@ class Runs:
             "best_epoch": outcome.history[-1]["best_epoch"],
             "valid": {},
             "collapsed": [],
+            "commit": self._facts["commit"],
+            "devices": self._facts["devices"],
         }
-        if not outcome.diverged:
-            state = jax.device_put(outcome.state)
-            judged = program.see(member, state)
-            record |= self._judge(judged, self._images.images[member.rows])
-            if not record["valid"]:
-                record["status"] = "diverged"
         directory = self._directory(spec)
         directory.mkdir(parents=True, exist_ok=True)
+        # Of a run that was killed while it was put away, or whose records were removed by hand.
+        shutil.rmtree(directory / "state", ignore_errors=True)
         with Checkpoints(directory / "state", keep=1) as kept:
-            if kept.latest() is None:
-                kept.save(0, outcome.state)
+            kept.save(0, outcome.state)
         with whole_file(directory / "history.jsonl") as file:
             file.write("".join(json.dumps(e) + "\n" for e in outcome.history).encode())
+        self._write(spec, record, "trained.json")
+
+    def _judged(self, spec: Spec, record: Record) -> Record:
+        """The record with the figures of the run on validation; also on disk."""
+        if record["status"] == "done":
+            record = record | self._judge(self.model(spec), self.train_images(spec).images)
+            if not record["valid"]:
+                record["status"] = "diverged"
         self._write(spec, record)
-        self._report(spec, record)
+        return record
 
     def _judge(self, model: Model, train_images: np.ndarray) -> Record:
         found = on_validation(model, train_images, self._valid, self._finals)
@@ -180,8 +199,8 @@ class Runs:
     def _judged_by(self) -> list[str]:
         return [*FINAL_SCORES, *self._finals]
 
-    def _write(self, spec: Spec, record: Record) -> None:
-        with whole_file(self._directory(spec) / "run.json") as file:
+    def _write(self, spec: Spec, record: Record, name: str = "run.json") -> None:
+        with whole_file(self._directory(spec) / name) as file:
             file.write(json.dumps(record, indent=1).encode())
 
     def _record(self, spec: Spec) -> Record:

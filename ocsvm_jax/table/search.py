@@ -155,7 +155,11 @@ def choose(
     are such.
     """
     points: dict[str, list[Spec]] = {}
-    ablations = [dict(other.fixed) for other in ROWS if other.fixed is not None]
+    ablations = [
+        dict(other.fixed)
+        for other in ROWS
+        if other.fixed is not None and other.method == row.method
+    ]
     for spec in specs:
         wanted = spec.point not in ablations if row.fixed is None else spec.point == row.fixed
         if wanted and spec.epochs == config.train.epochs and spec.stage == "seeds":

@@ -73,6 +73,19 @@ def test_warm_up(pretrain, warm_up):
     assert parts["radius2"] > 0
 
 
+@pytest.mark.parametrize(("pretrain", "warm_up"), [(0.0, 5), (0.4, 7)])
+def test_early_stopping_counts_from_the_first_epoch_with_a_radius(pretrain, warm_up):
+    """Until then the loss is another one: its lowest values are no reason to stop or to keep."""
+    some = settings(nu=0.4, pretrain=pretrain, num_epochs=10)
+    method = METHODS["soft_deep_svdd"].build(network("soft_deep_svdd"), optax.sgd(1e-3), some)
+    images = normal_images()
+    state = method.init(images, jax.random.key(0))
+    preparing = [
+        bool(method.prepare(state, lambda f: f(images), jnp.int32(e))[1]) for e in range(10)
+    ]
+    assert preparing == [epoch < warm_up for epoch in range(10)]
+
+
 def test_images_inside_do_not_move_the_weights():
     update, state = started(0.4)
     wide = state._replace(memory=state.memory._replace(squared_radius=jnp.float32(100)))

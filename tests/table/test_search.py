@@ -165,6 +165,14 @@ def test_an_upper_bound_of_the_runs():
             assert epochs <= sum(number * each for number, each in counts)
 
 
+def test_an_ablation_of_one_method_is_a_point_like_any_other_of_another():
+    """lambda 0 is an ablation row of Turned OgAE; in a grid of OgAE it competes."""
+    runs = Invented(lambda spec, name, protocol: 0.9 - spec.point["guidance_weight"])
+    specs = [Spec("ogae", {"guidance_weight": w}, 0, 20, "seeds") for w in (0.0, 0.1)]
+    found = search.choose(card(), runs.ensure, specs, OCSVM, "paper")
+    assert found.point == {"guidance_weight": 0.0}
+
+
 def test_collapsed_and_diverged_runs_do_not_count():
     def figure(spec, name, protocol):
         # The collapsed run has the best figure of all.

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,7 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import collapse, data, population
-from ocsvm_jax.table import experiment, judge, outcome, report
+from ocsvm_jax.files import sole_user
+from ocsvm_jax.table import experiment, judge, outcome, report, runs
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -86,6 +89,8 @@ def test_what_is_written(finished):
     assert "VAE + OCSVM" in (workdir / "table.md").read_text()
     assert list((workdir / "partial").iterdir()) == []
     assert [row["name"] for row in record["rows"]] == ["VAE", "VAE + OCSVM", "h-DSVDD"]
+    assert record["comparisons_of_paper"] == record["comparisons"]
+    assert all(run["commit"] for run in record["visited"])
     # Two points of each method on one seed, then the best of each row on two.
     stages = [run["stage"] for run in record["visited"] if run["method"] == "deep_svdd"]
     assert stages == ["coarse"] * 2 + ["seeds"] * 2
@@ -116,8 +121,8 @@ def test_test_figures_are_those_of_the_scores_on_disk(finished):
 
 def test_chosen_settings_have_the_largest_validation_figure(finished):
     workdir, record = finished
-    runs = [json.loads(p.read_text()) for p in (workdir / "runs").glob("vae-*/run.json")]
-    full = [run for run in runs if run["epochs"] == 3]
+    vaes = [json.loads(p.read_text()) for p in (workdir / "runs").glob("vae-*/run.json")]
+    full = [run for run in vaes if run["epochs"] == 3]
     for protocol in ("paper", "leak_free"):
         chosen = row_named(record, "VAE + OCSVM")["protocols"][protocol]
         means = {}
@@ -177,6 +182,88 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
     assert "The test images were scored once, with these settings." in report.markdown(grown)
 
 
+def test_a_report_never_loses_rows(finished):
+    workdir, _ = finished
+    before = (workdir / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"this call leaves out.*: h-DSVDD\. Ask for"):
+        experiment.main(card(**{"table.methods": ("vae",)}), workdir)
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
+    workdir, _ = finished
+    load = experiment.load
+
+    def changed(config):
+        train, sets = load(config)
+        images = train.images.copy()
+        images[0, 0, 0, 0] += 1
+        return train._replace(images=images), sets
+
+    monkeypatch.setattr(experiment, "load", changed)
+    with pytest.raises(ValueError, match=r"not those that the runs in .* changed: training\."):
+        experiment.main(card(), workdir)
+
+
+def test_a_directory_where_another_process_works(finished):
+    workdir, _ = finished
+    program = (
+        "import sys, time, pathlib; from ocsvm_jax.files import sole_user\n"
+        "with sole_user(pathlib.Path(sys.argv[1])):\n"
+        "    print('in', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(workdir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(ValueError, match="another process is at work in"):
+            experiment.main(card(), workdir)
+        other.kill()
+    # Whoever was killed left nothing locked.
+    with sole_user(workdir):
+        pass
+
+
+def test_killed_while_its_population_is_judged_nothing_is_trained_again(tmp_path, monkeypatch):
+    settings = {"table.models_at_once": 4, "table.methods": ("vae",), "table.search": "defaults"}
+    judged, original = [], runs.Runs._judge
+
+    def interrupted(self, model, images):
+        if judged:
+            raise KeyboardInterrupt
+        judged.append(1)
+        return original(self, model, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Runs, "_judge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.main(card(**settings), tmp_path / "t")
+    assert len(list((tmp_path / "t" / "runs").glob("*/run.json"))) == 1
+    monkeypatch.setattr(population, "train", lambda *_: pytest.fail("trained again"))
+    record = experiment.main(card(**settings), tmp_path / "t")
+    assert [run["status"] for run in record["visited"]] == ["done", "done"]
+    assert len(row_named(record, "VAE")["protocols"]["paper"]["test"]["AUROC"]["values"]) == 2
+
+
+def test_the_bar_counts_runs_that_are_there(finished, monkeypatch):
+    workdir, _ = finished
+    counted = []
+    monkeypatch.setattr(experiment.Progress, "known", lambda self, spec: counted.append(spec))
+    experiment.main(card(), workdir)
+    # Two points of 1 epoch and the best of each row on two seeds with 3, for each method.
+    assert sorted({spec.epochs for spec in counted}) == [1, 3]
+    assert len({spec.name for spec in counted}) == len(counted) == len(experiment_runs(workdir))
+
+
+def experiment_runs(workdir):
+    """Runs of the two methods that the card asks for."""
+    found = (workdir / "runs").glob("*/run.json")
+    return [p for p in found if p.parent.name.startswith(("vae-", "deep_svdd-"))]
+
+
 def test_a_choice_that_changes_after_the_test_is_told(tmp_path):
     path = tmp_path / "paper" / "choices.json"
     first, second = {"method.nu": 0.1}, {"method.nu": 0.3}
@@ -231,6 +318,25 @@ def test_several_normal_classes_and_other_corruptions():
     assert set(sets["paper"].test.corruption) == {"translate"}
     counts = np.unique(sets["paper"].valid.classes, return_counts=True)[1]
     assert counts.min() > 0.5 * counts.max()
+
+
+def test_a_whole_table_of_several_normal_classes(tmp_path):
+    config = card(
+        **{
+            "data.normal": (1, 3),
+            "data.anomalies": (7, 8),
+            "data.train_corruptions": ("identity", "stripe"),
+            "data.test_corruptions": ("translate", "brightness"),
+            "table.methods": ("deep_svdd",),
+            "table.search": "defaults",
+        }
+    )
+    record = experiment.main(config, tmp_path / "t")
+    assert record["title"] == "digits, 1, 3 against 7, 8"
+    for protocol in ("paper", "leak_free"):
+        own = row_named(record, "h-DSVDD")["protocols"][protocol]
+        assert len(own["test"]["AUROC"]["values"]) == 2
+        assert list(own["by_corruption"]) == ["translate", "brightness"]
 
 
 def test_quick_profile(tmp_path):

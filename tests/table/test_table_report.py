@@ -175,6 +175,32 @@ def test_results_beside_the_paper(written):
     assert "| AE | -f | .540 ± .040 | .610 ± .017 | .500 ± .000 | 3 runs |" in leak_free
 
 
+def test_the_papers_rows_among_themselves(tmp_path):
+    """A row of our own that beats all of them must not hide which of them is the best."""
+    best = {"best": "OgAE", "rivals": {"AE": _rival(False, p=0.3)}}
+    best["rivals"]["AE"] |= {"bonferroni": 0.3, "holm": 0.3}
+    record = _record(comparisons_of_paper={"paper": {"AUROC": best}})
+    page_, markdown = _write(tmp_path, record)
+    for text in (page_.text, markdown):
+        assert "AUROC, the paper's rows alone: OgAE has the highest mean; no other method" in text
+        assert "‡: not significantly different from the best of the paper's own rows." in text
+        assert "‡ .540 ± .040" in text
+    assert ["AE", "+.070", "+.050 to +.090", "0.300", "0.300", "0.300", "no"] in page_.rows
+
+
+def test_what_is_short_of_a_chosen_row_is_told():
+    record = _record()
+    record["rows"][1]["protocols"]["paper"]["unconverged"] = [0, 2]
+    assert "final one-class SVM not converged on seeds 0, 2" in report.markdown(record)
+
+
+def test_commits_of_the_runs():
+    record = _record()
+    assert "- commits of the runs: not recorded" in report.markdown(record)
+    record["visited"][0]["commit"] = "0123456789ab"
+    assert "- commits of the runs: 0123456789ab, not recorded" in report.markdown(record)
+
+
 def test_both_documents_hold_the_run(written):
     _, page_, markdown = written
     for text in (
