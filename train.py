@@ -12,9 +12,21 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from ocsvm_jax import cli, experiment, metrics, provenance, report, results, scoring, training
+from ocsvm_jax import (
+    cli,
+    data,
+    experiment,
+    metrics,
+    provenance,
+    report,
+    results,
+    scoring,
+    training,
+)
 from ocsvm_jax.brain import experiment as brain
 from ocsvm_jax.experiment import Config
+from ocsvm_jax.files import sole_user
+from ocsvm_jax.methods import Method
 from ocsvm_jax.table import experiment as table
 
 
@@ -23,10 +35,22 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
     began, workdir = time.perf_counter(), Path(workdir)
     experiment.check(config)
     experiment.check_workdir(workdir, config)
-    dataset, train, held_out = experiment.load_data(config)
+    sets = experiment.load_data(config)
     method = experiment.build_method(config)
-    experiment.claim_workdir(workdir, config)
+    with sole_user(workdir):
+        experiment.claim_workdir(workdir, config)
+        return _run(config, workdir, command, method, sets, began)
 
+
+def _run(
+    config: Config,
+    workdir: Path,
+    command: str,
+    method: Method,
+    sets: tuple[data.Dataset, data.ImageSet, data.ImageSet],
+    began: float,
+) -> list[metrics.Row]:
+    dataset, train, held_out = sets
     run, history = training.train(
         method,
         train.images,

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from ocsvm_jax import experiment, metrics, training
+from ocsvm_jax.files import sole_user
 from ocsvm_jax.model import OCSVM
 
 ROOT = Path(__file__).parent.parent
@@ -193,6 +194,17 @@ def test_another_configuration_changes_nothing(finished):
     with pytest.raises(ValueError, match=r"method\.nu: 0\.03 there, 0\.1 now"):
         train(small_config(**{"method.nu": 0.1}), finished.workdir)
     assert contents(finished.workdir) == before
+
+
+def test_the_directory_of_a_whole_table_is_not_one_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"table": {"seeds": [0]}}')
+    with pytest.raises(ValueError, match="holds a whole table, not one run"):
+        evaluate["main"](tmp_path)
+
+
+def test_two_processes_in_one_directory(finished):
+    with sole_user(finished.workdir), pytest.raises(ValueError, match="another process is at work"):
+        train(small_config(), finished.workdir)
 
 
 def test_an_unfinished_run_has_no_table(finished, tmp_path):
