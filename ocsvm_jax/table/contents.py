@@ -105,8 +105,8 @@ def _scored(record: Record) -> str:
     if not again:
         return f"{once}."
     return (
-        f"{once}, but for {', '.join(again)}: there, other settings had been chosen and their test "
-        "figures could be seen before the search was extended."
+        f"{once}, but for {', '.join(again)}: there, test figures of other settings could be seen "
+        "before these were chosen."
     )
 
 

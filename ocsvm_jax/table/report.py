@@ -160,13 +160,14 @@ def _shown(drawn: Mapping[str, Picture], name: str) -> list[str]:
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     images = ", ".join(f"{name} {count:,}" for name, count in record["counts"].items())
+    seconds = record["wall_seconds"]
     commits = {visit.get("commit") or "not recorded" for visit in record["visited"]}
     return {
         **record["facts"],
         "commits of the runs": ", ".join(sorted(commits)),
         "images": images,
         "seeds": ", ".join(map(str, record["seeds"])),
-        "wall time of all calls": duration(record["wall_seconds"]),
+        "wall time of all calls": "not measured" if seconds is None else duration(seconds),
     }
 
 
