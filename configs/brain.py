@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seeds = (0, 1, 2)
     # "ogae", "sae", "ae" with what stands under `method` and `final`; "pca": principal components
-    # in place of an encoder; "ogae_paper" and "sae_paper" with the paper's settings instead of
-    # these; and the trivial baselines "darkness", "minus_z", "mahalanobis".
+    # in place of an encoder; "ogae_paper" and "sae_paper" with the paper's settings and learning
+    # rate instead of these; and the trivial baselines "darkness", "minus_z", "mahalanobis".
     config.methods = (
         "ogae",
         "sae",

@@ -15,7 +15,13 @@ from ocsvm_jax.brain import judge, maps, nifti_maps, report, study
 from ocsvm_jax.brain import training as patch_training
 from ocsvm_jax.brain.check import check
 from ocsvm_jax.brain.mappers import BASELINES, Mapper, localized_ocsvm, pca_ocsvm
-from ocsvm_jax.brain.methods import PAPER_FINAL, PAPER_METHOD, PAPER_ROWS, PATCH_METHODS
+from ocsvm_jax.brain.methods import (
+    PAPER_FINAL,
+    PAPER_METHOD,
+    PAPER_ROWS,
+    PAPER_TRAIN,
+    PATCH_METHODS,
+)
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.brain.training import PatchFeed
 from ocsvm_jax.experiment import Config
@@ -170,9 +176,10 @@ def mapper_of(
 def settings_of(config: Config, name: str) -> tuple[SimpleNamespace, SimpleNamespace]:
     """What a method is trained with, and its one-class SVMs fitted with."""
     method, final = config.method.to_dict(), config.final.to_dict()
+    method |= {"num_epochs": config.train.epochs, "learning_rate": config.train.learning_rate}
     if name in PAPER_ROWS:
-        method, final = method | PAPER_METHOD, final | PAPER_FINAL
-    return SimpleNamespace(**method, num_epochs=config.train.epochs), SimpleNamespace(**final)
+        method, final = method | PAPER_METHOD | PAPER_TRAIN, final | PAPER_FINAL
+    return SimpleNamespace(**method), SimpleNamespace(**final)
 
 
 def build(config: Config, name: str) -> tuple[Any, Any]:
@@ -183,7 +190,7 @@ def build(config: Config, name: str) -> tuple[Any, Any]:
         options = {"order": settings.order, "momentum": momentum}
         return Network(from_flax(PatchEncoder(**options)), from_flax(PatchDecoder(**options)))
 
-    optimizer = optax.adam(config.train.learning_rate)
+    optimizer = optax.adam(settings.learning_rate)
     return PATCH_METHODS[PAPER_ROWS.get(name, name)](network(), optimizer, settings), network
 
 

@@ -61,6 +61,17 @@ def test_the_papers_rows_have_the_papers_settings_whatever_the_card_says():
     assert (settings.nu, settings.order, final.gamma) == (0.5, "norm_activation", "scale")
 
 
+@pytest.mark.parametrize("rate", [3e-3, 0.5])
+def test_the_papers_rows_train_with_the_papers_learning_rate(monkeypatch, rate):
+    rates, adam = [], brain.optax.adam
+    monkeypatch.setattr(brain.optax, "adam", lambda rate: rates.append(rate) or adam(rate))
+    config = card(**{"train.learning_rate": rate})
+    for method in brain.TRAINED:
+        brain.build(config, method)
+    expected = {name: 1e-3 if name.endswith("_paper") else rate for name in brain.TRAINED}
+    assert dict(zip(brain.TRAINED, rates, strict=True)) == expected
+
+
 NOTHING = float("nan")
 
 
