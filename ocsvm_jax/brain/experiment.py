@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ocsvm_jax import experiment, provenance, training
-from ocsvm_jax.brain import judge, maps, nifti_maps, report, study
+from ocsvm_jax.brain import identity, judge, maps, nifti_maps, report, study
 from ocsvm_jax.brain import training as patch_training
 from ocsvm_jax.brain.check import check
 from ocsvm_jax.brain.mappers import BASELINES, Mapper, localized_ocsvm, pca_ocsvm
@@ -39,22 +39,25 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
     """Runs the experiment in `workdir`, or goes on with it there; returns its results.
 
     Raises:
-      ValueError: on a value or a file that can not work, before training begins.
+      ValueError: on a value or a file that can not work, or where the runs in `workdir` are of
+        another configuration or other data; before training begins.
     """
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
     experiment.check_workdir(workdir, config, FREE)
     if config.data.dir:
         root = Path(config.data.dir).expanduser()
-        study.check(root, config.data)
     else:
         root = workdir / "phantom"
         study.check_synthetic(config.data)
-    experiment.claim_workdir(workdir, config, FREE)
-    if not config.data.dir:
+        experiment.claim_workdir(workdir, config, FREE)
         generate(config, root)
     space, files = study.check(root, config.data)
     read = study.read(root, config.data, space, files)
+    identified = identity.of(read)
+    identity.check(workdir, identified)
+    experiment.claim_workdir(workdir, config, FREE)
+    identity.write(workdir, identified)
     train, held_out = (read.cohorts[config.data[name]] for name in ("train", "held_out"))
     feed = patch_training.feed_of(train.images, train.masks, held_out.images, held_out.masks)
     locations = maps.locations_of(train, config.data.present)

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,31 @@ def test_it_may_grow_but_not_change(finished, root, monkeypatch):
     kept = {path: content for path, content in before.items() if path in after}
     assert {path: after[path] for path in kept} == kept
     assert len(after) > len(kept) > 0
+
+
+@pytest.mark.slow
+def test_data_that_changed_between_two_calls_are_refused(root, tmp_path, monkeypatch):
+    """Before any work; an older working directory, without a record of its data, gets one."""
+    brains, workdir = tmp_path / "brains", tmp_path / "w"
+    shutil.copytree(root, brains)
+    config = card(brains, methods=("minus_z",))
+    experiment.main(config, workdir)
+    monkeypatch.setattr(experiment.maps, "make_maps", lambda *_, **__: pytest.fail("mapped again"))
+    before = contents(workdir)
+    path = brains / "controls" / "controls-1_T1.nii.gz"
+    image = nib.load(path)
+    kept, voxels = path.read_bytes(), image.get_fdata()
+    voxels[11, 11, 1] += 0.1
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), image.affine), path)
+    with pytest.raises(
+        ValueError, match=r"other data; .*\n  cohort 'controls': [^\n]*\nPass another"
+    ):
+        experiment.main(config, workdir)
+    assert contents(workdir) == before
+    path.write_bytes(kept)
+    (workdir / "data.json").unlink()
+    experiment.main(config, workdir)
+    assert (workdir / "data.json").read_bytes() == before[workdir / "data.json"][1]
 
 
 @pytest.mark.slow
