@@ -110,7 +110,7 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
     """
     cohorts = {}
     for name in files:
-        cohorts[name], _ = brain.read_cohort(
+        cohort, _ = brain.read_cohort(
             root,
             name,
             space=space,
@@ -119,6 +119,8 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
             mask=data.mask,
             lesion=data.lesion,
         )
+        # As in the card, "site/train" for instance, and not just the folder's own "train".
+        cohorts[name] = cohort._replace(name=name)
     exclude = None
     if data.exclude:
         path = root / data.exclude

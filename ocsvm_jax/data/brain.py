@@ -42,7 +42,7 @@ class Cohort(NamedTuple):
     """The subjects of one folder.
 
     Attributes:
-        name: name of the folder.
+        name: name of the folder, which for a link is that of the link.
         subjects: the n names, sorted.
         images: (n, z, x, y) float32, 0 outside the masks, in [0, 1] unless intensity="none".
         masks: (n, z, x, y) bool, the brain.
@@ -223,7 +223,8 @@ def read_cohort(
     shape = (len(files), len(space.slices), *space.shape[:2])
     images = np.zeros(shape, np.float32)
     masks, lesions = np.zeros(shape, bool), np.zeros(shape, bool)
-    title = _folder(Path(root), name).resolve().name
+    folder = _folder(Path(root), name)
+    title = (folder.resolve() if name in ("", ".") else folder).name
     bar = tqdm(files, desc=title, unit="subject", disable=None if progress else True)
     for i, subject in enumerate(bar):
         images[i], masks[i], lesions[i] = _read_subject(subject, space, intensity, lesion_outside)

@@ -221,6 +221,25 @@ def test_data_that_changed_between_two_calls_are_refused(root, tmp_path, monkeyp
 
 
 @pytest.mark.slow
+def test_cohorts_behind_links_and_in_folders_of_folders(finished, root, tmp_path):
+    """They go by the names of the card, from the first file to the report."""
+    names = dict(zip(COHORTS, ("train", "site/valid", "controls", "patients"), strict=True))
+    (tmp_path / "brains" / "site").mkdir(parents=True)
+    for name, link in names.items():
+        (tmp_path / "brains" / link).symlink_to(root / name)
+    changes = {"data.held_out": "site/valid", "data.patients": ("patients",)}
+    config = card(tmp_path / "brains", methods=("minus_z",), **changes)
+    found = run_of(experiment.main(config, tmp_path / "w"), "minus_z")["scores"]["score"]
+    expected = run_of(finished.results, "minus_z")["scores"]["score"]
+    assert found["thresholds"] == expected["thresholds"]
+    assert found["patients"] == {"patients": expected["patients"]["wmh"]}
+    assert found["images"]["patients"] == expected["images"]["wmh"]
+    written = (tmp_path / "w" / "runs" / "minus_z-seed0" / "nifti").rglob("*_score.nii.gz")
+    folders = [path.parent.relative_to(tmp_path / "w/runs/minus_z-seed0/nifti") for path in written]
+    assert {str(folder) for folder in folders} == {"site/valid", "controls", "patients"}
+
+
+@pytest.mark.slow
 def test_a_run_killed_among_its_maps_ends_the_same(finished, root, tmp_path, monkeypatch):
     """Trained once, the first slice made once."""
     original, calls = experiment.maps.in_blocks, []

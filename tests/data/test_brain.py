@@ -81,6 +81,12 @@ def test_what_was_written_is_read(root):
         np.testing.assert_array_equal(cohort.lesions[i], zxy(arrays["lesion"]))
 
 
+def test_a_link_keeps_its_name(root):
+    (root / "alias").symlink_to(root / "wmh")
+    assert brain.read_cohort(root, "alias")[0].name == "alias"
+    assert brain.read_cohort(root / "alias", "")[0].name == "wmh"
+
+
 def test_slices_are_chosen_by_millimetres_and_lie_from_inferior_to_superior(root):
     whole, _ = brain.read_cohort(root, "wmh")
     some, space = brain.read_cohort(root, "wmh", slices_mm=(36, 20.0))
