@@ -127,6 +127,7 @@ def run_one(
         "method": name,
         "seed": seed,
         "history": history,
+        "facts": provenance.facts(),
         "scores": {
             score: judge_score(config, read, locations, values) for score, values in scores.items()
         },

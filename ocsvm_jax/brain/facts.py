@@ -1,6 +1,7 @@
 """What stands beside the results: the data, the training, the costs, the machine."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from ocsvm_jax.brain.study import arms_of
 from ocsvm_jax.page import Table
 
 _NONE = "-"
+_UNRECORDED = "not recorded"  # of a run by a version that did not write it down
 _DIGITS = 12  # of a cohort's SHA-256; that of the whole population is given in full
 
 
@@ -75,7 +77,7 @@ def costs(results: Mapping[str, Any]) -> Table:
 
 
 def origin(results: Mapping[str, Any]) -> dict[str, str]:
-    """Data in short, machine, versions, commit and time."""
+    """Data in short, machine, versions and commit of the runs, and time."""
     data = results["data"]
     items = {
         "locations": f"{data['locations']:,} voxels on {data['slices']} slice"
@@ -89,4 +91,24 @@ def origin(results: Mapping[str, Any]) -> dict[str, str]:
         )
         items["SHA-256 of the arrays"] = made["sha256"]
     wall = f"{results['wall_seconds']:,.0f} s since the last start"
-    return items | dict(results["facts"]) | {"wall time": wall}
+    return items | _provenance(results) | {"wall time": wall}
+
+
+def _provenance(results: Mapping[str, Any]) -> dict[str, str]:
+    """Where the runs come from, each as it was when it ended, and the report if from elsewhere."""
+    items = {}
+    for name, last in results["facts"].items():
+        counts = Counter(run.get("facts", {}).get(name, _UNRECORDED) for run in results["runs"])
+        parts = [
+            value if len(counts) == 1 else f"{value} ({count} of {counts.total()} runs)"
+            for value, count in counts.items()
+        ]
+        if last not in counts:
+            parts.append(f"{last} (this report)")
+        items[name] = "; ".join(parts)
+        if name == "commit" and len(counts) > 1:
+            items["note"] = (
+                "the runs are not known to be all of one commit; what differs between them may be "
+                "due to the code"
+            )
+    return items

@@ -96,6 +96,7 @@ def test_what_is_written(finished):
     assert list(run_of(results, "ogae")["scores"]) == ["-f", "log"]
     assert len(run_of(results, "ogae")["history"]) == 1
     assert run_of(results, "minus_z")["history"] == []
+    assert [run["facts"] for run in results["runs"]] == 2 * [results["facts"]]
     for method in ("ogae", "minus_z"):
         stored = json.loads((workdir / "runs" / f"{method}-seed0" / "result.json").read_text())
         assert stored == run_of(results, method)
