@@ -31,7 +31,8 @@ from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
-# What may change in a working directory: what is there already stays what it is.
+# What may change in a working directory: what is there already stays what it is. NIfTI maps that
+# are newly wanted are added.
 FREE = ("methods", "seeds", "eval.resamples", "maps.")
 
 
@@ -106,13 +107,19 @@ def run_one(
     """
     directory = workdir / "runs" / f"{name}-seed{seed}"
     done = directory / "result.json"
+    tested = [read.cohorts[n] for n in study.cohort_names(config.data)[1:]]
+    wanted = config.maps.nifti == "all" or (
+        config.maps.nifti == "first_seed" and (name not in TRAINED or seed == config.seeds[0])
+    )
     if done.exists():
-        return json.loads(done.read_text())
+        result = json.loads(done.read_text())
+        if wanted:
+            nifti_maps.add(directory, result["scores"], read, tested, locations)
+        return result
     directory.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     mapper, history = mapper_of(config, feed, name, seed, directory)
     trained = time.perf_counter()
-    tested = [read.cohorts[n] for n in study.cohort_names(config.data)[1:]]
     scores = maps.make_maps(
         mapper,
         read.cohorts[config.data.train],
@@ -137,9 +144,6 @@ def run_one(
             "judging": time.perf_counter() - mapped,
         },
     }
-    wanted = config.maps.nifti == "all" or (
-        config.maps.nifti == "first_seed" and (name not in TRAINED or seed == config.seeds[0])
-    )
     if wanted:
         nifti_maps.write(directory / "nifti", scores, read, tested, locations)
     with whole_file(done) as file:

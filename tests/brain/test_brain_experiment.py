@@ -197,6 +197,33 @@ def test_it_may_grow_but_not_change(finished, root, monkeypatch):
 
 
 @pytest.mark.slow
+def test_nifti_maps_can_be_asked_for_afterwards(finished, root, tmp_path, monkeypatch, capsys):
+    """They come from the slices of the finished run, and are those of a run that wrote them."""
+    config = card(root, methods=("minus_z",), **{"maps.nifti": "none"})
+    experiment.main(config, tmp_path / "w")
+    folder = tmp_path / "w" / "runs" / "minus_z-seed0"
+    assert not (folder / "nifti").exists()
+    monkeypatch.setattr(experiment.maps, "make_maps", lambda *_, **__: pytest.fail("mapped again"))
+    config.maps.nifti = "all"
+    (folder / "maps").rename(tmp_path / "elsewhere")
+    experiment.main(config, tmp_path / "w")
+    assert "no NIfTI maps are added" in capsys.readouterr().out
+    assert not (folder / "nifti").exists()
+    (tmp_path / "elsewhere").rename(folder / "maps")
+    experiment.main(config, tmp_path / "w")
+    expected = finished.workdir / "runs" / "minus_z-seed0"
+    ours, theirs = (
+        {path.relative_to(f): path.read_bytes() for path in (f / "nifti").rglob("*.nii.gz")}
+        for f in (folder, expected)
+    )
+    assert len(ours) == 15 and ours == theirs
+    lost = next((folder / "nifti" / "wmh").iterdir())
+    lost.unlink()
+    experiment.main(config, tmp_path / "w")
+    assert lost.read_bytes() == ours[lost.relative_to(folder)]
+
+
+@pytest.mark.slow
 def test_data_that_changed_between_two_calls_are_refused(root, tmp_path, monkeypatch):
     """Before any work; an older working directory, without a record of its data, gets one."""
     brains, workdir = tmp_path / "brains", tmp_path / "w"
