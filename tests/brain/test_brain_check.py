@@ -90,6 +90,16 @@ NOTHING = float("nan")
         ("data.patients", ("wmh", "wmh"), r"data\.patients is .*each once"),
         ("data.held_out", "train", r"data\.train is 'train', and so is data\.held_out"),
         ("data.train", "matched_wmh", r"data\.train is 'matched_wmh'.*a cohort of data\.arms"),
+        (
+            "data.held_out",
+            "matched_controls",
+            r"data\.held_out is 'matched_controls', .* data\.arms",
+        ),
+        (
+            "data.held_out",
+            "no_shift_wmh",
+            r"data\.held_out is 'no_shift_wmh', .* threshold is taken from",
+        ),
         ("data.intensity", "min-max", r"data\.intensity is 'min-max'.*Did you mean minmax"),
         ("data.profile", "fulll", r"data\.profile is 'fulll'.*Did you mean full"),
         ("data.phantom_seed", -1, r"data\.phantom_seed is -1; it must be at least 0"),
