@@ -6,7 +6,8 @@
 Without a folder the volumes are synthetic brains, made from the MNI152 template that comes with
 nilearn (pip install 'ocsvm_jax[mri]'): what they show says nothing of real patients. A folder holds
 <cohort>/<subject>_T1.nii.gz, registered to one space, and where they exist _mask and _lesion beside
-them; name its cohorts below. About an hour for three seeds on 2 CPU cores.
+them; name its cohorts below. About an hour for three seeds on 2 CPU cores. All volumes
+are held in memory, 6 bytes for each voxel and subject; see ocsvm_jax/brain/maps.py for the rest.
 """
 
 from ml_collections import ConfigDict, FieldReference
