@@ -1,9 +1,9 @@
 """Anomaly maps of whole cohorts, slice by slice: encode, fit, score, write, forget.
 
-The models of a volume are never all there: those of a 1 mm cerebrum would take 5.6 GB. Of the models
-and latents, what is held at a time is the latents of one slice, 4 * 16 bytes for each voxel and
-subject (twice that while they are put together), and on the devices one block of locations. A slice
-is finished when its file is there; a killed run goes on behind it.
+The models of a volume are never all there: those of a 1 mm cerebrum would take 5.6 GB. What is held
+at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject (twice that while
+they are put together), and on the devices one block of locations. A slice is finished when its file
+is there; a killed run goes on behind it.
 
 What grows with the volumes, in bytes:
 

@@ -156,19 +156,29 @@ def check(files: Sequence[Files], space: Space) -> None:
                 f"file ({_some(lacking)}). Add the missing ones, or put these subjects into a "
                 "cohort of their own."
             )
-    resample = "Resample it to the grid of the others, masks to the nearest neighbour"
     for path in (p for f in files for p in f[1:] if isinstance(p, Path)):
-        header = nifti.read_header(path)
-        if header.shape != space.shape:
-            raise ValueError(
-                f"{path} has the shape {header.shape} (x, y, z) where {space.shape} is expected. "
-                f"{resample} (nilearn.image.resample_to_img)."
-            )
-        if not np.allclose(header.affine, space.affine, rtol=0, atol=nifti.TOLERANCE):
-            raise ValueError(
-                f"{path} has the affine\n{header.affine}\nin canonical orientation where\n"
-                f"{space.affine}\nis expected. {resample} (nilearn.image.resample_to_img)."
-            )
+        check_grid(path, space)
+
+
+def check_grid(path: Path, space: Space) -> None:
+    """Checks by its header that a file lies in a space.
+
+    Raises:
+        ValueError: if it has another shape or affine, lies obliquely, is not one 3-D volume or is
+            damaged.
+    """
+    resample = "Resample it to the grid of the others, masks to the nearest neighbour"
+    header = nifti.read_header(path)
+    if header.shape != space.shape:
+        raise ValueError(
+            f"{path} has the shape {header.shape} (x, y, z) where {space.shape} is expected. "
+            f"{resample} (nilearn.image.resample_to_img)."
+        )
+    if not np.allclose(header.affine, space.affine, rtol=0, atol=nifti.TOLERANCE):
+        raise ValueError(
+            f"{path} has the affine\n{header.affine}\nin canonical orientation where\n"
+            f"{space.affine}\nis expected. {resample} (nilearn.image.resample_to_img)."
+        )
 
 
 def read_cohort(

@@ -111,10 +111,24 @@ def test_nothing_excluded(root):
     assert study.read(root, card, *study.check(root, card)).exclude is None
 
 
-def test_excluded_voxels_of_another_shape(root):
+def test_excluded_voxels_of_another_grid_are_refused_by_their_header(root):
     write_excluded(root, np.zeros((5, 6, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"has shape \(5, 6, 2\), the images have \(20, 20, 2\)"):
-        study.read(root, data(), *study.check(root, data()))
+    message = r"ventricles\.nii\.gz has the shape \(5, 6, 2\).*\(20, 20, 2\) is expected"
+    with pytest.raises(ValueError, match=message):
+        study.check(root, data())
+    moved = nib.Nifti1Image(excluded(), AFFINE + 2 * np.eye(4, k=3))
+    nib.save(moved, root / "ventricles.nii.gz")
+    with pytest.raises(ValueError, match=r"(?s)ventricles\.nii\.gz has the affine.*is expected"):
+        study.check(root, data())
+
+
+def test_excluded_voxels_may_be_stored_in_another_order(root):
+    ras, las = (nib.orientations.axcodes2ornt(tuple(axes)) for axes in ("RAS", "LAS"))
+    image = nib.Nifti1Image(excluded(), AFFINE)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(ras, las))
+    nib.save(turned, root / "ventricles.nii.gz")
+    found = study.read(root, data(), *study.check(root, data())).exclude
+    np.testing.assert_array_equal(found, np.moveaxis(excluded(), 2, 0) > 0)
 
 
 def test_patients_without_lesion_files(root):
