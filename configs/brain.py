@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     config.data.image = "{subject}_T1.nii.gz"
     config.data.mask = "{subject}_mask.nii.gz"
     config.data.lesion = "{subject}_lesion.nii.gz"
+    config.data.lesion_outside = "error"  # where it leaves the brain mask; or "clip" it there
     config.data.exclude = "ventricles.nii.gz"  # not counted by the image score; "" for nothing
     config.data.slices = ()  # z of axial slices in mm; () for all
     config.data.intensity = "percentile"  # or "minmax" (the paper's), "none"

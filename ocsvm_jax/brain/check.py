@@ -5,11 +5,13 @@ import math
 from ocsvm_jax.brain.mappers import BASELINES, SCORES
 from ocsvm_jax.brain.methods import PAPER_ROWS, PATCH_METHODS
 from ocsvm_jax.brain.study import arms_of
+from ocsvm_jax.data.brain import INTENSITIES, LESION_OUTSIDE
 from ocsvm_jax.experiment import Config, did_you_mean
 from ocsvm_jax.methods.ogae import beta_schedule
 
 _CHOICES = {
-    "data.intensity": ("minmax", "percentile", "none"),
+    "data.intensity": INTENSITIES,
+    "data.lesion_outside": LESION_OUTSIDE,
     "data.profile": ("full", "ci"),
     "method.order": ("activation_norm", "norm_activation"),
     "maps.nifti": ("first_seed", "all", "none"),

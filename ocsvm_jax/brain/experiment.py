@@ -32,8 +32,9 @@ from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
 # What may change in a working directory: what is there already stays what it is. NIfTI maps that
-# are newly wanted are added.
-FREE = ("methods", "seeds", "eval.resamples", "maps.")
+# are newly wanted are added. What is done about lesions outside the brain may change as long as the
+# data that are read do not, see `identity`.
+FREE = ("methods", "seeds", "eval.resamples", "maps.", "data.lesion_outside")
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, Any]:

@@ -120,6 +120,7 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
             image=data.image,
             mask=data.mask,
             lesion=data.lesion,
+            lesion_outside=data.lesion_outside,
         )
         # As in the card, "site/train" for instance, and not just the folder's own "train".
         cohorts[name] = cohort._replace(name=name)

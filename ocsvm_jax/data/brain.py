@@ -286,8 +286,8 @@ def _read_subject(
         if outside and lesion_outside == "error":
             raise ValueError(
                 f"{files.lesion} has {outside:,} of {np.count_nonzero(lesion):,} voxels outside "
-                f"the brain, that is, outside {mask_file}. Correct one of them, or pass "
-                "lesion_outside='clip' to cut off these voxels."
+                f"the brain, that is, outside {mask_file}. Correct one of them, or cut "
+                "these voxels off with lesion_outside='clip' (--config.data.lesion_outside=clip)."
             )
         lesion = _slices(lesion & mask, space)
     mask = _slices(mask, space)

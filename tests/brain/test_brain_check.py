@@ -101,6 +101,7 @@ NOTHING = float("nan")
             r"data\.held_out is 'no_shift_wmh', .* threshold is taken from",
         ),
         ("data.intensity", "min-max", r"data\.intensity is 'min-max'.*Did you mean minmax"),
+        ("data.lesion_outside", "crop", r"data\.lesion_outside is 'crop'; it is one of .*'clip'"),
         ("data.profile", "fulll", r"data\.profile is 'fulll'.*Did you mean full"),
         ("data.phantom_seed", -1, r"data\.phantom_seed is -1; it must be at least 0"),
         ("data.present", 0.0, r"data\.present is 0\.0; it is a share in \(0, 1\]"),

@@ -25,6 +25,7 @@ def data(**changes):
             "image": "{subject}_T1.nii.gz",
             "mask": "{subject}_mask.nii.gz",
             "lesion": "{subject}_lesion.nii.gz",
+            "lesion_outside": "error",
             "exclude": "ventricles.nii.gz",
             "slices": (),
             "intensity": "none",
@@ -89,6 +90,21 @@ def test_what_is_found_is_read(root):
         np.testing.assert_array_equal(made.images, expected.images)
         np.testing.assert_array_equal(made.lesions, expected.lesions)
     np.testing.assert_array_equal(found.exclude, np.moveaxis(excluded(), 2, 0) > 0)
+
+
+def test_lesions_outside_the_brain_are_refused_or_cut_off_as_the_card_says(root):
+    path = root / "wmh" / "wmh-1_lesion.nii.gz"
+    image = nib.load(path)
+    lesion = np.asarray(image.dataobj).copy()
+    lesion[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(lesion, image.affine), path)
+    message = r"wmh-1_lesion.* 1 of \d+ voxels outside.*--config\.data\.lesion_outside=clip"
+    with pytest.raises(ValueError, match=message):
+        study.read(root, data(), *study.check(root, data()))
+    card = data(lesion_outside="clip")
+    found = study.read(root, card, *study.check(root, card))
+    expected = cohort("wmh", 2, patients=True).lesions
+    np.testing.assert_array_equal(found.cohorts["wmh"].lesions, expected)
 
 
 def test_only_the_slices_asked_for_are_read(root):

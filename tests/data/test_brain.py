@@ -295,6 +295,18 @@ def test_a_file_that_cannot_be_used_is_named(root, kind, damage, message):
         brain.read_cohort(root, "wmh")
 
 
+@pytest.mark.parametrize("module", ["load", "read_bytes"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(root, monkeypatch, module):
+    """A copy or another download would not help."""
+
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(*((nib, "load") if module == "load" else (Path, "read_bytes")), forbidden)
+    with pytest.raises(PermissionError, match=r"Permission denied.*\.nii\.gz"):
+        brain.read_cohort(root, "wmh")
+
+
 def test_a_file_of_another_format_is_named(tmp_path):
     nib.save(nib.MGHImage(T1, AFFINE), tmp_path / "a.mgz")
     with pytest.raises(ValueError, match=r"a.mgz is a MGHImage; convert it to .nii.gz"):
