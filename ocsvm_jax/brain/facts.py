@@ -17,7 +17,7 @@ _DIGITS = 12  # of a cohort's SHA-256; that of the whole population is given in 
 def cohorts(results: Mapping[str, Any]) -> Table:
     """The cohorts, what they are for, and of synthetic ones where they come from."""
     data, synthetic = settings(results), results["data"]["synthetic"]
-    roles = {data.train: "training", data.held_out: "early stopping, thresholds"}
+    roles = {data.train: "training", data.held_out: f"{_held_out(results)}, threshold"}
     for arm in arms_of(data):
         roles |= {name: f"test, {kind} lesions" for kind, name in arm.patients.items()}
         roles |= {arm.controls: "test, controls"} if arm.controls else {}
@@ -51,8 +51,13 @@ def training(results: Mapping[str, Any]) -> Table | None:
             loss = f"{history[-1]['loss']:.4g}" if "loss" in history[-1] else _NONE
             line = [name_of(run["method"]), str(run["seed"]), str(len(history)), loss, last, lowest]
             lines.append(line)
-    header = ["method", "seed", "epochs", "last loss", "early stopping, last", "its lowest"]
+    header = ["method", "seed", "epochs", "last loss", f"{_held_out(results)}, last", "its lowest"]
     return Table("Training, run by run", header, {"": lines}) if lines else None
+
+
+def _held_out(results: Mapping[str, Any]) -> str:
+    """What the loss of the held-out subjects is for: without patience, nothing is stopped by it."""
+    return "early stopping" if results["config"]["train"]["patience"] else "held-out loss"
 
 
 def _known(epoch: Mapping[str, Any]) -> bool:

@@ -63,6 +63,7 @@ def results(runs, arms=("near",), controls="controls", synthetic=True, **data):
         "command": "python train.py --config=configs/<script>brain.py",
         "config": {
             "data": card,
+            "train": {"patience": 0},
             "eval": {"resamples": 50, "median": 3, "erosion": 2},
             "seeds": [0],
         },

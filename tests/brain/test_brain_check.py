@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ocsvm_jax import experiment
 from ocsvm_jax.brain import experiment as brain
+from ocsvm_jax.brain import mappers
 from ocsvm_jax.brain.check import check
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,16 @@ def test_the_papers_rows_train_with_the_papers_learning_rate(monkeypatch, rate):
         brain.build(config, method)
     expected = {name: 1e-3 if name.endswith("_paper") else rate for name in brain.TRAINED}
     assert dict(zip(brain.TRAINED, rates, strict=True)) == expected
+
+
+def test_enough_resamples_for_a_p_of_one_percent_against_all_rivals():
+    """The least p of the bootstrap, 1 / resamples, counts once for each rival (Bonferroni)."""
+    config = card()
+    scores = len(config.final.scores)
+    rows = sum(
+        1 if name in (*mappers.BASELINES, *brain.PAPER_ROWS) else scores for name in config.methods
+    )
+    assert (rows - 1) / config.eval.resamples < 0.01
 
 
 NOTHING = float("nan")

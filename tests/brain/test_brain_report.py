@@ -152,6 +152,19 @@ def test_training_and_costs_are_listed_run_by_run(written):
     assert "Training" not in report.markdown(results([run("minus_z")]))
 
 
+def test_nothing_is_said_of_early_stopping_where_nothing_stops():
+    record = results([run("ogae", epochs=3), run("ogae", 1, ["-f", "log"])])
+    record["config"]["train"]["patience"] = 0
+    assert "early stopping" not in report.markdown(record)
+    (lines,) = facts.cohorts(record).blocks.values()
+    assert lines[1][:2] == ["valid", "held-out loss, threshold"]
+    trained = facts.training(record)
+    assert trained is not None and trained.header[-2:] == ["held-out loss, last", "its lowest"]
+    record["config"]["train"]["patience"] = 5
+    (lines,) = facts.cohorts(record).blocks.values()
+    assert lines[1][:2] == ["valid", "early stopping, threshold"]
+
+
 def test_where_the_runs_come_from_is_said_of_the_runs():
     """And not of the last start, which may have trained nothing."""
     runs = [run("ogae"), run("ogae", 1), run("minus_z")]
