@@ -5,11 +5,13 @@ import math
 from ocsvm_jax.brain.mappers import BASELINES, SCORES
 from ocsvm_jax.brain.methods import PAPER_ROWS, PATCH_METHODS
 from ocsvm_jax.brain.study import arms_of
+from ocsvm_jax.data.brain import INTENSITIES, LESION_OUTSIDE
 from ocsvm_jax.experiment import Config, did_you_mean
 from ocsvm_jax.methods.ogae import beta_schedule
 
 _CHOICES = {
-    "data.intensity": ("minmax", "percentile", "none"),
+    "data.intensity": INTENSITIES,
+    "data.lesion_outside": LESION_OUTSIDE,
     "data.profile": ("full", "ci"),
     "method.order": ("activation_norm", "norm_activation"),
     "maps.nifti": ("first_seed", "all", "none"),
@@ -78,12 +80,17 @@ def check(config: Config) -> None:
 
 
 def _apart(data: Config) -> None:
-    """Refuses to judge, or to stop early, on the subjects trained on."""
+    """Refuses to judge subjects by themselves: those trained on, and those held out."""
     judged = [name for arm in arms_of(data) for name in (arm.controls, *arm.patients.values())]
     if data.train in (data.held_out, *judged):
         raise ValueError(
             f"data.train is {data.train!r}, and so is data.held_out or a cohort of data.arms: "
             "subjects trained on can not be held out or judged."
+        )
+    if data.held_out in judged:
+        raise ValueError(
+            f"data.held_out is {data.held_out!r}, which is also a cohort of data.arms: subjects "
+            "that the threshold is taken from, and early stopping, can not be judged by it."
         )
 
 

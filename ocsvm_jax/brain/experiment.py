@@ -11,11 +11,17 @@ import numpy as np
 import optax
 
 from ocsvm_jax import experiment, provenance, training
-from ocsvm_jax.brain import judge, maps, nifti_maps, report, study
+from ocsvm_jax.brain import identity, judge, maps, nifti_maps, report, study
 from ocsvm_jax.brain import training as patch_training
 from ocsvm_jax.brain.check import check
 from ocsvm_jax.brain.mappers import BASELINES, Mapper, localized_ocsvm, pca_ocsvm
-from ocsvm_jax.brain.methods import PAPER_FINAL, PAPER_METHOD, PAPER_ROWS, PATCH_METHODS
+from ocsvm_jax.brain.methods import (
+    PAPER_FINAL,
+    PAPER_METHOD,
+    PAPER_ROWS,
+    PAPER_TRAIN,
+    PATCH_METHODS,
+)
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.brain.training import PatchFeed
 from ocsvm_jax.experiment import Config
@@ -25,30 +31,35 @@ from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
-# What may change in a working directory: what is there already stays what it is.
-FREE = ("methods", "seeds", "eval.resamples", "maps.")
+# What may change in a working directory: what is there already stays what it is. NIfTI maps that
+# are newly wanted are added. What is done about lesions outside the brain may change as long as the
+# data that are read do not, see `identity`.
+FREE = ("methods", "seeds", "eval.resamples", "maps.", "data.lesion_outside")
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, Any]:
     """Runs the experiment in `workdir`, or goes on with it there; returns its results.
 
     Raises:
-      ValueError: on a value or a file that can not work, before training begins.
+      ValueError: on a value or a file that can not work, or where the runs in `workdir` are of
+        another configuration or other data; before training begins.
     """
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
     experiment.check_workdir(workdir, config, FREE)
     if config.data.dir:
         root = Path(config.data.dir).expanduser()
-        study.check(root, config.data)
     else:
         root = workdir / "phantom"
         study.check_synthetic(config.data)
-    experiment.claim_workdir(workdir, config, FREE)
-    if not config.data.dir:
+        experiment.claim_workdir(workdir, config, FREE)
         generate(config, root)
     space, files = study.check(root, config.data)
     read = study.read(root, config.data, space, files)
+    identified = identity.of(read)
+    identity.check(workdir, identified)
+    experiment.claim_workdir(workdir, config, FREE)
+    identity.write(workdir, identified)
     train, held_out = (read.cohorts[config.data[name]] for name in ("train", "held_out"))
     feed = patch_training.feed_of(train.images, train.masks, held_out.images, held_out.masks)
     locations = maps.locations_of(train, config.data.present)
@@ -97,13 +108,19 @@ def run_one(
     """
     directory = workdir / "runs" / f"{name}-seed{seed}"
     done = directory / "result.json"
+    tested = [read.cohorts[n] for n in study.cohort_names(config.data)[1:]]
+    wanted = config.maps.nifti == "all" or (
+        config.maps.nifti == "first_seed" and (name not in TRAINED or seed == config.seeds[0])
+    )
     if done.exists():
-        return json.loads(done.read_text())
+        result = json.loads(done.read_text())
+        if wanted:
+            nifti_maps.add(directory, result["scores"], read, tested, locations)
+        return result
     directory.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     mapper, history = mapper_of(config, feed, name, seed, directory)
     trained = time.perf_counter()
-    tested = [read.cohorts[n] for n in study.cohort_names(config.data)[1:]]
     scores = maps.make_maps(
         mapper,
         read.cohorts[config.data.train],
@@ -118,6 +135,7 @@ def run_one(
         "method": name,
         "seed": seed,
         "history": history,
+        "facts": provenance.facts(),
         "scores": {
             score: judge_score(config, read, locations, values) for score, values in scores.items()
         },
@@ -127,9 +145,6 @@ def run_one(
             "judging": time.perf_counter() - mapped,
         },
     }
-    wanted = config.maps.nifti == "all" or (
-        config.maps.nifti == "first_seed" and (name not in TRAINED or seed == config.seeds[0])
-    )
     if wanted:
         nifti_maps.write(directory / "nifti", scores, read, tested, locations)
     with whole_file(done) as file:
@@ -170,9 +185,10 @@ def mapper_of(
 def settings_of(config: Config, name: str) -> tuple[SimpleNamespace, SimpleNamespace]:
     """What a method is trained with, and its one-class SVMs fitted with."""
     method, final = config.method.to_dict(), config.final.to_dict()
+    method |= {"num_epochs": config.train.epochs, "learning_rate": config.train.learning_rate}
     if name in PAPER_ROWS:
-        method, final = method | PAPER_METHOD, final | PAPER_FINAL
-    return SimpleNamespace(**method, num_epochs=config.train.epochs), SimpleNamespace(**final)
+        method, final = method | PAPER_METHOD | PAPER_TRAIN, final | PAPER_FINAL
+    return SimpleNamespace(**method), SimpleNamespace(**final)
 
 
 def build(config: Config, name: str) -> tuple[Any, Any]:
@@ -183,7 +199,7 @@ def build(config: Config, name: str) -> tuple[Any, Any]:
         options = {"order": settings.order, "momentum": momentum}
         return Network(from_flax(PatchEncoder(**options)), from_flax(PatchDecoder(**options)))
 
-    optimizer = optax.adam(config.train.learning_rate)
+    optimizer = optax.adam(settings.learning_rate)
     return PATCH_METHODS[PAPER_ROWS.get(name, name)](network(), optimizer, settings), network
 
 

@@ -1,6 +1,7 @@
 """What stands beside the results: the data, the training, the costs, the machine."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,14 @@ from ocsvm_jax.brain.study import arms_of
 from ocsvm_jax.page import Table
 
 _NONE = "-"
+_UNRECORDED = "not recorded"  # of a run by a version that did not write it down
 _DIGITS = 12  # of a cohort's SHA-256; that of the whole population is given in full
 
 
 def cohorts(results: Mapping[str, Any]) -> Table:
     """The cohorts, what they are for, and of synthetic ones where they come from."""
     data, synthetic = settings(results), results["data"]["synthetic"]
-    roles = {data.train: "training", data.held_out: "early stopping, thresholds"}
+    roles = {data.train: "training", data.held_out: f"{_held_out(results)}, threshold"}
     for arm in arms_of(data):
         roles |= {name: f"test, {kind} lesions" for kind, name in arm.patients.items()}
         roles |= {arm.controls: "test, controls"} if arm.controls else {}
@@ -49,8 +51,13 @@ def training(results: Mapping[str, Any]) -> Table | None:
             loss = f"{history[-1]['loss']:.4g}" if "loss" in history[-1] else _NONE
             line = [name_of(run["method"]), str(run["seed"]), str(len(history)), loss, last, lowest]
             lines.append(line)
-    header = ["method", "seed", "epochs", "last loss", "early stopping, last", "its lowest"]
+    header = ["method", "seed", "epochs", "last loss", f"{_held_out(results)}, last", "its lowest"]
     return Table("Training, run by run", header, {"": lines}) if lines else None
+
+
+def _held_out(results: Mapping[str, Any]) -> str:
+    """What the loss of the held-out subjects is for: without patience, nothing is stopped by it."""
+    return "early stopping" if results["config"]["train"]["patience"] else "held-out loss"
 
 
 def _known(epoch: Mapping[str, Any]) -> bool:
@@ -75,7 +82,7 @@ def costs(results: Mapping[str, Any]) -> Table:
 
 
 def origin(results: Mapping[str, Any]) -> dict[str, str]:
-    """Data in short, machine, versions, commit and time."""
+    """Data in short, machine, versions and commit of the runs, and time."""
     data = results["data"]
     items = {
         "locations": f"{data['locations']:,} voxels on {data['slices']} slice"
@@ -89,4 +96,24 @@ def origin(results: Mapping[str, Any]) -> dict[str, str]:
         )
         items["SHA-256 of the arrays"] = made["sha256"]
     wall = f"{results['wall_seconds']:,.0f} s since the last start"
-    return items | dict(results["facts"]) | {"wall time": wall}
+    return items | _provenance(results) | {"wall time": wall}
+
+
+def _provenance(results: Mapping[str, Any]) -> dict[str, str]:
+    """Where the runs come from, each as it was when it ended, and the report if from elsewhere."""
+    items = {}
+    for name, last in results["facts"].items():
+        counts = Counter(run.get("facts", {}).get(name, _UNRECORDED) for run in results["runs"])
+        parts = [
+            value if len(counts) == 1 else f"{value} ({count} of {counts.total()} runs)"
+            for value, count in counts.items()
+        ]
+        if last not in counts:
+            parts.append(f"{last} (this report)")
+        items[name] = "; ".join(parts)
+        if name == "commit" and len(counts) > 1:
+            items["note"] = (
+                "the runs are not known to be all of one commit; what differs between them may be "
+                "due to the code"
+            )
+    return items

@@ -1,11 +1,20 @@
 """Anomaly maps of whole cohorts, slice by slice: encode, fit, score, write, forget.
 
 The models of a volume are never all there: those of a 1 mm cerebrum would take 5.6 GB. What is held
-at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject, and on the devices
-one block of locations. A slice is finished when its file is there; a killed run goes on behind it.
+at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject (twice that while
+they are put together), and on the devices one block of locations. A slice is finished when its file
+is there; a killed run goes on behind it.
+
+What grows with the volumes, in bytes:
+
+    host     6 * subjects * voxels of the slices read    images (4), masks and lesions (1 + 1)
+             4 * scores * tested subjects * locations    what `make_maps` returns, of one run
+    device   4 * (training + held-out subjects) * slices * (x + 14) * (y + 14)    `PatchFeed`
+
+Both cohorts of the feed lie on the first device throughout, whatever is mapped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +65,13 @@ def make_maps(
     """
     directory.mkdir(parents=True, exist_ok=True)
     features, score = jax.jit(mapper.features), jax.jit(mapper.score)
-    parts: dict[str, list[np.ndarray]] = {}
+    gathered = _Gathered(locations, cohorts)
     with tqdm(total=int(locations.sum()), unit="voxel", desc=label, disable=None) as bar:
         for k in range(locations.shape[0]):
             where = np.argwhere(locations[k])
             if not len(where):
                 continue
-            path = directory / f"slice-{k:03d}.npz"
+            path = _file(directory, k)
             if path.exists():
                 with np.load(path) as file:
                     scores = dict(file)
@@ -72,12 +81,57 @@ def make_maps(
                 scores = in_blocks(score, arrays, block=block, devices=devices, progress=bar.update)
                 with whole_file(path) as file:
                     np.savez(file, **scores)  # pyright: ignore[reportArgumentType]
-            for name, values in scores.items():
-                parts.setdefault(name, []).append(values)
-    sizes = np.cumsum([len(c.subjects) for c in cohorts])[:-1]
-    return {
-        name: np.split(np.concatenate(slices).T, sizes, axis=0) for name, slices in parts.items()
-    }
+            gathered.add(k, scores)
+    return gathered.by_cohort()
+
+
+def stored_maps(
+    cohorts: Sequence[Cohort], locations: Bool[np.ndarray, "z x y"], directory: Path
+) -> dict[str, list[Float[np.ndarray, "n v"]]] | None:
+    """What `make_maps` returned, from the files that it left; None if one is no longer there.
+
+    Args:
+      cohorts: those that it was given.
+      locations: those that it was given.
+      directory: that it was given.
+    """
+    gathered = _Gathered(locations, cohorts)
+    for k in np.flatnonzero(locations.any(axis=(1, 2))).tolist():
+        path = _file(directory, k)
+        if not path.exists():
+            return None
+        with np.load(path) as file:
+            gathered.add(k, dict(file))
+    return gathered.by_cohort()
+
+
+class _Gathered:
+    """The scores of all slices, each score in one array that is filled slice by slice.
+
+    Kept as lists and put together in the end, they would be there twice.
+    """
+
+    def __init__(self, locations: Bool[np.ndarray, "z x y"], cohorts: Sequence[Cohort]):
+        self._ends = np.cumsum(locations.sum(axis=(1, 2))).tolist()
+        self._sizes = [len(cohort.subjects) for cohort in cohorts]
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def add(self, k: int, scores: Mapping[str, Float[np.ndarray, "v n"]]) -> None:
+        """The scores at the locations of slice `k`."""
+        for name, values in scores.items():
+            if name not in self._arrays:
+                shape = self._ends[-1], sum(self._sizes)
+                self._arrays[name] = np.empty(shape, values.dtype)
+            self._arrays[name][self._ends[k] - len(values) : self._ends[k]] = values
+
+    def by_cohort(self) -> dict[str, list[Float[np.ndarray, "n v"]]]:
+        """For each score, one array a cohort."""
+        starts = np.cumsum(self._sizes)[:-1]
+        return {name: np.split(all_.T, starts, axis=0) for name, all_ in self._arrays.items()}
+
+
+def _file(directory: Path, k: int) -> Path:
+    return directory / f"slice-{k:03d}.npz"
 
 
 def _slice_arrays(

@@ -120,6 +120,7 @@ PAPER_METHOD = {
     "similarity_weight": 0.1,
     "order": "activation_norm",
 }
+PAPER_TRAIN = {"learning_rate": 1e-3}  # of Adam
 PAPER_FINAL = {"nu": 0.03, "gamma": 0.01, "standardize": False, "scores": ("-f",)}
 PAPER_ROWS = {"ogae_paper": "ogae", "sae_paper": "sae"}
 

@@ -122,14 +122,14 @@ def _results(results: Mapping[str, Any]) -> list[_Section]:
     processed = captions.PROCESSED.format(
         median=settings["median"], erosion=settings["erosion"], smallest=SMALLEST_COMPONENT
     )
-    ranks = [tables.rank_test(results, measure) for measure in _RANKED]
+    ranks = [table for measure in _RANKED for table in tables.rank_tests_of(results, measure)]
     return [
         _Section("Localisation", captions.LOCALISATION, tables.localisation(results, VARIANTS[0])),
         _Section(
             "Localisation, post-processed", processed, tables.localisation(results, VARIANTS[1])
         ),
         _Section("Whole images", images, tables.image_level(results)),
-        _Section("Rank tests", captions.RANKS, [table for table in ranks if table is not None], 1),
+        _Section("Rank tests", captions.RANKS, ranks, 1),
     ]
 
 

@@ -77,7 +77,9 @@ def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
                 f"{data.lesion!r}: the maps cannot be judged. Set data.lesion, or leave the "
                 "cohort out of data.patients."
             )
-    if data.exclude and not (root / data.exclude).exists():
+    if data.exclude and (root / data.exclude).exists():
+        brain.check_grid(root / data.exclude, space)
+    elif data.exclude:
         raise ValueError(
             f"there is no {root / data.exclude}, whose voxels the image score leaves out: pass "
             '--config.data.exclude="" to leave out none.'
@@ -110,7 +112,7 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
     """
     cohorts = {}
     for name in files:
-        cohorts[name], _ = brain.read_cohort(
+        cohort, _ = brain.read_cohort(
             root,
             name,
             space=space,
@@ -118,13 +120,13 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
             image=data.image,
             mask=data.mask,
             lesion=data.lesion,
+            lesion_outside=data.lesion_outside,
         )
+        # As in the card, "site/train" for instance, and not just the folder's own "train".
+        cohorts[name] = cohort._replace(name=name)
     exclude = None
     if data.exclude:
-        path = root / data.exclude
-        excluded = nifti.read_binary(path)
-        if excluded.shape != space.shape:
-            raise ValueError(f"{path} has shape {excluded.shape}, the images have {space.shape}.")
+        excluded = nifti.read_binary(root / data.exclude)
         exclude = np.moveaxis(excluded[:, :, space.slices], 2, 0)
     return Study(space, cohorts, files, exclude)
 

@@ -98,16 +98,26 @@ def _image_cells(
     return labels, cells
 
 
-def rank_test(results: Mapping[str, Any], measure: str) -> Table | None:
-    """The first row against the others, in each arm and kind of lesion; None where it is alone.
+def rank_tests_of(results: Mapping[str, Any], measure: str) -> list[Table]:
+    """`rank_test` of each score of the first method."""
+    rows = rows_of(results)
+    first = [i for i, row in enumerate(rows) if row.method == rows[0].method]
+    tables = [rank_test(results, measure, i) for i in first]
+    return [table for table in tables if table is not None]
+
+
+def rank_test(results: Mapping[str, Any], measure: str, number: int = 0) -> Table | None:
+    """A row against all others, in each arm and kind of lesion; None where it is alone.
 
     A patient stands for the mean over the seeds. Patients without a value are left out.
 
     Args:
       results: of the experiment.
       measure: one of `MEASURES`, of the maps without post-processing.
+      number: of the row among `rows_of(results)`.
     """
-    rows, blocks = rows_of(results), {}
+    found, blocks = rows_of(results), {}
+    rows = [found[number], *found[:number], *found[number + 1 :]]
     for arm in arms_of(settings(results)) if len(rows) > 1 else ():
         for kind, cohort in arm.patients.items():
             means = {r.name: measured(r, cohort, "raw", measure).mean(axis=0) for r in rows}

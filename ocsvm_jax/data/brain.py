@@ -42,7 +42,7 @@ class Cohort(NamedTuple):
     """The subjects of one folder.
 
     Attributes:
-        name: name of the folder.
+        name: name of the folder, which for a link is that of the link.
         subjects: the n names, sorted.
         images: (n, z, x, y) float32, 0 outside the masks, in [0, 1] unless intensity="none".
         masks: (n, z, x, y) bool, the brain.
@@ -156,19 +156,29 @@ def check(files: Sequence[Files], space: Space) -> None:
                 f"file ({_some(lacking)}). Add the missing ones, or put these subjects into a "
                 "cohort of their own."
             )
-    resample = "Resample it to the grid of the others, masks to the nearest neighbour"
     for path in (p for f in files for p in f[1:] if isinstance(p, Path)):
-        header = nifti.read_header(path)
-        if header.shape != space.shape:
-            raise ValueError(
-                f"{path} has the shape {header.shape} (x, y, z) where {space.shape} is expected. "
-                f"{resample} (nilearn.image.resample_to_img)."
-            )
-        if not np.allclose(header.affine, space.affine, rtol=0, atol=nifti.TOLERANCE):
-            raise ValueError(
-                f"{path} has the affine\n{header.affine}\nin canonical orientation where\n"
-                f"{space.affine}\nis expected. {resample} (nilearn.image.resample_to_img)."
-            )
+        check_grid(path, space)
+
+
+def check_grid(path: Path, space: Space) -> None:
+    """Checks by its header that a file lies in a space.
+
+    Raises:
+        ValueError: if it has another shape or affine, lies obliquely, is not one 3-D volume or is
+            damaged.
+    """
+    resample = "Resample it to the grid of the others, masks to the nearest neighbour"
+    header = nifti.read_header(path)
+    if header.shape != space.shape:
+        raise ValueError(
+            f"{path} has the shape {header.shape} (x, y, z) where {space.shape} is expected. "
+            f"{resample} (nilearn.image.resample_to_img)."
+        )
+    if not np.allclose(header.affine, space.affine, rtol=0, atol=nifti.TOLERANCE):
+        raise ValueError(
+            f"{path} has the affine\n{header.affine}\nin canonical orientation where\n"
+            f"{space.affine}\nis expected. {resample} (nilearn.image.resample_to_img)."
+        )
 
 
 def read_cohort(
@@ -223,7 +233,8 @@ def read_cohort(
     shape = (len(files), len(space.slices), *space.shape[:2])
     images = np.zeros(shape, np.float32)
     masks, lesions = np.zeros(shape, bool), np.zeros(shape, bool)
-    title = _folder(Path(root), name).resolve().name
+    folder = _folder(Path(root), name)
+    title = (folder.resolve() if name in ("", ".") else folder).name
     bar = tqdm(files, desc=title, unit="subject", disable=None if progress else True)
     for i, subject in enumerate(bar):
         images[i], masks[i], lesions[i] = _read_subject(subject, space, intensity, lesion_outside)
@@ -275,8 +286,8 @@ def _read_subject(
         if outside and lesion_outside == "error":
             raise ValueError(
                 f"{files.lesion} has {outside:,} of {np.count_nonzero(lesion):,} voxels outside "
-                f"the brain, that is, outside {mask_file}. Correct one of them, or pass "
-                "lesion_outside='clip' to cut off these voxels."
+                f"the brain, that is, outside {mask_file}. Correct one of them, or cut "
+                "these voxels off with lesion_outside='clip' (--config.data.lesion_outside=clip)."
             )
         lesion = _slices(lesion & mask, space)
     mask = _slices(mask, space)

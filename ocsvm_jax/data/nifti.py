@@ -59,6 +59,7 @@ def read_header(path: str | Path) -> Header:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        PermissionError: if it may not be read.
         ValueError: if the file is damaged, is not NIfTI, does not hold one volume of numbers, or
             does not say how it lies in space, or lies obliquely. The message says what to do.
     """
@@ -210,7 +211,7 @@ def _damage_reported(path: str | Path) -> Iterator[None]:
     faults = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # copying or downloading again would not help
         raise
     except (*faults, ValueError, EOFError, OSError, zlib.error) as error:
         raise ValueError(

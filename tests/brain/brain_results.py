@@ -4,6 +4,7 @@ import numpy as np
 
 from ocsvm_jax.brain.measures import MEASURES
 
+FACTS = {"machine": "two cores", "versions": "numpy 2", "commit": "abc-dirty"}
 COHORTS = {"train": 5, "valid": 2, "near_controls": 3, "near_wmh": 4, "near_tumour": 3}
 KINDS = ("wmh", "tumour")
 
@@ -45,6 +46,7 @@ def run(method, seed=0, scores=None, epochs=0, **change):
         "method": method,
         "seed": seed,
         "history": history,
+        "facts": FACTS,
         "scores": {name: score(generator, **change) for name in scores or ["score"]},
         "seconds": {"training": 61.25, "maps": 2.0, "judging": 3.0},
     }
@@ -61,10 +63,11 @@ def results(runs, arms=("near",), controls="controls", synthetic=True, **data):
         "command": "python train.py --config=configs/<script>brain.py",
         "config": {
             "data": card,
+            "train": {"patience": 0},
             "eval": {"resamples": 50, "median": 3, "erosion": 2},
             "seeds": [0],
         },
-        "facts": {"machine": "two cores", "versions": "numpy 2", "commit": "abc-dirty"},
+        "facts": FACTS,
         "data": {
             "subjects": dict(COHORTS),
             "locations": 1000,

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ocsvm_jax import experiment
 from ocsvm_jax.brain import experiment as brain
+from ocsvm_jax.brain import mappers
 from ocsvm_jax.brain.check import check
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,27 @@ def test_the_papers_rows_have_the_papers_settings_whatever_the_card_says():
     assert (settings.nu, settings.order, final.gamma) == (0.5, "norm_activation", "scale")
 
 
+@pytest.mark.parametrize("rate", [3e-3, 0.5])
+def test_the_papers_rows_train_with_the_papers_learning_rate(monkeypatch, rate):
+    rates, adam = [], brain.optax.adam
+    monkeypatch.setattr(brain.optax, "adam", lambda rate: rates.append(rate) or adam(rate))
+    config = card(**{"train.learning_rate": rate})
+    for method in brain.TRAINED:
+        brain.build(config, method)
+    expected = {name: 1e-3 if name.endswith("_paper") else rate for name in brain.TRAINED}
+    assert dict(zip(brain.TRAINED, rates, strict=True)) == expected
+
+
+def test_enough_resamples_for_a_p_of_one_percent_against_all_rivals():
+    """The least p of the bootstrap, 1 / resamples, counts once for each rival (Bonferroni)."""
+    config = card()
+    scores = len(config.final.scores)
+    rows = sum(
+        1 if name in (*mappers.BASELINES, *brain.PAPER_ROWS) else scores for name in config.methods
+    )
+    assert (rows - 1) / config.eval.resamples < 0.01
+
+
 NOTHING = float("nan")
 
 
@@ -79,7 +101,18 @@ NOTHING = float("nan")
         ("data.patients", ("wmh", "wmh"), r"data\.patients is .*each once"),
         ("data.held_out", "train", r"data\.train is 'train', and so is data\.held_out"),
         ("data.train", "matched_wmh", r"data\.train is 'matched_wmh'.*a cohort of data\.arms"),
+        (
+            "data.held_out",
+            "matched_controls",
+            r"data\.held_out is 'matched_controls', .* data\.arms",
+        ),
+        (
+            "data.held_out",
+            "no_shift_wmh",
+            r"data\.held_out is 'no_shift_wmh', .* threshold is taken from",
+        ),
         ("data.intensity", "min-max", r"data\.intensity is 'min-max'.*Did you mean minmax"),
+        ("data.lesion_outside", "crop", r"data\.lesion_outside is 'crop'; it is one of .*'clip'"),
         ("data.profile", "fulll", r"data\.profile is 'fulll'.*Did you mean full"),
         ("data.phantom_seed", -1, r"data\.phantom_seed is -1; it must be at least 0"),
         ("data.present", 0.0, r"data\.present is 0\.0; it is a share in \(0, 1\]"),

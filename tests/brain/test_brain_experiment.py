@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_what_is_written(finished):
     assert list(run_of(results, "ogae")["scores"]) == ["-f", "log"]
     assert len(run_of(results, "ogae")["history"]) == 1
     assert run_of(results, "minus_z")["history"] == []
+    assert [run["facts"] for run in results["runs"]] == 2 * [results["facts"]]
     for method in ("ogae", "minus_z"):
         stored = json.loads((workdir / "runs" / f"{method}-seed0" / "result.json").read_text())
         assert stored == run_of(results, method)
@@ -192,6 +194,80 @@ def test_it_may_grow_but_not_change(finished, root, monkeypatch):
     kept = {path: content for path, content in before.items() if path in after}
     assert {path: after[path] for path in kept} == kept
     assert len(after) > len(kept) > 0
+
+
+@pytest.mark.slow
+def test_nifti_maps_can_be_asked_for_afterwards(finished, root, tmp_path, monkeypatch, capsys):
+    """They come from the slices of the finished run, and are those of a run that wrote them."""
+    config = card(root, methods=("minus_z",), **{"maps.nifti": "none"})
+    experiment.main(config, tmp_path / "w")
+    folder = tmp_path / "w" / "runs" / "minus_z-seed0"
+    assert not (folder / "nifti").exists()
+    monkeypatch.setattr(experiment.maps, "make_maps", lambda *_, **__: pytest.fail("mapped again"))
+    config.maps.nifti = "all"
+    (folder / "maps").rename(tmp_path / "elsewhere")
+    experiment.main(config, tmp_path / "w")
+    assert "no NIfTI maps are added" in capsys.readouterr().out
+    assert not (folder / "nifti").exists()
+    (tmp_path / "elsewhere").rename(folder / "maps")
+    experiment.main(config, tmp_path / "w")
+    expected = finished.workdir / "runs" / "minus_z-seed0"
+    ours, theirs = (
+        {path.relative_to(f): path.read_bytes() for path in (f / "nifti").rglob("*.nii.gz")}
+        for f in (folder, expected)
+    )
+    assert len(ours) == 15 and ours == theirs
+    lost = next((folder / "nifti" / "wmh").iterdir())
+    lost.unlink()
+    experiment.main(config, tmp_path / "w")
+    assert lost.read_bytes() == ours[lost.relative_to(folder)]
+
+
+@pytest.mark.slow
+def test_data_that_changed_between_two_calls_are_refused(root, tmp_path, monkeypatch):
+    """Before any work; an older working directory, without a record of its data, gets one."""
+    brains, workdir = tmp_path / "brains", tmp_path / "w"
+    shutil.copytree(root, brains)
+    config = card(brains, methods=("minus_z",))
+    experiment.main(config, workdir)
+    monkeypatch.setattr(experiment.maps, "make_maps", lambda *_, **__: pytest.fail("mapped again"))
+    before = contents(workdir)
+    path = brains / "controls" / "controls-1_T1.nii.gz"
+    image = nib.load(path)
+    kept, voxels = path.read_bytes(), image.get_fdata()
+    voxels[11, 11, 1] += 0.1
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), image.affine), path)
+    with pytest.raises(
+        ValueError, match=r"other data; .*\n  cohort 'controls': [^\n]*\nPass another"
+    ):
+        experiment.main(config, workdir)
+    assert contents(workdir) == before
+    path.write_bytes(kept)
+    (workdir / "data.json").unlink()
+    older = json.loads((workdir / "config.json").read_text())
+    del older["data"]["lesion_outside"]  # a field that is newer than the record of the data
+    (workdir / "config.json").write_text(json.dumps(older))
+    experiment.main(config, workdir)
+    assert (workdir / "data.json").read_bytes() == before[workdir / "data.json"][1]
+
+
+@pytest.mark.slow
+def test_cohorts_behind_links_and_in_folders_of_folders(finished, root, tmp_path):
+    """They go by the names of the card, from the first file to the report."""
+    names = dict(zip(COHORTS, ("train", "site/valid", "controls", "patients"), strict=True))
+    (tmp_path / "brains" / "site").mkdir(parents=True)
+    for name, link in names.items():
+        (tmp_path / "brains" / link).symlink_to(root / name)
+    changes = {"data.held_out": "site/valid", "data.patients": ("patients",)}
+    config = card(tmp_path / "brains", methods=("minus_z",), **changes)
+    found = run_of(experiment.main(config, tmp_path / "w"), "minus_z")["scores"]["score"]
+    expected = run_of(finished.results, "minus_z")["scores"]["score"]
+    assert found["thresholds"] == expected["thresholds"]
+    assert found["patients"] == {"patients": expected["patients"]["wmh"]}
+    assert found["images"]["patients"] == expected["images"]["wmh"]
+    written = (tmp_path / "w" / "runs" / "minus_z-seed0" / "nifti").rglob("*_score.nii.gz")
+    folders = [path.parent.relative_to(tmp_path / "w/runs/minus_z-seed0/nifti") for path in written]
+    assert {str(folder) for folder in folders} == {"site/valid", "controls", "patients"}
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from brain_results import COHORTS, results, run
+from brain_results import COHORTS, FACTS, results, run
 from html_page import Page
 from PIL import Image
 
@@ -150,6 +150,36 @@ def test_training_and_costs_are_listed_run_by_run(written):
     assert ["voxelwise -z", "0", "61.2", "2.0", "3.0", "500"] in page.rows
     assert facts.training(results([run("minus_z")])) is None
     assert "Training" not in report.markdown(results([run("minus_z")]))
+
+
+def test_nothing_is_said_of_early_stopping_where_nothing_stops():
+    record = results([run("ogae", epochs=3), run("ogae", 1, ["-f", "log"])])
+    record["config"]["train"]["patience"] = 0
+    assert "early stopping" not in report.markdown(record)
+    (lines,) = facts.cohorts(record).blocks.values()
+    assert lines[1][:2] == ["valid", "held-out loss, threshold"]
+    trained = facts.training(record)
+    assert trained is not None and trained.header[-2:] == ["held-out loss, last", "its lowest"]
+    record["config"]["train"]["patience"] = 5
+    (lines,) = facts.cohorts(record).blocks.values()
+    assert lines[1][:2] == ["valid", "early stopping, threshold"]
+
+
+def test_where_the_runs_come_from_is_said_of_the_runs():
+    """And not of the last start, which may have trained nothing."""
+    runs = [run("ogae"), run("ogae", 1), run("minus_z")]
+    alike = facts.origin(results(runs))
+    assert {name: alike[name] for name in FACTS} == FACTS and "note" not in alike
+    runs[1]["facts"] = FACTS | {"commit": "def", "machine": "a large one"}
+    del runs[2]["facts"]
+    found = facts.origin(results(runs))
+    each = "(1 of 3 runs)"
+    assert found["commit"] == f"abc-dirty {each}; def {each}; not recorded {each}"
+    assert found["machine"] == f"two cores {each}; a large one {each}; not recorded {each}"
+    assert "not known to be all of one commit" in found["note"]
+    old = facts.origin(results(runs[2:]))
+    assert old["commit"] == "not recorded; abc-dirty (this report)" and "note" not in old
+    assert found["note"] in report.markdown(results(runs))
 
 
 def test_an_experiment_of_cohorts_the_population_does_not_know():

@@ -2,16 +2,22 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_brains import SHAPE, cohort
 
 from ocsvm_jax.brain import maps, nifti_maps
-from ocsvm_jax.brain.mappers import Mapper, minus_z
+from ocsvm_jax.brain.mappers import Mapper, localized_ocsvm, minus_z
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.data import brain
+from ocsvm_jax.networks.patch import PatchEncoder
 
 DATA = Path(os.environ.get("OCSVM_JAX_DATA") or Path(__file__).parents[3] / "shared" / "data")
 REAL = DATA / "mslub"
@@ -142,6 +148,71 @@ def test_a_volume_holds_the_scores_where_they_belong(whole):
     whole_image = np.zeros((3, *locations.shape))
     whole_image[:, locations] = expected
     np.testing.assert_allclose(volume[1, 7, 9], whole_image[2, 1, 7, 9], rtol=1e-5)
+
+
+EIGHT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+from test_maps import SMALL_TESTED, SMALL_TRAIN, encoded
+from ocsvm_jax.brain import maps
+assert jax.device_count() == 8
+used, mapper = set(), encoded()
+original = maps.in_blocks
+
+def spied(function, arrays, **options):
+    def one(*arrays):
+        used.update(*(a.devices() for a in arrays))
+        return function(*arrays)
+    return original(one, arrays, **options)
+
+maps.in_blocks = spied
+locations = maps.locations_of(SMALL_TRAIN, 0.5)
+
+def make(name, **options):
+    arguments = mapper, SMALL_TRAIN, SMALL_TESTED, locations, Path(sys.argv[2]) / name
+    return maps.make_maps(*arguments, **options)
+
+eight = make("eight", block=8)
+assert used == set(jax.devices())
+used.clear()
+one = make("one", block=64, devices=jax.devices()[:1])
+assert used == set(jax.devices()[:1])
+assert list(one) == list(eight) == ["-f", "log"]
+for name in one:
+    for a, b in zip(one[name], eight[name], strict=True):
+        assert a.shape[1] == locations.sum() and a.std() > 0.01
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+"""
+SMALL_TRAIN = cohort("train", 6, shape=(2, 12, 14))
+SMALL_TESTED = [cohort(f"test-{n}", n, shape=(2, 12, 14)) for n in (3, 1)]
+
+
+def encoded():
+    """The encoder as it is before training, and a one-class SVM a voxel."""
+    encoder = PatchEncoder()
+    variables = dict(jax.jit(encoder.init)(jax.random.key(0), jnp.zeros((1, 15, 15, 1))))
+    params = variables.pop("params")
+    settings = SimpleNamespace(nu=0.3, gamma=0.3, standardize=True, scores=("-f", "log"))
+    return localized_ocsvm(encoder, params, variables, settings)
+
+
+@pytest.mark.slow
+def test_eight_devices_make_the_maps_that_one_makes(tmp_path):
+    """From the encoder to the scores, of other blocks as well."""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(Path(maps.__file__).parents[2]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT, str(Path(__file__).parent), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real brain at {REAL}; set OCSVM_JAX_DATA")

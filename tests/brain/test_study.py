@@ -25,6 +25,7 @@ def data(**changes):
             "image": "{subject}_T1.nii.gz",
             "mask": "{subject}_mask.nii.gz",
             "lesion": "{subject}_lesion.nii.gz",
+            "lesion_outside": "error",
             "exclude": "ventricles.nii.gz",
             "slices": (),
             "intensity": "none",
@@ -91,6 +92,21 @@ def test_what_is_found_is_read(root):
     np.testing.assert_array_equal(found.exclude, np.moveaxis(excluded(), 2, 0) > 0)
 
 
+def test_lesions_outside_the_brain_are_refused_or_cut_off_as_the_card_says(root):
+    path = root / "wmh" / "wmh-1_lesion.nii.gz"
+    image = nib.load(path)
+    lesion = np.asarray(image.dataobj).copy()
+    lesion[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(lesion, image.affine), path)
+    message = r"wmh-1_lesion.* 1 of \d+ voxels outside.*--config\.data\.lesion_outside=clip"
+    with pytest.raises(ValueError, match=message):
+        study.read(root, data(), *study.check(root, data()))
+    card = data(lesion_outside="clip")
+    found = study.read(root, card, *study.check(root, card))
+    expected = cohort("wmh", 2, patients=True).lesions
+    np.testing.assert_array_equal(found.cohorts["wmh"].lesions, expected)
+
+
 def test_only_the_slices_asked_for_are_read(root):
     card = data(slices=(20,))
     found = study.read(root, card, *study.check(root, card))
@@ -111,10 +127,24 @@ def test_nothing_excluded(root):
     assert study.read(root, card, *study.check(root, card)).exclude is None
 
 
-def test_excluded_voxels_of_another_shape(root):
+def test_excluded_voxels_of_another_grid_are_refused_by_their_header(root):
     write_excluded(root, np.zeros((5, 6, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"has shape \(5, 6, 2\), the images have \(20, 20, 2\)"):
-        study.read(root, data(), *study.check(root, data()))
+    message = r"ventricles\.nii\.gz has the shape \(5, 6, 2\).*\(20, 20, 2\) is expected"
+    with pytest.raises(ValueError, match=message):
+        study.check(root, data())
+    moved = nib.Nifti1Image(excluded(), AFFINE + 2 * np.eye(4, k=3))
+    nib.save(moved, root / "ventricles.nii.gz")
+    with pytest.raises(ValueError, match=r"(?s)ventricles\.nii\.gz has the affine.*is expected"):
+        study.check(root, data())
+
+
+def test_excluded_voxels_may_be_stored_in_another_order(root):
+    ras, las = (nib.orientations.axcodes2ornt(tuple(axes)) for axes in ("RAS", "LAS"))
+    image = nib.Nifti1Image(excluded(), AFFINE)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(ras, las))
+    nib.save(turned, root / "ventricles.nii.gz")
+    found = study.read(root, data(), *study.check(root, data())).exclude
+    np.testing.assert_array_equal(found, np.moveaxis(excluded(), 2, 0) > 0)
 
 
 def test_patients_without_lesion_files(root):

@@ -141,6 +141,22 @@ def test_rank_tests_agree_with_scipy_on_the_patients_all_methods_have():
     assert block[1][0] == "voxelwise -z" and block[1][2] == f"{adjusted[1]:.3f}"
 
 
+def test_every_score_of_the_first_method_has_its_rank_tests():
+    found = tables.rank_tests_of(_results(), "AUPR")
+    ogae = "OgAE + localised OCSVM"
+    names = [f"{ogae}, -f", f"{ogae}, log", "SAE + localised OCSVM", "voxelwise -z"]
+    assert [t.caption.split(", minus")[0] for t in found] == [f"AUPR of {n}" for n in names[:2]]
+    for i, table in enumerate(found):
+        assert len(table.blocks) == 2 and "all 6 pairs" in table.caption
+        for block in table.blocks.values():
+            assert [line[0] for line in block] == names[:i] + names[i + 1 :]
+    between = [next(iter(found[i].blocks.values()))[0] for i in (0, 1)]
+    assert between[0][1] == between[1][1].translate(str.maketrans("+-", "-+"))
+    assert between[0][2:] == between[1][2:]
+    assert len(tables.rank_tests_of(results([run("sae"), run("darkness")]), "AUPR")) == 1
+    assert tables.rank_tests_of(results([run("ogae")]), "AUPR") == []
+
+
 def test_rank_tests_of_equal_methods_and_of_one_method():
     table = tables.rank_test(results([run(m, AUPR=[0.5] * 4) for m in ("ogae", "sae")]), "AUPR")
     assert table is not None

@@ -81,6 +81,12 @@ def test_what_was_written_is_read(root):
         np.testing.assert_array_equal(cohort.lesions[i], zxy(arrays["lesion"]))
 
 
+def test_a_link_keeps_its_name(root):
+    (root / "alias").symlink_to(root / "wmh")
+    assert brain.read_cohort(root, "alias")[0].name == "alias"
+    assert brain.read_cohort(root / "alias", "")[0].name == "wmh"
+
+
 def test_slices_are_chosen_by_millimetres_and_lie_from_inferior_to_superior(root):
     whole, _ = brain.read_cohort(root, "wmh")
     some, space = brain.read_cohort(root, "wmh", slices_mm=(36, 20.0))
@@ -286,6 +292,18 @@ def test_a_file_that_cannot_be_used_is_named(root, kind, damage, message):
     path = root / "wmh" / f"s02_{kind}.nii.gz"
     damage(path)
     with pytest.raises(ValueError, match=f"(?s){path.name}.*({message})"):
+        brain.read_cohort(root, "wmh")
+
+
+@pytest.mark.parametrize("module", ["load", "read_bytes"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(root, monkeypatch, module):
+    """A copy or another download would not help."""
+
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(*((nib, "load") if module == "load" else (Path, "read_bytes")), forbidden)
+    with pytest.raises(PermissionError, match=r"Permission denied.*\.nii\.gz"):
         brain.read_cohort(root, "wmh")
 
 

@@ -435,6 +435,29 @@ def test_real_shapes_are_planted_where_they_were(template, tmp_path):
     assert np.std(centres, axis=0).min() > 0.3  # warped with each subject
 
 
+def test_images_beside_the_masks_are_passed_over(tmp_path):
+    """By their names: a folder of patients may hold their T1 images too."""
+    write_ball(tmp_path / "patient01_lesions_MNI.nii.gz", (-26.0, -14.0, 28.0), 9.0)
+    image = nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4))
+    for name in ("patient01_T1_MNI.nii.gz", "patient02_t1.nii", "T1.nii.gz", "sub-3_T1w.nii.gz"):
+        nib.save(image, tmp_path / name)
+    (shape,) = read_shapes(tmp_path)
+    assert shape.path.name == "patient01_lesions_MNI.nii.gz"
+    # What only contains the letters is a mask like any other, and so is a lesion mask of a T1.
+    write_ball(tmp_path / "port12.nii.gz", (-26.0, -14.0, 28.0), 8.0)
+    write_ball(tmp_path / "patient04_T1_lesion.nii.gz", (-26.0, -14.0, 28.0), 7.0)
+    assert [shape.path.name for shape in read_shapes(tmp_path)] == [
+        "patient01_lesions_MNI.nii.gz",
+        "patient04_T1_lesion.nii.gz",
+        "port12.nii.gz",
+    ]
+    (tmp_path / "patient04_T1_lesion.nii.gz").unlink()
+    (tmp_path / "port12.nii.gz").unlink()
+    (tmp_path / "patient01_lesions_MNI.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"holds no mask.*images named T1 are passed over"):
+        read_shapes(tmp_path)
+
+
 def test_real_shapes_are_part_of_the_population(tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()

@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="full", help=f"{' or '.join(PROFILES)}, default full")
     parser.add_argument("--seed", type=int, default=0, help="of the population, default 0")
     parser.add_argument(
-        "--lesions", type=Path, help="folder of NIfTI lesion masks in MNI space to plant"
+        "--lesions",
+        type=Path,
+        help="folder of NIfTI lesion masks in MNI space to plant; images named T1 are passed over",
     )
     parser.add_argument("--workers", type=int, help="processes, default: by size and processors")
     options = parser.parse_args(arguments)

@@ -1,6 +1,7 @@
 """Lesion shapes of real patients, from a folder of NIfTI masks in MNI space."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from ocsvm_jax.data.phantom.anatomy import Tissue
 from ocsvm_jax.data.phantom.files import nibabel
 
 _SUFFIXES = (".nii", ".nii.gz")
+_IMAGE = re.compile(r"(^|[-_.])t1w?[-_.]", re.IGNORECASE)
+_MASK = re.compile("lesion|mask", re.IGNORECASE)
 
 
 class Shape(NamedTuple):
@@ -23,18 +26,25 @@ class Shape(NamedTuple):
 
 
 def read_shapes(folder: Path) -> tuple[Shape, ...]:
-    """Reads every .nii and .nii.gz file of a folder, in the order of their names.
+    """Reads every .nii and .nii.gz file of a folder that is a mask, in the order of their names.
 
-    Any grid will do, as long as the affine leads to MNI coordinates.
+    Any grid will do, as long as the affine leads to MNI coordinates. Images are passed over: files
+    with T1 or T1w as a part of the name ("patient07_T1_MNI.nii.gz"), without "lesion" or "mask".
 
     Raises:
-        ValueError: if there is no such file, or one is damaged, not 3-D, not binary or empty.
+        ValueError: if there is no such mask, or one is damaged, not 3-D, not binary or empty.
     """
     if not folder.is_dir():
         raise ValueError(f"Lesion masks: there is no folder {folder}.")
-    paths = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
-    if not paths:
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
+    if not files:
         raise ValueError(f"Lesion masks: {folder} holds no file that ends in .nii or .nii.gz.")
+    paths = [path for path in files if not _is_image(path.name)]
+    if not paths:
+        raise ValueError(
+            f"Lesion masks: {folder} holds no mask but only images: images named T1 are passed "
+            f"over, such as {files[0].name}."
+        )
     return tuple(_read(path) for path in paths)
 
 
@@ -73,6 +83,10 @@ def planted(
         f"None of the {len(shapes)} masks in {shapes[0].path.parent} meets white matter in the "
         "slices that are drawn. They must be in MNI space, with an affine that says so."
     )
+
+
+def _is_image(name: str) -> bool:
+    return bool(_IMAGE.search(name)) and not _MASK.search(name)
 
 
 def _read(path: Path) -> Shape:

@@ -29,6 +29,8 @@ class Drawn(NamedTuple):
         mask: the brain, the same for both.
         lesion: what is to be found; all False for a control.
         changed: where the two images may differ: the lesion, and for a tumour everything it moves.
+            As drawn, that is. A reader that scales each file by a percentile of its own, such as
+            `data.brain` with intensity="percentile", moves all of an image by some 0.1%.
     """
 
     subject: str
