@@ -1,5 +1,6 @@
 """The whole experiment: data, training of each method and seed, maps, measures, report."""
 
+import contextlib
 import json
 import os
 import time
@@ -25,12 +26,13 @@ from ocsvm_jax.brain.methods import (
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.brain.training import PatchFeed
 from ocsvm_jax.experiment import Config
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import sole_user, whole_file
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
+_RESULTS_FILE = "results.json"
 # What may change in a working directory: what is there already stays what it is. NIfTI maps that
 # are newly wanted are added. What is done about lesions outside the brain may change as long as the
 # data that are read do not, see `identity`.
@@ -47,27 +49,62 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
     experiment.check_workdir(workdir, config, FREE)
-    if config.data.dir:
-        root = Path(config.data.dir).expanduser()
-    else:
-        root = workdir / "phantom"
-        study.check_synthetic(config.data)
+    _check_runs(workdir, config)
+    with contextlib.ExitStack() as stack:
+        if config.data.dir:
+            root = Path(config.data.dir).expanduser()
+        else:
+            root = workdir / "phantom"
+            study.check_synthetic(config.data)
+            stack.enter_context(sole_user(workdir))
+            experiment.claim_workdir(workdir, config, FREE)
+            generate(config, root)
+        space, files = study.check(root, config.data)
+        read = study.read(root, config.data, space, files)
+        if config.data.dir:  # not before: a folder that can not be read leaves no trace
+            stack.enter_context(sole_user(workdir))
+        identified = identity.of(read)
+        identity.check(workdir, identified)
         experiment.claim_workdir(workdir, config, FREE)
-        generate(config, root)
-    space, files = study.check(root, config.data)
-    read = study.read(root, config.data, space, files)
-    identified = identity.of(read)
-    identity.check(workdir, identified)
-    experiment.claim_workdir(workdir, config, FREE)
-    identity.write(workdir, identified)
+        identity.write(workdir, identified)
+        return _whole(config, root, read, workdir, command, began)
+
+
+def _check_runs(workdir: Path, config: Config) -> None:
+    """Raises ValueError if the results there hold a run that a new report would drop."""
+    path = workdir / _RESULTS_FILE
+    if not path.exists():
+        return
+    there = [(run["method"], run["seed"]) for run in json.loads(path.read_text())["runs"]]
+    lost = [f"{name}, seed {seed}" for name, seed in there if (name, seed) not in _asked(config)]
+    if lost:
+        raise ValueError(
+            f"{path} has runs that this call leaves out, and its report would lose: "
+            f"{'; '.join(lost)}. Ask for them too (--config.methods, --config.seeds), or pass "
+            "another --workdir. Nothing was changed."
+        )
+
+
+def _asked(config: Config) -> list[tuple[str, int]]:
+    """Method and seed of every run."""
+    return [
+        (name, seed)
+        for name in config.methods
+        for seed in (config.seeds if name in TRAINED else (0,))
+    ]
+
+
+def _whole(
+    config: Config, root: Path, read: Study, workdir: Path, command: str, began: float
+) -> dict[str, Any]:
+    """Trains, maps, judges and reports, in a directory that is this call's own."""
     train, held_out = (read.cohorts[config.data[name]] for name in ("train", "held_out"))
     feed = patch_training.feed_of(train.images, train.masks, held_out.images, held_out.masks)
     locations = maps.locations_of(train, config.data.present)
 
-    runs = []
-    for name in config.methods:
-        for seed in config.seeds if name in TRAINED else (0,):
-            runs.append(run_one(config, read, feed, locations, name, seed, workdir))
+    runs = [
+        run_one(config, read, feed, locations, name, seed, workdir) for name, seed in _asked(config)
+    ]
     results = {
         "command": command,
         "config": experiment.plain(config),
@@ -76,7 +113,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
         "runs": runs,
         "wall_seconds": time.perf_counter() - began,
     }
-    with whole_file(workdir / "results.json") as file:
+    with whole_file(workdir / _RESULTS_FILE) as file:
         file.write((json.dumps(results, indent=1) + "\n").encode())
     path = report.write(workdir, results, read, locations)
     print(report.text(results))

@@ -19,6 +19,7 @@ nib = pytest.importorskip("nibabel", reason="the extra [mri] is not installed")
 
 from ocsvm_jax.brain import experiment  # noqa: E402
 from ocsvm_jax.brain import training as patch_training  # noqa: E402
+from ocsvm_jax.files import sole_user  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (2, 24, 24)
@@ -176,6 +177,22 @@ def test_a_second_call_repeats_nothing(finished, root, monkeypatch):
         again = experiment.main(card(root), finished.workdir, "the command")
     assert again["runs"] == finished.results["runs"]
     assert contents(finished.workdir / "runs") == before
+
+
+@pytest.mark.slow
+def test_a_report_never_loses_runs(finished, root):
+    before = contents(finished.workdir)
+    with pytest.raises(ValueError, match=r"this call leaves out.*: ogae, seed 0.*Ask for them"):
+        experiment.main(card(root, methods=("minus_z",)), finished.workdir)
+    assert contents(finished.workdir) == before
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time(finished, root):
+    before = contents(finished.workdir)
+    with sole_user(finished.workdir), pytest.raises(ValueError, match="another process is at work"):
+        experiment.main(card(root), finished.workdir)
+    assert contents(finished.workdir) == before
 
 
 @pytest.mark.slow
