@@ -60,7 +60,7 @@ _STYLE = {
 
 _LOSSES = {
     "loss": "loss, training",
-    "valid_loss": "loss, early stopping",
+    "valid_loss": "loss, held out",
     "reconstruction": "reconstruction, training",
 }
 _BETAS = {"beta1": "β₁, expander", "beta2": "β₂, compactor"}
