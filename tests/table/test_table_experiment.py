@@ -77,9 +77,13 @@ def row_named(record, name):
 
 
 def untimed(record):
-    """A record without what differs between two calls of the same command."""
-    visited = [{k: v for k, v in run.items() if k != "seconds"} for run in record["visited"]]
-    return {k: v for k, v in record.items() if k != "wall_seconds"} | {"visited": visited}
+    """A record without time and commit, which may differ between two calls of one command."""
+    visited = [
+        {k: v for k, v in run.items() if k not in ("seconds", "commit")}
+        for run in record["visited"]
+    ]
+    kept = {k: v for k, v in record.items() if k not in ("wall_seconds", "facts")}
+    return kept | {"visited": visited}
 
 
 def test_what_is_written(finished):
