@@ -48,8 +48,8 @@ class Method(NamedTuple):
       loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
       prepare: `prepare(state, mean_of, epoch) -> (state, preparing)`, before the steps of an epoch.
         `mean_of(function)` is the mean of `function(images)` over all batches of the epoch.
-        `preparing` is True while the epochs are those of a pretraining, which early stopping does
-        not count.
+        `preparing` is True while the epochs are those of a pretraining, or of a warm-up whose loss
+        is not that of the rest: early stopping does not count them.
     """
 
     init: Callable[..., Any]
