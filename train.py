@@ -25,9 +25,9 @@ from ocsvm_jax import (
 )
 from ocsvm_jax.brain import experiment as brain
 from ocsvm_jax.experiment import Config
-from ocsvm_jax.files import sole_user
 from ocsvm_jax.methods import Method
 from ocsvm_jax.table import experiment as table
+from ocsvm_jax.workdir import check_images, image_digests, note_images, sole_user
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
@@ -37,8 +37,11 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
     experiment.check_workdir(workdir, config)
     sets = experiment.load_data(config)
     method = experiment.build_method(config)
+    images = image_digests(sets[0].train, {config.data.protocol: sets[0]})
     with sole_user(workdir):
+        check_images(workdir, images)
         experiment.claim_workdir(workdir, config)
+        note_images(workdir, images)
         return _run(config, workdir, command, method, sets, began)
 
 

@@ -18,7 +18,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 LAYERS = (
     "arguments blocks checkpoints collapse contrast files provenance pytrees resampling",
     "kernels solver data metrics",
-    "decision figures kernel_sums model_file stats",
+    "decision figures kernel_sums model_file stats workdir",
     "page",
     "report",
     "guidance model networks",
@@ -49,6 +49,7 @@ WITHOUT_JAX = {
     "report",
     "resampling",
     "stats",
+    "workdir",
 }
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 

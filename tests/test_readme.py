@@ -29,7 +29,14 @@ def test_the_python_block_runs_and_its_gradient_is_right():
 
 def test_every_file_and_command_it_names_exists():
     text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`?((?:configs|tests|ocsvm_jax|benchmarks)/[\w./]+\.(?:py|md))", text)
+    named = re.findall(r"`?((?:configs|tests|ocsvm_jax|benchmarks)/[\w./]+\.(?:py|md|json|png))", text)
     assert named
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_no_published_figure_names_a_directory_of_the_machine_it_was_made_on():
+    pages = [ROOT / "README.md", *(ROOT / "benchmarks").rglob("*.md")]
+    assert len(pages) > 3
+    for page in pages:
+        assert not re.search(r"dir=[/~]", page.read_text()), page

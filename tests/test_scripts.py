@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from ocsvm_jax import experiment, metrics, training
-from ocsvm_jax.files import sole_user
 from ocsvm_jax.model import OCSVM
+from ocsvm_jax.workdir import sole_user
 
 ROOT = Path(__file__).parent.parent
 train = runpy.run_path(str(ROOT / "train.py"), run_name="train")["main"]
@@ -200,6 +200,22 @@ def test_the_directory_of_a_whole_table_is_not_one_run(tmp_path):
     (tmp_path / "config.json").write_text('{"table": {"seeds": [0]}}')
     with pytest.raises(ValueError, match="holds a whole table, not one run"):
         evaluate["main"](tmp_path)
+
+
+def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
+    before = contents(finished.workdir)
+    load = experiment.load_data
+
+    def changed(config):
+        dataset, train, held_out = load(config)
+        images = dataset.test.images.copy()
+        images[0, 0, 0, 0] ^= 1
+        return dataset._replace(test=dataset.test._replace(images=images)), train, held_out
+
+    monkeypatch.setattr(experiment, "load_data", changed)
+    with pytest.raises(ValueError, match=r"changed: paper, test\. Pass another --workdir"):
+        train(small_config(), finished.workdir)
+    assert contents(finished.workdir) == before
 
 
 def test_two_processes_in_one_directory(finished):

@@ -26,9 +26,10 @@ from ocsvm_jax.brain.methods import (
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.brain.training import PatchFeed
 from ocsvm_jax.experiment import Config
-from ocsvm_jax.files import sole_user, whole_file
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
+from ocsvm_jax.workdir import check_nothing_lost, sole_user
 
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
@@ -72,17 +73,11 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
 
 def _check_runs(workdir: Path, config: Config) -> None:
     """Raises ValueError if the results there hold a run that a new report would drop."""
-    path = workdir / _RESULTS_FILE
-    if not path.exists():
-        return
-    there = [(run["method"], run["seed"]) for run in json.loads(path.read_text())["runs"]]
-    lost = [f"{name}, seed {seed}" for name, seed in there if (name, seed) not in _asked(config)]
-    if lost:
-        raise ValueError(
-            f"{path} has runs that this call leaves out, and its report would lose: "
-            f"{'; '.join(lost)}. Ask for them too (--config.methods, --config.seeds), or pass "
-            "another --workdir. Nothing was changed."
-        )
+    path, asked = workdir / _RESULTS_FILE, _asked(config)
+    there = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = [(run["method"], run["seed"]) for run in there]
+    lost = [f"{name}, seed {seed}" for name, seed in runs if (name, seed) not in asked]
+    check_nothing_lost(path, lost, "--config.methods, --config.seeds")
 
 
 def _asked(config: Config) -> list[tuple[str, int]]:

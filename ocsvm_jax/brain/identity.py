@@ -4,7 +4,6 @@ Checkpoints, slices and finished runs say nothing of the subjects behind them. W
 experiment that goes on after a file of its folder changed would mix two data sets without a word.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from ocsvm_jax.brain.study import Study
 from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.files import whole_file
+from ocsvm_jax.workdir import sha256
 
 FILE = "data.json"
 
@@ -31,7 +31,7 @@ def of(read: Study) -> dict[str, Any]:
             "affine": space.affine.tolist(),
             "slices": [int(k) for k in space.slices],
         },
-        "exclude": None if read.exclude is None else _sha256(read.exclude),
+        "exclude": None if read.exclude is None else sha256(read.exclude),
         "cohorts": {
             name: {"subjects": list(cohort.subjects), "sha256": _of_cohort(cohort)}
             for name, cohort in read.cohorts.items()
@@ -97,12 +97,4 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
 
 
 def _of_cohort(cohort: Cohort) -> str:
-    return _sha256(cohort.images, cohort.masks, cohort.lesions, note=repr(cohort.has_lesions))
-
-
-def _sha256(*arrays: np.ndarray, note: str = "") -> str:
-    digest = hashlib.sha256(note.encode())
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).data)  # no copy: cohorts may be large
-    return digest.hexdigest()
+    return sha256(cohort.images, cohort.masks, cohort.lesions, np.asarray(cohort.has_lesions))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from ocsvm_jax.data import mnist_c
-from ocsvm_jax.data.base import Dataset, ImageSet, Source, digest
+from ocsvm_jax.data.base import Dataset, ImageSet, Source
 from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, holdout_rows, take, unknown
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Dataset",
     "ImageSet",
     "Source",
-    "digest",
     "holdout",
     "holdout_rows",
     "load",

@@ -1,6 +1,5 @@
 """The records of this package: a set of images, a dataset, and a source of images."""
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,14 +63,3 @@ class Source(NamedTuple):
     corruptions: tuple[str, ...]
     labels: Callable[[str, str], np.ndarray]
     images: Callable[[str, str, np.ndarray], np.ndarray]
-
-
-def digest(images: ImageSet) -> str:
-    """SHA-256 of images and of what is known of each: the same only for the same set."""
-    found = hashlib.sha256()
-    for name, values in images._asdict().items():
-        # Strings of one set may be stored wider than those of another.
-        whole = np.char.encode(values.astype(str), "utf-8") if values.dtype.kind == "U" else values
-        found.update(f"{name} {whole.shape} {whole.dtype.kind}".encode())
-        found.update(np.ascontiguousarray(whole).tobytes())
-    return found.hexdigest()

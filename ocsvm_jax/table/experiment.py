@@ -1,28 +1,28 @@
 """The whole experiment of a table: search, repeat over seeds, test once, report."""
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from ocsvm_jax import data, experiment, provenance
+from ocsvm_jax import data, experiment
 from ocsvm_jax.experiment import Config
-from ocsvm_jax.files import sole_user, whole_file
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
-from ocsvm_jax.table import directory, grid, judge, outcome, report, runs, search
+from ocsvm_jax.table import grid, judge, report, results, runs, search
+from ocsvm_jax.table.progress import Clock, Progress
 from ocsvm_jax.table.rows import ROWS, Row
+from ocsvm_jax.workdir import (
+    check_images,
+    check_nothing_lost,
+    image_digests,
+    note_images,
+    sole_user,
+)
 
-_PAPER_TASK = {
-    "name": "mnist_c",
-    "normal": [3],
-    "anomalies": [8],
-    "train_corruptions": ["identity", "motion_blur", "translate"],
-    "test_corruptions": ["stripe", "canny_edges", "brightness"],
-}
+_RESULTS_FILE = "results.json"
 # What may change in a working directory: runs that are there already stay what they are.
 _FREE = (
     "eval.",
@@ -139,18 +139,26 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
       ValueError: on a card that can not work, data that do not fit, or a `workdir` that holds
         something else.
     """
-    clock = directory.Clock(workdir)
+    clock = Clock(workdir)
     config = resolve(config)
     check(config)
     experiment.check_workdir(workdir, config, _FREE)
     train, sets = load(config)
     with sole_user(workdir):
-        directory.check_rows(workdir, [row.name for row in rows_of(config)])
-        images = directory.digests(train, sets)
-        directory.check_images(workdir, images)
+        _check_rows(workdir, config)
+        images = image_digests(train, sets)
+        check_images(workdir, images)
         experiment.claim_workdir(workdir, config, _FREE)
-        directory.note_images(workdir, images)
+        note_images(workdir, images)
         return _whole(config, workdir, train, sets, clock, command)
+
+
+def _check_rows(workdir: Path, config: Config) -> None:
+    """Raises ValueError if the results there hold a row that a new report would drop."""
+    path, asked = workdir / _RESULTS_FILE, {row.name for row in rows_of(config)}
+    there = json.loads(path.read_text())["rows"] if path.exists() else []
+    lost = [row["name"] for row in there if row["name"] not in asked]
+    check_nothing_lost(path, lost, "--config.table.methods, --config.table.ablations")
 
 
 def _whole(
@@ -158,7 +166,7 @@ def _whole(
     workdir: Path,
     train: data.ImageSet,
     sets: Mapping[str, data.Dataset],
-    clock: directory.Clock,
+    clock: Clock,
     command: str,
 ) -> dict[str, Any]:
     """Searches, tests and reports, in a directory that is this call's own."""
@@ -184,156 +192,11 @@ def _whole(
         for method in {row.method: None for row in rows}:
             of_method = [row for row in rows if row.method == method]
             specs += search.search(config, made.ensure, method, of_method)
-    record, pictures = _results(config, made, specs, rows, finals, sets, train)
+    record, pictures = results.of_search(config, made, specs, rows, finals, sets, train)
     record |= {"command": command, "wall_seconds": clock.note()}
-    with whole_file(workdir / directory.RESULTS_FILE) as file:
+    with whole_file(workdir / _RESULTS_FILE) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     path = report.write(workdir, record, pictures)
     print("\n## ".join(report.markdown(record).split("\n## ")[:2]))
     print(f"report: {path}")
     return record
-
-
-def _results(
-    config: Config,
-    made: runs.Runs,
-    specs: Sequence[runs.Spec],
-    rows: Sequence[Row],
-    finals: Mapping[str, Mapping[str, Any]],
-    sets: Mapping[str, data.Dataset],
-    train: data.ImageSet,
-) -> tuple[dict[str, Any], report.PicturesData]:
-    """Chooses, tests, compares; what the report is made of."""
-    table = config.table
-    test = {name: found.test for name, found in sets.items()}
-    results: dict[str, dict[str, outcome.RowResult]] = {row.name: {} for row in rows}
-    for row in rows:
-        own = [spec for spec in specs if spec.method == row.method]
-        for protocol in sets:
-            choice = search.choose(config, made.ensure, own, row, protocol)
-            results[row.name][protocol] = outcome.row_result(
-                made, row, protocol, choice, finals, test[protocol]
-            )
-    maps = _latent_maps(config, made, results, test)
-    paper_task = all(experiment.plain(config)["data"][k] == v for k, v in _PAPER_TASK.items())
-    record = {
-        "title": _title(config),
-        "facts": provenance.facts(),
-        "config": experiment.plain(config),
-        "seeds": list(table.seeds),
-        "resamples": config.eval.resamples,
-        "alpha": table.alpha,
-        "rows": [outcome.row_record(row, results[row.name], paper_task) for row in rows],
-        "comparisons": _comparisons(config, rows, results, test),
-        "comparisons_of_paper": _comparisons(
-            config, [row for row in rows if row.group == "paper"], results, test
-        ),
-        "visited": outcome.visited(made, specs),
-        "prevalence": outcome.prevalence(test),
-        "counts": outcome.counts(
-            config,
-            train,
-            {f"{p} valid": s.valid for p, s in sets.items()}
-            | {f"{p} test": s.test for p, s in sets.items()},
-        ),
-    }
-    return record, report.PicturesData(outcome.pictures_inputs(test, results), maps)
-
-
-def _comparisons(
-    config: Config,
-    rows: Sequence[Row],
-    results: Mapping[str, Mapping[str, outcome.RowResult]],
-    test: Mapping[str, data.ImageSet],
-) -> dict[str, Any]:
-    """The paired bootstrap among these rows, by protocol."""
-    return {
-        protocol: outcome.comparisons(
-            images,
-            {row.name: results[row.name][protocol] for row in rows},
-            config.eval.resamples,
-            config.table.alpha,
-        )
-        for protocol, images in test.items()
-    }
-
-
-def _latent_maps(
-    config: Config,
-    made: runs.Runs,
-    results: Mapping[str, Mapping[str, outcome.RowResult]],
-    test: Mapping[str, data.ImageSet],
-) -> dict[str, Any]:
-    """The latents of the first run of every row; rows of one run share a map."""
-    if config.method.latent_dim < 2:
-        return {}
-    protocol = config.table.protocols[0]
-    rows: dict[str, list[str]] = {}
-    specs: dict[str, runs.Spec] = {}
-    for name, by_protocol in results.items():
-        for spec in by_protocol[protocol].choice.specs[:1]:
-            rows.setdefault(spec.name, []).append(name)
-            specs[spec.name] = spec
-    return {
-        ", ".join(names): judge.plane(
-            made.model(specs[run]), made.train_images(specs[run]), test[protocol]
-        )
-        for run, names in rows.items()
-    }
-
-
-def _title(config: Config) -> str:
-    def classes(values: Sequence[int]) -> str:
-        return ", ".join(map(str, values))
-
-    task = f"{classes(config.data.normal)} against {classes(config.data.anomalies)}"
-    return f"{config.data.name}, {task}" + (", quick profile" if config.quick else "")
-
-
-class Progress:
-    """One bar over the epochs of all runs; a line for each run that is finished."""
-
-    def __init__(self, config: Config, rows: Sequence[Row]):
-        """Counts at most how many epochs there are to come."""
-        total = 0
-        for method in {row.method: None for row in rows}:
-            own = [row for row in rows if row.method == method]
-            counts = search.runs_at_most(config, method, own)
-            total += sum(number * epochs for number, epochs in counts)
-        self._guide = search.guide(config)
-        # disable=None: silent when not a terminal.
-        self._bar = tqdm(total=total, unit="epoch", disable=None, smoothing=0.05)
-
-    def epochs(self, number: int, loss: float) -> None:
-        """So many epochs more."""
-        self._bar.set_postfix(loss=f"{loss:.4f}")
-        self._bar.update(number)
-
-    def known(self, spec: runs.Spec) -> None:
-        """A run was on disk already."""
-        self._bar.update(spec.epochs)
-
-    def finished(self, spec: runs.Spec, record: Mapping[str, Any]) -> None:
-        """A run is on disk."""
-        # What early stopping saved, and what is missing of a run that has diverged.
-        self._bar.update(spec.epochs - record["epochs_done"])
-        best = {
-            row.score: search.best_figure(record, row, self._guide)
-            for row in ROWS
-            if row.method == spec.method and record["valid"]
-        }
-        figures = ", ".join(f"{score} {value:.3f}" for score, value in best.items())
-        status = "" if record["status"] == "done" else f" {record['status']}"
-        if record["collapsed"]:
-            status += f" collapsed: {', '.join(record['collapsed'])}"
-        tqdm.write(
-            f"{spec.stage} {spec.name} {spec.point} {record['seconds']:.0f} s, "
-            f"validation AUROC {figures}{status}"
-        )
-        sys.stdout.flush()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()

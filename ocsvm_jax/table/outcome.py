@@ -149,17 +149,22 @@ def row_record(row: Row, results: Mapping[str, RowResult], published: bool) -> d
     }
 
 
-def visited(runs: Runs, specs: Sequence[Any]) -> list[dict[str, Any]]:
+def visited(runs: Runs, specs: Sequence[Any], guide: str) -> list[dict[str, Any]]:
     """The runs of a search, each once, with the validation AUROC of every score.
 
-    Those that earlier calls in the directory have searched are among them.
+    Those that earlier calls in the directory have searched are among them, at the stage "earlier".
+
+    Args:
+      runs: where they are.
+      specs: the runs of this call's search.
+      guide: the protocol whose validation images the search went by.
     """
     out = []
     for spec in {spec.name: spec for spec in specs}.values():
         record = _finished(runs, spec)
-        out.append(_visit(record | {"stage": spec.stage}))
+        out.append(_visit(record | {"stage": spec.stage}, guide))
     now = {(v["method"], str(v["settings"]), v["seed"], v["epochs"]) for v in out}
-    earlier = [_visit(record) for record in runs.all_finished()]
+    earlier = [_visit(record, guide) for record in runs.all_finished()]
     # What an earlier call searched by another grid was looked at on validation all the same.
     return out + [
         visit | {"stage": "earlier"}
@@ -168,11 +173,9 @@ def visited(runs: Runs, specs: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _visit(record: Mapping[str, Any]) -> dict[str, Any]:
+def _visit(record: Mapping[str, Any], guide: str) -> dict[str, Any]:
     """What the results say of a run."""
-    # The validation images that the first stage goes by: see `search.guide`.
-    protocol = next((name for name in ("leak_free", "paper") if name in record["valid"]), None)
-    figures = record["valid"][protocol] if protocol else {}
+    figures = record["valid"].get(guide, {})
     kept = ("method", "settings", "seed", "epochs", "epochs_done", "best_epoch", "seconds", "stage")
     return (
         {name: record[name] for name in kept}

@@ -40,8 +40,9 @@ def write(workdir: Path, record: Mapping[str, Any], pictures_data: PicturesData)
         ``comparisons_of_paper``, the same among the rows of that group alone, may be left out.
         ``visited`` are the runs of the search: ``method``, ``settings``, ``seed``, ``stage``,
         ``epochs``, ``valid`` (AUROC by score), ``status`` and ``seconds``, and ``commit`` where it
-        was recorded. ``prevalence``, the
-        share of anomalous test images by protocol, may be left out.
+        was recorded; ``guide``, the protocol that ``valid`` is of, may be left out, and so may
+        ``prevalence``, the share of anomalous test images by protocol. ``wall_seconds`` is None
+        where it was not measured.
       pictures_data: the arrays behind the figures.
 
     Returns:

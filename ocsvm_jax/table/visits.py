@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ocsvm_jax.page import Table
 from ocsvm_jax.table.numbers import NONE, assignments, duration, finite, score
-from ocsvm_jax.table.schema import STATUSES, Record
+from ocsvm_jax.table.schema import PROTOCOLS, STATUSES, Record
 
 
 def counts(record: Record) -> Table:
@@ -40,7 +40,9 @@ def runs(record: Record) -> Table:
             ]
         )
     header = ["method", "stage", "seed", "epochs", "settings", "validation AUROC", "status", "s"]
-    return Table("Every point visited", header, {"": lines}, words=(1, 4, 5, 6))
+    guide = PROTOCOLS[record["guide"]] if "guide" in record else ""
+    caption = "Every point visited" + (f"; validation AUROC under {guide}" if guide else "")
+    return Table(caption, header, {"": lines}, words=(1, 4, 5, 6))
 
 
 def _best(valid: Mapping[str, float | None]) -> str:

@@ -19,7 +19,7 @@ nib = pytest.importorskip("nibabel", reason="the extra [mri] is not installed")
 
 from ocsvm_jax.brain import experiment  # noqa: E402
 from ocsvm_jax.brain import training as patch_training  # noqa: E402
-from ocsvm_jax.files import sole_user  # noqa: E402
+from ocsvm_jax.workdir import sole_user  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (2, 24, 24)
@@ -182,7 +182,7 @@ def test_a_second_call_repeats_nothing(finished, root, monkeypatch):
 @pytest.mark.slow
 def test_a_report_never_loses_runs(finished, root):
     before = contents(finished.workdir)
-    with pytest.raises(ValueError, match=r"this call leaves out.*: ogae, seed 0.*Ask for them"):
+    with pytest.raises(ValueError, match=r"this call leaves out.*: ogae, seed 0.*Ask for it too"):
         experiment.main(card(root, methods=("minus_z",)), finished.workdir)
     assert contents(finished.workdir) == before
 

@@ -13,8 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import collapse, data, population
-from ocsvm_jax.files import sole_user
 from ocsvm_jax.table import experiment, judge, outcome, report, runs
+from ocsvm_jax.workdir import sole_user
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -200,7 +200,7 @@ def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
 def test_a_directory_where_another_process_works(finished):
     workdir, _ = finished
     program = (
-        "import sys, time, pathlib; from ocsvm_jax.files import sole_user\n"
+        "import sys, time, pathlib; from ocsvm_jax.workdir import sole_user\n"
         "with sole_user(pathlib.Path(sys.argv[1])):\n"
         "    print('in', flush=True); sys.stdin.read()"
     )
@@ -266,6 +266,13 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
     assert row_named(grown, "VAE") == row_named(record, "VAE")
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "The test images were scored once, with these settings." in report.markdown(grown)
+    # What the search looked at before stays told, when another search no longer asks for it.
+    methods = {"table.methods": ("vae", "deep_svdd", "ae"), "table.search": "defaults"}
+    other = experiment.main(card(**methods), workdir)
+    names = [(run["method"], str(run["settings"]), run["seed"]) for run in other["visited"]]
+    assert {run["stage"] for run in other["visited"]} == {"seeds", "earlier"}
+    for run in grown["visited"]:
+        assert (run["method"], str(run["settings"]), run["seed"]) in names
 
 
 def test_a_choice_that_changes_after_the_test_is_told(tmp_path):

@@ -201,6 +201,12 @@ def test_commits_of_the_runs():
     assert "- commits of the runs: 0123456789ab, not recorded" in report.markdown(record)
 
 
+def test_what_the_validation_figures_of_the_search_are_of(tmp_path):
+    page_, _ = _write(tmp_path, _record(guide="leak_free", wall_seconds=None))
+    assert "Every point visited; validation AUROC under the leak-free protocol" in page_.text
+    assert "not measured" in page_.text
+
+
 def test_both_documents_hold_the_run(written):
     _, page_, markdown = written
     for text in (
