@@ -90,7 +90,13 @@ def get_config() -> ConfigDict:
     config.quick_profile = ConfigDict()
     config.quick_profile.train = ConfigDict({"epochs": 2})
     config.quick_profile.table = ConfigDict(
-        {"seeds": (0, 1), "search": "defaults", "max_images": 1500, "ablations": False}
+        {
+            "seeds": (0, 1),
+            "search": "defaults",
+            "max_images": 1200,
+            "ablations": False,
+            "finals": {"gamma": (0.1, 0.01), "standardize": (True,)},
+        }
     )
     config.quick_profile.eval = ConfigDict({"resamples": 200})
     return config

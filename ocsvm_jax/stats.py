@@ -5,7 +5,7 @@ for the mean over its training seeds, never for one lucky run.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +64,18 @@ class Comparison(NamedTuple):
     alpha: float
 
 
+class Resampled(NamedTuple):
+    """The figures of some methods, each the mean over its seeds, by metric and method.
+
+    Attributes:
+      values: on the images as they are.
+      resampled: (num_resamples,) on each resample, the same images for all methods.
+    """
+
+    values: dict[str, dict[str, float]]
+    resampled: dict[str, dict[str, Float[np.ndarray, " resamples"]]]
+
+
 def compare(
     labels: ArrayLike,
     scores: Mapping[str, Iterable[ArrayLike]],
@@ -97,26 +109,74 @@ def compare(
     Raises:
       ValueError: an argument does not fit this description.
     """
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha is {alpha}: pass a level between 0 and 1, such as 0.01.")
-    if len(scores) < 2:
-        given = f"only {next(iter(scores))!r}" if scores else "none"
-        raise ValueError(f"A comparison takes two methods or more and was given {given}.")
+    _check_comparison(list(scores), alpha)
+    return among(resample(labels, scores, num_resamples=num_resamples, seed=seed), alpha=alpha)
+
+
+def resample(
+    labels: ArrayLike,
+    scores: Mapping[str, Iterable[ArrayLike]],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """The resamples of `compare`: they take its time, and serve any selection of the methods.
+
+    Args:
+      labels: as there.
+      scores: as there, of one or more methods.
+      num_resamples: as there.
+      seed: as there.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
     runs = {method: _named_runs(method, rows) for method, rows in scores.items()}
     every_run = {name: row for named in runs.values() for name, row in named.items()}
     drawn = metrics.bootstrap(labels, every_run, num_resamples=num_resamples, seed=seed)
-    comparisons = {}
+    values, resampled = {}, {}
     for metric, point_value in _POINT_VALUES.items():
-        values = {
+        values[metric] = {
             method: float(np.mean([point_value(labels, row) for row in named.values()]))
             for method, named in runs.items()
         }
-        resampled = {
+        resampled[metric] = {
             method: np.mean([drawn[name][metric] for name in named], axis=0)
             for method, named in runs.items()
         }
-        comparisons[metric] = _against_the_best(metric, values, resampled, alpha)
-    return comparisons
+    return Resampled(values, resampled)
+
+
+def among(
+    resampled: Resampled, methods: Iterable[str] | None = None, *, alpha: float = 0.01
+) -> dict[str, Comparison]:
+    """What `compare` says of some of the methods: the best of these against each other one of them.
+
+    Args:
+      resampled: of these and perhaps more methods.
+      methods: two or more of them; None for all.
+      alpha: level of significance, in (0, 1).
+
+    Returns:
+      A comparison for each metric of `metrics.METRICS`.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    known = next(iter(resampled.values.values()))
+    chosen = list(known if methods is None else methods)
+    _check_comparison(chosen, alpha)
+    if unknown := [method for method in chosen if method not in known]:
+        raise ValueError(f"{unknown[0]!r} is not among the methods resampled: {', '.join(known)}.")
+    return {
+        metric: _against_the_best(
+            metric,
+            {method: values[method] for method in chosen},
+            {method: resampled.resampled[metric][method] for method in chosen},
+            alpha,
+        )
+        for metric, values in resampled.values.items()
+    }
 
 
 def bonferroni(p: ArrayLike) -> Float[np.ndarray, " m"]:
@@ -226,6 +286,14 @@ def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: b
         # At the start, after a sign at most: the zero of 10.5 is not one to drop.
         texts = [t.replace("0.", ".", 1) if t.lstrip("-").startswith("0.") else t for t in texts]
     return " ± ".join(texts)
+
+
+def _check_comparison(methods: Sequence[str], alpha: float) -> None:
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}: pass a level between 0 and 1, such as 0.01.")
+    if len(methods) < 2:
+        given = f"only {methods[0]!r}" if methods else "none"
+        raise ValueError(f"A comparison takes two methods or more and was given {given}.")
 
 
 def _named_runs(method: str, runs: Iterable[ArrayLike]) -> dict[str, ArrayLike]:

@@ -29,7 +29,9 @@ def test_the_python_block_runs_and_its_gradient_is_right():
 
 def test_every_file_and_command_it_names_exists():
     text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`?((?:configs|tests|ocsvm_jax|benchmarks)/[\w./]+\.(?:py|md|json|png))", text)
+    named = re.findall(
+        r"`?((?:configs|tests|ocsvm_jax|benchmarks)/[\w./]+\.(?:py|md|json|png))", text
+    )
     assert named
     for path in named:
         assert (ROOT / path).exists(), path

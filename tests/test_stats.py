@@ -200,6 +200,20 @@ def test_the_order_of_the_methods_does_not_matter(several):
         assert list(forward[metric].rivals) == list(reversed(backward[metric].rivals))
 
 
+def test_resamples_serve_any_selection_of_the_methods(several):
+    """The same as a comparison of these methods alone: p-values adjusted for their number."""
+    labels, scores = several
+    drawn = stats.resample(labels, scores, num_resamples=40)
+    names = list(scores)
+    for chosen in (names[1:], [names[0], names[-1]]):
+        alone = stats.compare(labels, {name: scores[name] for name in chosen}, num_resamples=40)
+        assert stats.among(drawn, chosen) == alone
+    with pytest.raises(ValueError, match="'gone' is not among the methods resampled"):
+        stats.among(drawn, [names[0], "gone"])
+    with pytest.raises(ValueError, match="two methods or more and was given only"):
+        stats.among(drawn, names[:1])
+
+
 @pytest.mark.parametrize("size", [1, 1000, 2**20])
 def test_the_blocks_of_the_bootstrap_do_not_matter(several, monkeypatch, size):
     labels, scores = several

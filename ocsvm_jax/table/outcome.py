@@ -6,7 +6,7 @@ beside the scores, so that the report can say whose test images were scored more
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,14 +109,27 @@ def test_scores(
     return out
 
 
-def comparisons(
-    test: data.ImageSet, results: Mapping[str, RowResult], resamples: int, alpha: float
-) -> dict[str, Any]:
-    """The paired bootstrap of all rows with a result against the best, for each metric."""
+def resample(
+    test: data.ImageSet, results: Mapping[str, RowResult], resamples: int
+) -> stats.Resampled:
+    """The paired resamples of the test images, for all rows with a result; empty for fewer than two.
+
+    They serve every comparison among the rows.
+    """
     scores = {name: result.scores for name, result in results.items() if result.scores}
     if len(scores) < 2:
+        return stats.Resampled({}, {})
+    return stats.resample(test.anomalous, scores, num_resamples=resamples)
+
+
+def comparisons(resampled: stats.Resampled, rows: Collection[str], alpha: float) -> dict[str, Any]:
+    """The paired bootstrap of the best of these rows against the others, for each metric.
+
+    Rows without a result are left out; empty if fewer than two are left.
+    """
+    found = [name for name in next(iter(resampled.values.values()), {}) if name in rows]
+    if len(found) < 2:
         return {}
-    found = stats.compare(test.anomalous, scores, num_resamples=resamples, alpha=alpha)
     return {
         metric: {
             "best": comparison.best,
@@ -133,7 +146,7 @@ def comparisons(
                 for name, rival in comparison.rivals.items()
             },
         }
-        for metric, comparison in found.items()
+        for metric, comparison in stats.among(resampled, found, alpha=alpha).items()
     }
 
 

@@ -1,6 +1,6 @@
 """From the runs of a search to the results: the record, and what the pictures are drawn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ocsvm_jax import data, experiment, provenance
@@ -37,6 +37,21 @@ def of_search(
             results[row.name][protocol] = outcome.row_result(
                 made, row, protocol, choice, finals, test[protocol]
             )
+    resampled = {
+        protocol: outcome.resample(
+            images,
+            {name: by_protocol[protocol] for name, by_protocol in results.items()},
+            config.eval.resamples,
+        )
+        for protocol, images in test.items()
+    }
+
+    def comparisons(names: Collection[str]) -> dict[str, Any]:
+        return {
+            protocol: outcome.comparisons(drawn, names, table.alpha)
+            for protocol, drawn in resampled.items()
+        }
+
     maps = _latent_maps(config, made, results, test)
     paper_task = all(experiment.plain(config)["data"][k] == v for k, v in _PAPER_TASK.items())
     record = {
@@ -47,10 +62,8 @@ def of_search(
         "resamples": config.eval.resamples,
         "alpha": table.alpha,
         "rows": [outcome.row_record(row, results[row.name], paper_task) for row in rows],
-        "comparisons": _comparisons(config, rows, results, test),
-        "comparisons_of_paper": _comparisons(
-            config, [row for row in rows if row.group == "paper"], results, test
-        ),
+        "comparisons": comparisons(list(results)),
+        "comparisons_of_paper": comparisons([row.name for row in rows if row.group == "paper"]),
         "guide": search.guide(config),
         "visited": outcome.visited(made, specs, search.guide(config)),
         "prevalence": outcome.prevalence(test),
@@ -62,24 +75,6 @@ def of_search(
         ),
     }
     return record, report.PicturesData(outcome.pictures_inputs(test, results), maps)
-
-
-def _comparisons(
-    config: Config,
-    rows: Sequence[Row],
-    results: Mapping[str, Mapping[str, outcome.RowResult]],
-    test: Mapping[str, data.ImageSet],
-) -> dict[str, Any]:
-    """The paired bootstrap among these rows, by protocol."""
-    return {
-        protocol: outcome.comparisons(
-            images,
-            {row.name: results[row.name][protocol] for row in rows},
-            config.eval.resamples,
-            config.table.alpha,
-        )
-        for protocol, images in test.items()
-    }
 
 
 def _latent_maps(
