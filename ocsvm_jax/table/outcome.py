@@ -112,7 +112,7 @@ def test_scores(
 def resample(
     test: data.ImageSet, results: Mapping[str, RowResult], resamples: int
 ) -> stats.Resampled:
-    """The paired resamples of the test images, for all rows with a result; empty for fewer than two.
+    """The paired resamples of the test images, of all rows with a result; empty for less than two.
 
     They serve every comparison among the rows.
     """
