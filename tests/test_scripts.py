@@ -88,6 +88,7 @@ def test_files(finished):
         "checkpoints",
         "config.json",
         "figures",
+        "images.json",
         "metrics.jsonl",
         "ocsvm.npz",
         "report.html",
