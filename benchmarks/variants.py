@@ -103,9 +103,9 @@ VARIANTS: dict[str, Variant] = {
     "OgAE, authors": Variant("ogae", _OGAE, AUTHORS),
     "OgAE, authors, Keras": Variant("ogae", _OGAE, AUTHORS, conventions=KERAS),
     "OgAE, authors, no early stopping": Variant("ogae", _OGAE, AUTHORS, {"patience": 0}),
-    # The authors' Keras code calls the encoder outside of the model's call, where a batch norm takes
-    # its running statistics and does not update them; and takes means over the latent dimensions
-    # where this library takes sums.
+    # The authors' Keras code calls this encoder outside of the model's call, where a batch norm
+    # takes its running statistics and does not update them; and takes means over the latent
+    # dimensions where this library takes sums.
     "DVAESVDD": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}),
     "DVAESVDD, frozen": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}, frozen=True),
     "DVAESVDD, authors": Variant(
