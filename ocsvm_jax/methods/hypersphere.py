@@ -7,6 +7,7 @@ distances to the centre are trained. Source: Ruff et al., Deep One-Class Classif
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -83,30 +84,10 @@ def sphere_method(
     """
     epochs_before = pretraining_epochs(settings)
     with_decoder = epochs_before > 0 or reconstruction_weight is not None
-
-    def reconstruct(params, stats, images, train):
-        z, x_hat, stats = forward(network, params, stats, images, train)
-        return z, jnp.mean(squared_error(images, x_hat)), stats
-
-    def encode_only(params, stats, images, train):
-        z, encoder_stats = encoded(network, params, stats, images, train)
-        return z, jnp.zeros((), z.dtype), {**stats, "encoder": encoder_stats}
+    see = _sight(network, epochs_before, reconstruction_weight)
 
     def objective(params, stats, sphere, images, epoch, train):
-        if not with_decoder:
-            z, error, stats = encode_only(params, stats, images, train)
-        elif reconstruction_weight is not None:
-            z, error, stats = reconstruct(params, stats, images, train)
-        else:
-            branches = (encode_only, reconstruct)
-            z, error, stats = jax.lax.cond(
-                # All models of a population are in the same epoch: a number, where the memory
-                # would be a batch, for which both branches would be computed.
-                sphere.started if not train else epoch >= epochs_before,
-                *(lambda p, s, f=branch: f(p, s, images, train) for branch in branches),
-                params,
-                stats,
-            )
+        z, error, stats = see(params, stats, sphere, images, epoch, train)
         distances = squared_distance(z, sphere.centre)
         guided = loss_of(distances, sphere)
         if reconstruction_weight is not None:
@@ -130,11 +111,10 @@ def sphere_method(
 
     def prepare(state: State, mean_of: Callable[..., Array], epoch: Array):
         def start(state: State) -> State:
-            def latents(images):
-                return encoded(network, state.params, state.stats, images, True)[0]
-
-            centre = off_the_origin(mean_of(lambda images: jnp.mean(latents(images), axis=0)))
-            sphere = state.memory._replace(centre=centre, started=jnp.bool(True))
+            sphere = state.memory._replace(
+                centre=off_the_origin(mean_of(partial(_mean_latent, network, state))),
+                started=jnp.bool(True),
+            )
             return state._replace(memory=sphere, opt_state=optimizer.init(state.params))
 
         state = jax.lax.cond(epoch == epochs_before, start, lambda state: state, state)
@@ -160,6 +140,44 @@ def sphere_method(
         remember=after_step,
         prepare=prepare,
     )
+
+
+def _sight(
+    network: Network, epochs_before: int, reconstruction_weight: Any
+) -> Callable[..., tuple[Array, Array, Any]]:
+    """`see(params, stats, sphere, images, epoch, train) -> (z, mean squared error, stats)`.
+
+    The error is 0 where nothing is reconstructed: after the pretraining without a weight.
+    """
+
+    def reconstruct(params, stats, images, train):
+        z, x_hat, stats = forward(network, params, stats, images, train)
+        return z, jnp.mean(squared_error(images, x_hat)), stats
+
+    def encode_only(params, stats, images, train):
+        z, encoder_stats = encoded(network, params, stats, images, train)
+        return z, jnp.zeros((), z.dtype), {**stats, "encoder": encoder_stats}
+
+    def see(params, stats, sphere, images, epoch, train):
+        if reconstruction_weight is not None:
+            return reconstruct(params, stats, images, train)
+        if epochs_before == 0:
+            return encode_only(params, stats, images, train)
+        return jax.lax.cond(
+            # All models of a population are in the same epoch: a number, where the memory would
+            # be a batch, for which both branches would be computed.
+            sphere.started if not train else epoch >= epochs_before,
+            *(partial(f, images=images, train=train) for f in (encode_only, reconstruct)),
+            params,
+            stats,
+        )
+
+    return see
+
+
+def _mean_latent(network: Network, state: State, images: Images) -> Float[Array, " d"]:
+    """Of a batch, as training sees it."""
+    return jnp.mean(encoded(network, state.params, state.stats, images, True)[0], axis=0)
 
 
 def off_the_origin(centre: Float[Array, " d"]) -> Float[Array, " d"]:
