@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -39,7 +38,7 @@ from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E40
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
-from ocsvm_jax.table import judge  # noqa: E402
+from ocsvm_jax.table import judge, outcome  # noqa: E402
 
 # Keras's defaults where they are not PyTorch's, which the networks of this library follow.
 MOMENTUM = {"momentum": 0.99}
@@ -253,7 +252,7 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
         best = max(names, key=lambda key: np.mean([metrics.auroc(labels, r[key]) for r in runs]))
         out.append(line(name, best, [r[best] for r in runs], labels))
         if len(names) > 1:
-            together = [np.mean([ranks(r[key]) for key in names], axis=0) for r in runs]
+            together = [outcome.mean_rank([r[key] for key in names]) for r in runs]
             out.append(line(name, f"{score}, mean rank of {len(names)}", together, labels))
     return out
 
@@ -261,18 +260,13 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
 def line(name: str, score: str, runs: list[np.ndarray], labels: np.ndarray) -> str:
     """One line: mean and sd over the runs, each run, and the AUROC of the runs' mean rank."""
     figures = np.array([list(judge.figures_of(labels, values).values()) for values in runs])
-    ensemble = metrics.auroc(labels, np.mean([ranks(values) for values in runs], axis=0))
+    ensemble = metrics.auroc(labels, outcome.mean_rank(runs))
     words = " | ".join(
         f"{mean:.3f} ± {sd:.3f}"
         for mean, sd in zip(figures.mean(0), figures.std(0, ddof=1), strict=True)
     )
     each = ", ".join(f"{value:.3f}" for value in figures[:, 0])
     return f"| {name} | {score} | {words} | {each} | {ensemble:.3f} |"
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """The place of each score in their order."""
-    return stats.rankdata(values)
 
 
 def main() -> None:

@@ -127,6 +127,29 @@ def by_corruption(record: Record, protocol: str) -> Table | None:
     return Table(caption, ["method", *names], _blocks(record, lines))
 
 
+def ensembles(record: Record, protocol: str) -> Table | None:
+    """The runs of each row as one detector, beside their mean; None where no row has several."""
+    lines = []
+    for row in record["rows"]:
+        together = (row["protocols"].get(protocol) or {}).get("ensemble")
+        alone = tested(row, protocol)
+        if together and alone:
+            pairs = [(score(mean(alone[m])), score(together[m])) for m in METRICS]
+            models = len(alone[METRICS[0]]["values"])
+            lines.append([row["name"], str(models), *(cell for pair in pairs for cell in pair)])
+    if not lines:
+        return None
+    header = ["method", "models", *(h for m in METRICS for h in (f"{m}, mean", f"{m}, ensemble"))]
+    return Table(f"Models of all seeds as one detector, {PROTOCOLS[protocol]}", header, {"": lines})
+
+
+ENSEMBLES = (
+    "The models of a row, which differ in their seed, as one detector: the score of an image is "
+    "the mean of its ranks among the test images under each model. It takes as many trainings. "
+    "Nothing was chosen for it; as a single detector it has no spread over seeds."
+)
+
+
 def settings(record: Record, protocol: str) -> Table:
     """The settings that were chosen for each row, and their validation figures."""
     all_own = [row["protocols"].get(protocol) or {} for row in record["rows"]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ocsvm_jax import data, metrics, stats
 from ocsvm_jax.experiment import Config
@@ -58,6 +59,9 @@ def row_result(
         "valid": _stats(choice.valid),
         "test": _stats([judge.figures_of(test.anomalous, values) for values in scores]),
         "by_corruption": _by_corruption(test, scores),
+        "ensemble": (
+            judge.figures_of(test.anomalous, mean_rank(scores)) if len(scores) > 1 else None
+        ),
         "seeds": [spec.seed for spec in choice.specs],
         "collapsed": choice.collapsed,
         "diverged": choice.diverged,
@@ -69,6 +73,17 @@ def row_result(
         "dimensions": _stat([_dimensions(runs, spec) for spec in choice.specs]),
     }
     return RowResult(choice, scores, summary)
+
+
+def mean_rank(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The score of several models as one detector: the mean of an image's ranks under each.
+
+    Ranks, because scores of models trained apart are on scales of their own.
+
+    Args:
+      scores: (n,) of each model, of the same images.
+    """
+    return np.mean([rankdata(values) for values in scores], axis=0)
 
 
 def _note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str, Any]]:

@@ -32,8 +32,9 @@ def write(workdir: Path, record: Mapping[str, Any], pictures_data: PicturesData)
         figures by metric, or None) and ``protocols``, which holds for ``"paper"`` and
         ``"leak_free"`` the chosen ``settings``, the figures ``valid`` and ``test`` by metric (None
         without a result), ``by_corruption`` (test AUROC) and the seeds that ``collapsed`` or
-        ``diverged``, and may hold ``dimensions``, the effective number of those of the latents, and
-        ``scored_before``, other settings whose test figures came first. A figure is
+        ``diverged``, and may hold ``dimensions``, the effective number of those of the latents,
+        ``ensemble``, the figures by metric of all runs as one detector, and ``scored_before``,
+        other settings whose test figures came first. A figure is
         ``{"mean": m, "sd": s or None, "values": [one per seed]}``.
         ``comparisons`` holds by protocol and metric the ``best`` row and its ``rivals``, as
         `stats.Rival` has them with ``bonferroni`` and ``holm`` for the adjusted values;
@@ -95,6 +96,8 @@ def markdown(record: Mapping[str, Any]) -> str:
                 parts.append(table.markdown())
     corruptions = _captioned(contents.by_corruption(record, p) for p in protocols(record))
     parts += ["## AUROC by corruption", *corruptions] if corruptions else []
+    together = _captioned(contents.ensembles(record, p) for p in protocols(record))
+    parts += ["## Ensembles", text(contents.ENSEMBLES), *together] if together else []
     parts.append("## Search")
     parts += _captioned(contents.settings(record, p) for p in protocols(record))
     parts += _captioned([visits.counts(record)])
@@ -131,6 +134,9 @@ def _html(record: Mapping[str, Any], drawn: Mapping[str, Picture]) -> str:
     corruptions = [contents.by_corruption(record, protocol) for protocol in ran]
     tables = [table.html() for table in corruptions if table is not None]
     body += ["<h2>AUROC by corruption</h2>", *tables] if tables else []
+    together = [contents.ensembles(record, protocol) for protocol in ran]
+    tables = [table.html() for table in together if table is not None]
+    body += ["<h2>Ensembles</h2>", page.note(contents.ENSEMBLES), *tables] if tables else []
     curves = [part for protocol in ran for part in _shown(drawn, f"roc_{protocol}")]
     body += ["<h2>ROC curves</h2>", *curves] if curves else []
     maps = _shown(drawn, "latent")

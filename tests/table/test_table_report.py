@@ -346,6 +346,19 @@ def test_effective_dimensions_where_they_were_measured(tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_ensembles_beside_the_mean_of_their_models(tmp_path):
+    together = {"AUROC": 0.58, "AUPR": 0.64, "AUROC30": 0.52}
+    rows = [_row("AE", AE, ensemble=together), _row("OgAE", OGAE, ensemble=None)]
+    page_, markdown = _write(tmp_path, _record(rows=rows, comparisons={}))
+    line = ["AE", "3", ".540", ".580", ".610", ".640", ".500", ".520"]
+    assert page_.rows.count(line) == 2
+    assert f"| {' | '.join(line)} |" in markdown
+    assert contents.ENSEMBLES in page_.text
+    without = _write(tmp_path, _record())
+    assert "Ensembles" not in without[0].text + without[1]
+
+
+@pytest.mark.usefixtures("blank_figures")
 def test_test_images_scored_with_other_settings_before_are_told():
     assert "scored once, with these settings." in report.markdown(_record())
     rows = [_row("AE", AE), _row("OgAE", OGAE, scored_before=[{"method.nu": 0.3}])]
