@@ -8,6 +8,9 @@ a Markdown table of validation figures, mean +- sd over the seeds; no test image
 done is kept in DIR and not repeated. Of the final one-class SVMs of configs/mnistc_table1.py a
 line takes the one with the highest mean AUROC, another the mean rank over all of them. "contrast"
 is the score of Turned OgAE. The last column is an ensemble: the mean rank over the seeds.
+
+All train for the same number of epochs, so a larger batch takes fewer steps. Turned OgAE encodes
+the images of one half turned around; with several splits, those of both.
 """
 
 import argparse
@@ -38,8 +41,10 @@ from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E40
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
+from ocsvm_jax.solver import Status  # noqa: E402
 from ocsvm_jax.table import judge, outcome  # noqa: E402
 
+CARD: Any = mnistc.get_config()
 # Keras's defaults where they are not PyTorch's, which the networks of this library follow.
 MOMENTUM = {"momentum": 0.99}
 GLOROT = {
@@ -63,7 +68,8 @@ class Variant(NamedTuple):
       train: of the training, likewise.
       conventions: of the network, see `ocsvm_jax.networks.autoencoder.Network`.
       splits: how often each batch is split in two halves, for losses of their own.
-      learnt: which of "gamma", "nu" are trained with the weights.
+      learnt: which of "gamma", "nu" are trained with the weights, by all of the gradient: the betas
+        weigh the routes through the latents alone.
       frozen: batch norms keep the statistics of their first day, mean 0 and variance 1.
     """
 
@@ -78,12 +84,11 @@ class Variant(NamedTuple):
 
 
 def _larger(batch: int, settings: Mapping[str, Any], guidance_weight: float) -> dict[str, Any]:
-    # The guidance is n_sv times a sum over as many: its weight falls with the square of both.
-    weight = guidance_weight * (100 / batch) ** 2
-    rate = 1e-3 * (batch / 100) ** 0.5
+    # The guidance is n_sv times a sum over as many images: it grows with the square of the batch.
+    factor = batch / CARD.train.batch_size
     return {
-        "settings": {**settings, "guidance_weight": weight},
-        "train": {"batch_size": batch, "learning_rate": rate},
+        "settings": {**settings, "guidance_weight": guidance_weight / factor**2},
+        "train": {"batch_size": batch, "learning_rate": CARD.train.learning_rate * factor**0.5},
     }
 
 
@@ -102,15 +107,16 @@ VARIANTS: dict[str, Variant] = {
     "OgAE, authors": Variant("ogae", _OGAE, AUTHORS),
     "OgAE, authors, Keras": Variant("ogae", _OGAE, AUTHORS, conventions=KERAS),
     "OgAE, authors, no early stopping": Variant("ogae", _OGAE, AUTHORS, {"patience": 0}),
-    # The authors' Keras code calls this encoder outside of the model's call, where a batch norm
-    # takes its running statistics and does not update them; and takes means over the latent
-    # dimensions where this library takes sums.
+    # The authors' Keras code calls encoder and decoder of this one outside of the model's call,
+    # where a batch norm takes its running statistics and does not update them; and its distance
+    # is a mean over the latent dimensions where it is a sum here. What else differs there is left
+    # out: its heads and its output layer have no bias, and the centre is that of the last batch.
     "DVAESVDD": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}),
     "DVAESVDD, frozen": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}, frozen=True),
-    "DVAESVDD, authors": Variant(
+    "DVAESVDD, authors' loss": Variant(
         "dvaesvdd",
         _DISTANCE,
-        {"vae_weight": 32 * 0.1, "kl_weight": 1 / 32},
+        {"vae_weight": CARD.method.latent_dim * 0.1, "kl_weight": 1.0},
         conventions=KERAS,
         frozen=True,
     ),
@@ -125,7 +131,6 @@ VARIANTS: dict[str, Variant] = {
     "Turned, batch 400": Variant("turned_ogae", _TURNED, **_larger(400, TURNED, 0.0)),
     "Turned, batch 1000": Variant("turned_ogae", _TURNED, **_larger(1000, TURNED, 0.0)),
     "Turned, learnt gamma": Variant("turned_ogae", _TURNED, TURNED, learnt=("gamma",)),
-    "Turned, learnt gamma and nu": Variant("turned_ogae", _TURNED, TURNED, learnt=("gamma", "nu")),
     "Turned, lambda_T 1": Variant("turned_ogae", _TURNED, TURNED | {"turned_weight": 1.0}),
 }
 
@@ -161,9 +166,11 @@ def _split_method(
         gamma = jnp.exp(numbers["gamma"]) if "gamma" in variant.learnt else settings.gamma
         nu = jax.nn.sigmoid(numbers["nu"]) if "nu" in variant.learnt else settings.nu
         arguments: dict[str, Any] = guidance_settings(settings) | {"gamma": gamma, "nu": nu}
-        every = jnp.concatenate([images, half_turn(images)]) if turned else images
-        latents, encoder_stats = encoded(network, params, stats, every, train)
         size = images.shape[0]
+        # Of one split, the half whose images are turned is known.
+        half = images if variant.splits > 1 else images[size // 2 :]
+        every = jnp.concatenate([images, half_turn(half)]) if turned else images
+        latents, encoder_stats = encoded(network, params, stats, every, train)
         z, z_turned = latents[:size], latents[size:]
         x_hat, decoder_stats = decoded(network, params, stats, z, train)
         reconstruction = jnp.mean(squared_error(images, x_hat))
@@ -172,7 +179,7 @@ def _split_method(
             if not turned:
                 return guidance_loss(jnp.roll(z, -first, 0), betas=betas, **arguments)
             halves = solve_halves(jnp.roll(z, -first, 0), kernel=None, betas=betas, **arguments)
-            loss = turned_log_odds(halves, jnp.roll(z_turned, -first, 0)[size // 2 :])
+            loss = turned_log_odds(halves, jnp.roll(z_turned, -first, 0)[-(size // 2) :])
             return loss, remembered(halves, misfit(halves)[1])
 
         firsts = jnp.arange(variant.splits) * (size // variant.splits)
@@ -190,7 +197,7 @@ def _split_method(
 def _with_numbers(encoder: Pair, settings: Any, turned: bool) -> Pair:
     """The encoder with log gamma and the logit of nu beside its weights, trained if they are used.
 
-    In scoring it stretches the images as `turned_ogae` does; in training they already are.
+    It stretches the images as `turned_ogae` does, which leaves those stretched already as they are.
     """
 
     def init(key, x):
@@ -206,38 +213,69 @@ def _with_numbers(encoder: Pair, settings: Any, turned: bool) -> Pair:
     return Pair(init, apply)
 
 
+def described(variant: Variant, epochs: int) -> dict[str, Any]:
+    """All that a variant is trained by, as JSON gives it back."""
+    settings = CARD.method.to_dict() | dict(variant.settings)
+    what = {
+        "settings": settings | {"name": variant.method, "num_epochs": epochs},
+        "train": CARD.train.to_dict() | dict(variant.train),
+        "conventions": sorted(variant.conventions),
+        "splits": variant.splits,
+        "learnt": variant.learnt,
+        "frozen": variant.frozen,
+    }
+    return json.loads(json.dumps(what))
+
+
 def run(variant: Variant, seed: int, epochs: int, images: Any, valid: Any, directory: Path) -> None:
-    """Trains one model and keeps its validation scores; nothing where they are kept already."""
-    if (directory / "scores.npz").exists():
-        return
-    card: Any = mnistc.get_config()
-    settings = card.method.to_dict() | dict(variant.settings)
-    settings |= {"name": variant.method, "num_epochs": epochs}
-    plan = {"batch_size": 100, "learning_rate": 1e-3, "patience": 5} | dict(variant.train)
+    """Trains one model and keeps its validation scores; nothing where they are kept already.
+
+    Raises:
+      ValueError: if the directory holds scores of other settings.
+    """
+    what = described(variant, epochs)
+    settings, card = what["settings"], what["train"]
+    path = directory / "variant.json"
+    if path.exists():
+        if json.loads(path.read_text())["what"] != what:
+            raise ValueError(f"{directory} holds a run of other settings; remove it.")
+        if (directory / "scores.npz").exists():
+            return
+    directory.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        told = {"what": what, "commit": provenance.facts()["commit"]}
+        file.write(json.dumps(told, indent=1).encode())
     program = population.Program(
-        lambda traced: method_of(variant, settings, plan["learning_rate"]),
-        population.Plan(epochs, plan["batch_size"], plan["patience"], 5),
+        lambda traced: method_of(variant, settings, card["learning_rate"]),
+        population.Plan(epochs, card["batch_size"], card["patience"], 5),
         1,
     )
-    rows, held_out = data.holdout_rows(len(images), card.train.held_out, seed)
+    rows, held_out = data.holdout_rows(len(images), card["held_out"], seed)
     member = population.Member({}, seed, rows, held_out)
-    directory.mkdir(parents=True, exist_ok=True)
-    (outcome,) = population.train(program, [member], jnp.asarray(images), directory / "partial")
+    (trained,) = population.train(program, [member], jnp.asarray(images), directory / "partial")
+    if trained.diverged:
+        raise ValueError(f"{directory.parent.name}, seed {seed}: the training has diverged.")
     with whole_file(directory / "history.json") as file:
-        file.write(json.dumps(outcome.history).encode())
-    scores = _validation_scores(program.see(member, outcome.state), images[rows], valid.images)
+        file.write(json.dumps(trained.history).encode())
+    scores = _validation_scores(program.see(member, trained.state), images[rows], valid.images)
     with whole_file(directory / "scores.npz") as file:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
     population.forget(directory / "partial")
 
 
 def _validation_scores(model: Any, train: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-    # The judge's own steps, which give figures where here the scores themselves are kept.
+    """What `judge.on_validation` computes figures of, and says of collapsed and unconverged."""
     both = [judge._see_both_ways(model, images) for images in (train, valid)]
     scores = dict(judge._own_scores(both[1]))
+    for name, values in scores.items():
+        sizes = judge._sizes(both[1]) if name == "distance" else None
+        if judge.collapse.collapsed(values, sizes):
+            print(f"The score {name} has collapsed.", file=sys.stderr)
     card: Any = mnistc_table1.get_config()
     for name, settings in judge.finals_of(card.table.finals.to_dict()).items():
         ocsvm = judge.scoring.fit_latents(both[0].upright.z, SimpleNamespace(**settings))
+        if ocsvm.info is None or ocsvm.info.status != Status.CONVERGED:
+            print(f"The final one-class SVM {name} did not converge.", file=sys.stderr)
         for score, values in judge._final_scores(ocsvm, *both).items():
             scores[judge.score_name(score, name)] = values
     return scores
@@ -274,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data_dir", default="")
     parser.add_argument("--workdir", required=True, type=Path)
-    parser.add_argument("--variants", default=";".join(VARIANTS), help="names, divided by ';'")
+    parser.add_argument("--variants", default=";".join(VARIANTS), help="names, divided by ;")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
@@ -283,6 +321,8 @@ def main() -> None:
     if unknown:
         parser.error(f"no variants are called {unknown}; there are {'; '.join(VARIANTS)}.")
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    if len(seeds) < 2:
+        parser.error("two seeds at least: the table is of their mean and spread.")
     dataset = data.load("mnist_c", dir=arguments.data_dir)
     print(f"Machine: {'; '.join(provenance.facts().values())}\n")
     print(
