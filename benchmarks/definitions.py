@@ -7,16 +7,16 @@ trained, chosen or scored. The paper's three columns do not fit one ROC curve of
 at an AUROC near .5 its AUPR is .62 where chance is .49, and its AUROC30 .65 where McClish's chance
 is .5. Two other readings of the two columns are computed from the test scores of our rows:
 
-- AUPR of decisions: the area under the lines between (recall, precision) at recall 0, at the one
-  threshold that calls half of the images anomalous, and at recall 1. Chance is .62.
+- AUPR of decisions: the area under the two lines from recall 0 and precision 1 to the threshold
+  that calls half of the images anomalous, and on to recall 1, where the precision is the share of
+  anomalous images. At this share, .488, chance is .62.
 - upper sensitivity: the mean true positive rate over false positive rates from .3 to 1. Chance .65.
 
-Last, for each row of the paper, the share of anomalous images at which two normal distributions of
-scores with the published AUROC have the published AUPR.
+Last, for each row of the paper, the share of anomalous images at which scores of two normal
+distributions of one variance, of the published AUROC, have the published AUPR.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ocsvm_jax import data  # noqa: E402
-from ocsvm_jax.table import judge, rows, runs  # noqa: E402
+from ocsvm_jax.table import judge, outcome, rows, runs  # noqa: E402
 
 _FPR = np.linspace(1e-5, 1 - 1e-5, 20_001)
 
@@ -73,9 +73,7 @@ def test_scores(workdir: Path, record: dict[str, Any], row: rows.Row) -> list[np
     for seed in result["seeds"]:
         epochs = record["config"]["train"]["epochs"]
         spec = runs.Spec(row.method, parts["method"], seed, epochs, "")
-        key = json.dumps([spec.name, row.score, final])
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        out.append(np.load(workdir / "test" / "paper" / f"{name}.npz")["scores"])
+        out.append(np.load(outcome.scores_file(workdir, "paper", spec, row, final))["scores"])
     return out
 
 
@@ -92,9 +90,7 @@ def main() -> None:
         "| paper | implied share |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     ours, theirs = [], []
-    for row in rows.ROWS:
-        if row.published is None:
-            continue
+    for row in [row for row in rows.ROWS if row.group == "paper"]:
         figures = []
         for values in test_scores(arguments.workdir, record, row):
             auroc, aupr, auroc30 = judge.figures_of(test.anomalous, values).values()
@@ -102,6 +98,8 @@ def main() -> None:
             figures.append(
                 [auroc, aupr, decisions, auroc30, upper_sensitivity(test.anomalous, values)]
             )
+        if not figures or row.published is None:
+            continue
         mean, (p_auroc, p_aupr, p_auroc30) = np.mean(figures, axis=0), row.published
         ours.append(mean)
         theirs.append([p_auroc, p_aupr, p_aupr, p_auroc30, p_auroc30])

@@ -2,24 +2,38 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.metrics import roc_auc_score
+
+from ocsvm_jax.methods import METHODS
+from ocsvm_jax.networks.pair import Network, Pair, stateless
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def definitions():
-    spec = importlib.util.spec_from_file_location(
-        "definitions", ROOT / "benchmarks" / "definitions.py"
-    )
+def _loaded(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def definitions():
+    return _loaded("definitions")
+
+
+@pytest.fixture(scope="module")
+def variants():
+    return _loaded("variants")
 
 
 def independent(share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -68,3 +82,81 @@ def test_two_normal_distributions_imply_their_share(definitions):
         roc_auc_score(labels, scores), definitions.judge.FUNCTIONS["AUPR"](labels, scores)
     )
     assert found == pytest.approx(0.4, abs=0.01)
+
+
+def _dense(size, out, activation):
+    """A dense layer without bias as an encoder or a decoder."""
+
+    def init(key, x):
+        return {"W": jax.random.normal(key, (size, int(np.prod(out))), jnp.float32) / size**0.5}
+
+    def apply(params, x):
+        return activation(x.reshape(x.shape[0], -1) @ params["W"]).reshape(-1, *out)
+
+    return stateless(init, apply)
+
+
+NETWORK = Network(_dense(784, (3,), jnp.tanh), _dense(3, (28, 28, 1), jax.nn.sigmoid))
+IMAGES = jax.random.uniform(jax.random.key(1), (12, 28, 28, 1), jnp.float32)
+
+
+def _settings(variants, **changes):
+    card = variants.CARD.method.to_dict() | {"num_epochs": 2, "nu": 0.4, "last_m": 2}
+    return SimpleNamespace(**card | {"guidance_weight": 0.1} | changes)
+
+
+def _own(variants, name, **changes):
+    """The losses of variants.py on a small network."""
+    variant = variants.Variant(name, (), **changes)
+    settings = _settings(variants)
+    return variants._split_method(variant, NETWORK, optax.sgd(0.1), settings, name == "turned_ogae")
+
+
+@pytest.mark.parametrize("name", ["ogae", "turned_ogae"])
+def test_one_split_and_nothing_learnt_is_the_registered_method(variants, name):
+    settings = _settings(variants) if name == "ogae" else _settings(variants, guidance_weight=0.0)
+    losses = []
+    for method in (
+        METHODS[name].build(NETWORK, optax.sgd(0.1), settings),
+        _own(variants, name),
+    ):
+        state = method.init(IMAGES, jax.random.key(0))
+        update = jax.jit(method.update)
+        found = []
+        for epoch in (0, 1, 1):
+            state, parts = update(state, IMAGES, jnp.int32(epoch))
+            found.append(float(parts["loss"]))
+        losses.append(found)
+    assert losses[0][0] != losses[0][2]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_two_splits_are_both_orders_of_the_halves(variants):
+    one, two = (_own(variants, "turned_ogae", splits=splits) for splits in (1, 2))
+    state, loss = one.init(IMAGES, jax.random.key(0)), jax.jit(one.loss)
+    single = [float(loss(state, images)) for images in (IMAGES, jnp.roll(IMAGES, 6, axis=0))]
+    assert single[0] != pytest.approx(single[1], rel=1e-4)
+    assert float(jax.jit(two.loss)(state, IMAGES)) == pytest.approx(np.mean(single), rel=1e-5)
+
+
+def test_learnt_gamma_moves(variants):
+    method = _own(variants, "ogae", learnt=("gamma",))
+    state = method.init(IMAGES, jax.random.key(0))
+    for _ in range(2):
+        state, parts = jax.jit(method.update)(state, IMAGES, jnp.int32(1))
+    assert float(parts["gamma"]) != pytest.approx(0.1, rel=1e-4)
+    assert float(parts["nu"]) == pytest.approx(0.4)
+
+
+def test_frozen_statistics_stay(variants):
+    def apply(params, stats, x, train):
+        return x + stats, stats + train
+
+    frozen = variants._frozen(Pair(lambda key, x: ({}, 0), apply))
+    assert frozen.apply({}, 3, 1, True) == (4, 3)
+
+
+def test_the_guidance_of_a_larger_batch_weighs_the_same(variants):
+    larger = variants._larger(400, {"nu": 0.1}, 1e-3)
+    assert larger["settings"] == {"nu": 0.1, "guidance_weight": pytest.approx(1e-3 / 16)}
+    assert larger["train"] == {"batch_size": 400, "learning_rate": pytest.approx(2e-3)}

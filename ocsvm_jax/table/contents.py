@@ -127,27 +127,31 @@ def by_corruption(record: Record, protocol: str) -> Table | None:
     return Table(caption, ["method", *names], _blocks(record, lines))
 
 
+ENSEMBLES = (
+    "The runs of a row, which differ in their seed, as one detector: the score of an image is the "
+    "mean of its ranks among the test images under each of the models, so that it takes a set of "
+    "images to score one. It costs as many trainings as there are models. Nothing was chosen for "
+    "it; as a single detector it has no spread over seeds."
+)
+
+
 def ensembles(record: Record, protocol: str) -> Table | None:
     """The runs of each row as one detector, beside their mean; None where no row has several."""
-    lines = []
+    rows, lines = [], []
     for row in record["rows"]:
         together = (row["protocols"].get(protocol) or {}).get("ensemble")
         alone = tested(row, protocol)
-        if together and alone:
-            pairs = [(score(mean(alone[m])), score(together[m])) for m in METRICS]
-            models = len(alone[METRICS[0]]["values"])
-            lines.append([row["name"], str(models), *(cell for pair in pairs for cell in pair)])
-    if not lines:
+        if not together or not alone:
+            continue
+        pairs = [(score(mean(alone[m])), score(together[m])) for m in METRICS]
+        models = len(alone[METRICS[0]]["values"])
+        rows.append(row)
+        lines.append([row["name"], str(models), *(cell for pair in pairs for cell in pair)])
+    if not rows:
         return None
     header = ["method", "models", *(h for m in METRICS for h in (f"{m}, mean", f"{m}, ensemble"))]
-    return Table(f"Models of all seeds as one detector, {PROTOCOLS[protocol]}", header, {"": lines})
-
-
-ENSEMBLES = (
-    "The models of a row, which differ in their seed, as one detector: the score of an image is "
-    "the mean of its ranks among the test images under each model. It takes as many trainings. "
-    "Nothing was chosen for it; as a single detector it has no spread over seeds."
-)
+    caption = f"Runs of each row as one detector, {PROTOCOLS[protocol]}"
+    return Table(caption, header, _blocks({"rows": rows}, lines))
 
 
 def settings(record: Record, protocol: str) -> Table:

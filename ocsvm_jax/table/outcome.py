@@ -19,7 +19,7 @@ from ocsvm_jax.files import whole_file
 from ocsvm_jax.metrics import METRICS
 from ocsvm_jax.table import judge
 from ocsvm_jax.table.rows import Row
-from ocsvm_jax.table.runs import Runs
+from ocsvm_jax.table.runs import Runs, Spec
 from ocsvm_jax.table.search import Choice
 
 Scores = list[np.ndarray]
@@ -110,9 +110,7 @@ def test_scores(
     final = None if choice.final is None else finals[choice.final]
     out = []
     for spec in choice.specs:
-        key = json.dumps([spec.name, row.score, choice.final])
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        path = runs.workdir / "test" / protocol / f"{digest}.npz"
+        path = scores_file(runs.workdir, protocol, spec, row, choice.final)
         if not path.exists():
             images = runs.train_images(spec).images
             values = judge.on_test(runs.model(spec), row.score, final, images, test.images)
@@ -122,6 +120,13 @@ def test_scores(
         with np.load(path) as kept:
             out.append(kept["scores"])
     return out
+
+
+def scores_file(workdir: Path, protocol: str, spec: Spec, row: Row, final: str | None) -> Path:
+    """Where the test scores of a run are kept; `final` is the name of its final one-class SVM."""
+    key = json.dumps([spec.name, row.score, final])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return workdir / "test" / protocol / f"{digest}.npz"
 
 
 def resample(

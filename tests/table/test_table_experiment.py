@@ -1,6 +1,5 @@
 """A whole table from end to end, on few images of the digits: killed, continued, grown, refused."""
 
-import itertools
 import json
 import runpy
 import subprocess
@@ -116,15 +115,21 @@ def test_test_figures_are_those_of_the_scores_on_disk(finished):
                 kept.append(file["scores"])
         labels = found.test.anomalous
         figures = [(roc_auc_score(labels, s), average_precision_score(labels, s)) for s in kept]
-        # Every pair of runs as one detector: the runs of a row are one of these pairs.
-        below = [np.sum(s[:, None] > s, axis=1) + np.sum(s[:, None] >= s, axis=1) for s in kept]
-        pairs = [roc_auc_score(labels, a + b) for a, b in itertools.combinations(below, 2)]
+        # Twice the ranks, as whole numbers: half for a tie.
+        ranks = [np.sum(s[:, None] > s, axis=1) + np.sum(s[:, None] >= s, axis=1) for s in kept]
         for row in record["rows"]:
             test = row["protocols"][protocol]["test"]
             for pair in zip(test["AUROC"]["values"], test["AUPR"]["values"], strict=True):
                 assert np.isclose(figures, pair, rtol=1e-12).all(axis=1).any()
+            own = [
+                next(r for r, figure in zip(ranks, figures, strict=True) if figure[0] == auroc)
+                for auroc in test["AUROC"]["values"]
+            ]
             ensemble = row["protocols"][protocol]["ensemble"]
-            assert np.isclose(pairs, ensemble["AUROC"], rtol=1e-12).any()
+            assert ensemble["AUROC"] == pytest.approx(roc_auc_score(labels, sum(own)), rel=1e-12)
+            assert ensemble["AUPR"] == pytest.approx(
+                average_precision_score(labels, sum(own)), rel=1e-12
+            )
             assert test["AUROC"]["mean"] == pytest.approx(np.mean(test["AUROC"]["values"]))
             assert test["AUROC"]["sd"] == pytest.approx(np.std(test["AUROC"]["values"], ddof=1))
 
@@ -283,10 +288,11 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
 
 def test_the_mean_rank_knows_no_scale():
     first, second = np.array([0.1, 0.2, 0.3]), np.array([300.0, 100.0, 100.0])
-    np.testing.assert_array_equal(outcome.mean_rank([first, second]), [2.0, 1.75, 2.25])
-    np.testing.assert_array_equal(
-        outcome.mean_rank([first, second]), outcome.mean_rank([np.log(first), second / 1e6])
-    )
+    third = np.array([-2.0, -1.0, -3.0])
+    found = outcome.mean_rank([first, second, third])
+    np.testing.assert_allclose(found, [(1 + 3 + 2) / 3, (2 + 1.5 + 3) / 3, (3 + 1.5 + 1) / 3])
+    again = outcome.mean_rank([np.log(first), second / 1e6, np.exp(third)])
+    np.testing.assert_array_equal(again, found)
 
 
 def test_a_choice_that_changes_after_the_test_is_told(tmp_path):
