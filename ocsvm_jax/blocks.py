@@ -2,7 +2,8 @@
 
 The rows are independent of one another, so nothing is ever exchanged: each device takes the next
 block when it is done with one, and the result does not depend on how many there are. On a CPU, XLA
-runs much of a batch of small problems on one core; there, several blocks are under way at once.
+runs much of a batch of small problems on one core; there, with more than two cores, several blocks
+are under way at once.
 """
 
 import os
@@ -54,11 +55,9 @@ def in_blocks(
     devices = jax.local_devices() if devices is None else list(devices)
     if not devices:
         raise ValueError("devices is empty; leave it out to use all local ones.")
-    # A CPU that is one device takes as many blocks at a time as it has cores.
-    on_cpu = devices[0].platform == "cpu"
-    places = max(1, (os.cpu_count() or 1) // len(devices)) if on_cpu else 1
+    at_once = _most_on_a_cpu() if devices[0].platform == "cpu" else len(devices)
     free: SimpleQueue[Any] = SimpleQueue()
-    for device in devices * places:
+    for device in devices * -(-at_once // len(devices)):
         free.put(device)
 
     def run(start: int) -> Any:
@@ -72,10 +71,25 @@ def in_blocks(
         return jax.tree.map(lambda x: x[: v - start], out)
 
     out = []
-    for start, part in _in_threads(run, range(0, v, block), free.qsize()):
+    for start, part in _in_threads(run, range(0, v, block), at_once):
         out.append(part)
         progress(min(block, v - start))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
+
+
+def _most_on_a_cpu() -> int:
+    """How many blocks may be under way at once on a CPU: one less than XLA has threads.
+
+    In jaxlib 0.10, a batched LAPACK call (Cholesky) holds one of XLA's threads while it waits for
+    work that it hands to the others. Were all of them held so, they would wait for ever.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    # XLA's own way to be told of fewer.
+    told = os.environ.get("NPROC", "")
+    threads = min(cores, int(told)) if told.isdecimal() and int(told) > 0 else cores
+    return max(1, threads - 1)
 
 
 def _in_threads(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ import ocsvm_jax
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
 
+ROOT = Path(__file__).parent.parent
 BLOCK = 4
 
 
@@ -187,3 +189,55 @@ def test_eight_devices_make_what_one_makes():
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+_FACTORISATIONS = """
+import faulthandler
+import jax, jax.numpy as jnp, numpy as np
+from ocsvm_jax.blocks import in_blocks
+
+@jax.jit
+def function(x):
+    def again(_, total):
+        K = jnp.einsum("bij,bkj->bik", x, x) + total.mean() * jnp.eye(40)
+        return total + jnp.linalg.cholesky(jnp.exp(-K) + 5 * jnp.eye(40))[:, 0, 0]
+    return jax.lax.fori_loop(0, 20, again, jnp.zeros(len(x)))
+
+faulthandler.dump_traceback_later(120, exit=True)
+x = np.random.default_rng(0).random((100 * 256, 40, 40), np.float32)
+print(in_blocks(function, [x], block=256).shape)
+"""
+
+
+def test_batched_factorisations_in_several_threads_end():
+    """They hold all threads of XLA and wait for one another for ever, if there are too many."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FACTORISATIONS],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.stdout == "(25600,)\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cores", "schedulable", "told", "most"),
+    [(1, 1, "", 1), (2, 2, "", 1), (16, 16, "", 15), (16, 4, "", 3), (16, 16, "8", 7)],
+)
+def test_one_thread_of_a_cpu_is_left_free(monkeypatch, cores, schedulable, told, most):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(schedulable)), raising=False)
+    monkeypatch.setenv("NPROC", told)
+    under_way, seen, lock = [0], [], threading.Lock()
+
+    def function(x):
+        with lock:
+            under_way[0] += 1
+            seen.append(under_way[0])
+        time.sleep(0.02)
+        with lock:
+            under_way[0] -= 1
+        return x
+
+    in_blocks(function, [np.arange(4.0 * (most + 1))], block=1, devices=jax.devices()[:1])
+    assert max(seen) == most
