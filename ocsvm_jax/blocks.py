@@ -2,8 +2,8 @@
 
 The rows are independent of one another, so nothing is ever exchanged: each device takes the next
 block when it is done with one, and the result does not depend on how many there are. On a CPU, XLA
-runs much of a batch of small problems on one core; there, with more than two cores, several blocks
-are under way at once.
+runs much of a batch of small problems on one core; there, several blocks are under way at once: one
+less than XLA has threads (`ask_for_a_spare_thread`).
 """
 
 import os
@@ -14,6 +14,9 @@ from typing import Any
 
 import jax
 import numpy as np
+
+# By which XLA is asked for a number of threads.
+_THREADS = "NPROC"
 
 
 def in_blocks(
@@ -77,19 +80,30 @@ def in_blocks(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
 
 
+def ask_for_a_spare_thread() -> None:
+    """Asks XLA for one thread more than a CPU has cores, so that a block for each may be under way.
+
+    For programs, before JAX's first computation in the process, when it reads the environment. A
+    number that is already asked for stays.
+    """
+    os.environ.setdefault(_THREADS, str(_cores() + 1))
+
+
 def _most_on_a_cpu() -> int:
     """How many blocks may be under way at once on a CPU: one less than XLA has threads.
 
     In jaxlib 0.10, a batched LAPACK call (Cholesky) holds one of XLA's threads while it waits for
     work that it hands to the others. Were all of them held so, they would wait for ever.
     """
+    asked = os.environ.get(_THREADS, "")
+    threads = int(asked) if asked.isdecimal() and int(asked) > 0 else _cores()
+    return max(1, min(_cores(), threads - 1))
+
+
+def _cores() -> int:
+    """Those that this process may use, which is how many threads XLA takes if not asked."""
     cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    # XLA's own way to be told of fewer.
-    told = os.environ.get("NPROC", "")
-    threads = min(cores, int(told)) if told.isdecimal() and int(told) > 0 else cores
-    return max(1, threads - 1)
+    return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
 
 
 def _in_threads(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ocsvm_jax
-from ocsvm_jax.blocks import in_blocks
+from ocsvm_jax.blocks import ask_for_a_spare_thread, in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
 
 ROOT = Path(__file__).parent.parent
@@ -209,10 +209,12 @@ print(in_blocks(function, [x], block=256).shape)
 """
 
 
-def test_batched_factorisations_in_several_threads_end():
+@pytest.mark.parametrize("before", ["", "from ocsvm_jax import blocks as b"])
+def test_batched_factorisations_in_several_threads_end(before):
     """They hold all threads of XLA and wait for one another for ever, if there are too many."""
+    before = before and f"{before}; b.ask_for_a_spare_thread(); assert b._most_on_a_cpu() > 0"
     done = subprocess.run(
-        [sys.executable, "-c", _FACTORISATIONS],
+        [sys.executable, "-c", before + _FACTORISATIONS],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
@@ -222,7 +224,16 @@ def test_batched_factorisations_in_several_threads_end():
 
 @pytest.mark.parametrize(
     ("cores", "schedulable", "told", "most"),
-    [(1, 1, "", 1), (2, 2, "", 1), (16, 16, "", 15), (16, 4, "", 3), (16, 16, "8", 7)],
+    [
+        (1, 1, "", 1),
+        (2, 2, "", 1),
+        (2, 2, "3", 2),
+        (2, 2, "9", 2),
+        (16, 16, "", 15),
+        (16, 4, "", 3),
+        (16, 16, "8", 7),
+        (2, 2, "none", 1),
+    ],
 )
 def test_one_thread_of_a_cpu_is_left_free(monkeypatch, cores, schedulable, told, most):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
@@ -241,3 +252,15 @@ def test_one_thread_of_a_cpu_is_left_free(monkeypatch, cores, schedulable, told,
 
     in_blocks(function, [np.arange(4.0 * (most + 1))], block=1, devices=jax.devices()[:1])
     assert max(seen) == most
+
+
+def test_a_number_of_threads_that_is_asked_for_stays(monkeypatch):
+    monkeypatch.setenv("NPROC", "5")
+    ask_for_a_spare_thread()
+    assert os.environ["NPROC"] == "5"
+    monkeypatch.delenv("NPROC")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
+    ask_for_a_spare_thread()
+    assert os.environ["NPROC"] == "4"
+    monkeypatch.delenv("NPROC")
