@@ -41,7 +41,6 @@ from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E40
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
-from ocsvm_jax.solver import Status  # noqa: E402
 from ocsvm_jax.table import judge, outcome  # noqa: E402
 
 CARD: Any = mnistc.get_config()
@@ -264,21 +263,15 @@ def run(variant: Variant, seed: int, epochs: int, images: Any, valid: Any, direc
 
 
 def _validation_scores(model: Any, train: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """What `judge.on_validation` computes figures of, and says of collapsed and unconverged."""
-    both = [judge._see_both_ways(model, images) for images in (train, valid)]
-    scores = dict(judge._own_scores(both[1]))
-    for name, values in scores.items():
-        sizes = judge._sizes(both[1]) if name == "distance" else None
-        if judge.collapse.collapsed(values, sizes):
-            print(f"The score {name} has collapsed.", file=sys.stderr)
     card: Any = mnistc_table1.get_config()
-    for name, settings in judge.finals_of(card.table.finals.to_dict()).items():
-        ocsvm = judge.scoring.fit_latents(both[0].upright.z, SimpleNamespace(**settings))
-        if ocsvm.info is None or ocsvm.info.status != Status.CONVERGED:
-            print(f"The final one-class SVM {name} did not converge.", file=sys.stderr)
-        for score, values in judge._final_scores(ocsvm, *both).items():
-            scores[judge.score_name(score, name)] = values
-    return scores
+    finals = judge.finals_of(card.table.finals.to_dict())
+    scored = judge.score_sets(model, train, {"valid": valid}, finals)
+    for what in ("collapsed", "unconverged"):
+        if names := getattr(scored, what):
+            print(f"{what}: {', '.join(names)}", file=sys.stderr)
+    if not scored.scores:
+        raise ValueError("the latents are not finite.")
+    return scored.scores["valid"]
 
 
 def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarray) -> list[str]:

@@ -94,57 +94,85 @@ def _own_scores(new: _BothWays) -> dict[str, Float[np.ndarray, " n"]]:
     return new.upright.own | ({} if errors is None else {"error-contrast": errors.contrast})
 
 
-def on_validation(
+class Scored(NamedTuple):
+    """All scores of a model on sets of images.
+
+    Attributes:
+      scores: (n,) by set and name; none where the model gives latents that are not finite.
+      collapsed: names of scores without information on some set.
+      unconverged: names of final fits that did not converge.
+      dimensions: the effective number of dimensions of the training latents, if they are finite.
+    """
+
+    scores: dict[str, dict[str, Float[np.ndarray, " n"]]]
+    collapsed: list[str]
+    unconverged: list[str]
+    dimensions: float | None
+
+
+def score_sets(
     model: Model,
     train_images: np.ndarray,
-    valid: Mapping[str, data.ImageSet],
+    sets: Mapping[str, np.ndarray],
     finals: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Figures of a model on validation images, nothing of the test.
+) -> Scored:
+    """Scores sets of images by the model's own scores and by every final one-class SVM.
 
     Args:
       model: the trained model.
       train_images: what it was trained on: the final one-class SVMs are fitted to their latents.
-      valid: validation images by protocol.
+      sets: images by name.
       finals: as `finals_of` gives them.
-
-    Returns:
-      "valid": {protocol: {score: {metric: figure}}}; "collapsed": names of scores without
-      information on some protocol; "unconverged": names of final fits that did not converge;
-      "dimensions": the effective number of dimensions of the training latents.
     """
     train = _see_both_ways(model, train_images)
     if not np.all(np.isfinite(train.upright.z)):
-        return {"valid": {}, "collapsed": [], "unconverged": [], "dimensions": None}
-    seen = {protocol: _see_both_ways(model, images.images) for protocol, images in valid.items()}
-    scores = {protocol: _own_scores(images) for protocol, images in seen.items()}
+        return Scored({}, [], [], None)
+    seen = {name: _see_both_ways(model, images) for name, images in sets.items()}
+    scores = {name: _own_scores(images) for name, images in seen.items()}
     no_information = {
         name
-        for protocol, own in scores.items()
+        for one, own in scores.items()
         for name, values in own.items()
-        if collapse.collapsed(values, _sizes(seen[protocol]) if name == "distance" else None)
+        if collapse.collapsed(values, _sizes(seen[one]) if name == "distance" else None)
     }
     unconverged = []
     for final, settings in finals.items():
         ocsvm = scoring.fit_latents(train.upright.z, SimpleNamespace(**settings))
         if ocsvm.info is None or ocsvm.info.status != Status.CONVERGED:
             unconverged.append(final)
-        for protocol, images in seen.items():
+        for one, images in seen.items():
             for name, values in _final_scores(ocsvm, train, images).items():
-                scores[protocol][score_name(name, final)] = values
+                scores[one][score_name(name, final)] = values
+    dimensions = effective_dimensions(train.upright.z)
+    return Scored(scores, sorted(no_information), unconverged, dimensions)
+
+
+def on_validation(
+    model: Model,
+    train_images: np.ndarray,
+    valid: Mapping[str, data.ImageSet],
+    finals: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Figures of a model on validation images by protocol, nothing of the test; see `score_sets`.
+
+    Returns:
+      "valid": {protocol: {score: {metric: figure}}}, and the other fields of `Scored`.
+    """
+    images = {protocol: found.images for protocol, found in valid.items()}
+    scored = score_sets(model, train_images, images, finals)
     figures = {
         protocol: {
             name: figures_of(valid[protocol].anomalous, values)
             for name, values in named.items()
             if np.all(np.isfinite(values))
         }
-        for protocol, named in scores.items()
+        for protocol, named in scored.scores.items()
     }
     return {
         "valid": figures,
-        "collapsed": sorted(no_information),
-        "unconverged": unconverged,
-        "dimensions": effective_dimensions(train.upright.z),
+        "collapsed": scored.collapsed,
+        "unconverged": scored.unconverged,
+        "dimensions": scored.dimensions,
     }
 
 
