@@ -314,9 +314,9 @@ def test_a_file_of_another_format_is_named(tmp_path):
 
 
 def test_an_affine_may_differ_by_rounding(root):
-    before = brain.read_cohort(root, "wmh")
+    before, _ = brain.read_cohort(root, "wmh")
     moved(0, 5e-4, 0)(root / "wmh" / "s02_T1.nii.gz")
-    after = brain.read_cohort(root, "wmh")
+    after, _ = brain.read_cohort(root, "wmh")
     assert after.subjects == before.subjects
     np.testing.assert_array_equal(after.images, before.images)
 
