@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.arguments import as_float
 from ocsvm_jax.kernel_sums import kernel_sum
-from ocsvm_jax.kernels import Kernel, Precomputed, gram, rbf, resolve_gamma
+from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_one_at_zero, rbf, resolve_gamma
 from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver import large as large_solver
@@ -81,7 +81,8 @@ def ocsvm_fit(
         solution = _fit_dense(kernel, x, share, w, tol, max_steps)
     else:
         if tol is None:
-            tol = max(1e-3 / (float(nu) * n), 4 * float(jnp.finfo(x.dtype).eps))
+            # LIBSVM's, relative to the scale of the kernel; see `large.Settings`.
+            tol = -max(1e-3 / (float(nu) * n), 4 * float(jnp.finfo(x.dtype).eps))
         C = w / (share * jnp.sum(w))
         solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
     if solution.status == Status.INVALID:
@@ -160,17 +161,18 @@ def _fit_large(
 ) -> OCSVMSolution:
     """The loop on the host: a number of turns on the device, then a look around."""
     limits = jnp.asarray(tol, x.dtype), jnp.int32(max_rounds)
-    state = _begin(kernel, x, C) if start is None else _begin_at(kernel, x, C, _feasible(start, C))
+    state = _begin(kernel, x, C) if start is None else _begin_at(kernel, x, _feasible(start, C))
     turns, going = 1, True
     while going:
         began = time.monotonic()
         state, more = _advance(kernel, x, C, limits, state, jnp.int32(turns))
         going = bool(more)
         if callback is not None:
-            callback(Progress(int(state.rounds), float(state.gap), tol))
+            reached = (float(v) for v in large_solver.reached(_settings(limits, len(C)), state))
+            callback(Progress(int(state.rounds), *reached))
         if time.monotonic() - began < _SECONDS_A_CALL:
             turns *= 2
-    return _finish(C, limits, state)
+    return _finish(kernel, x, C, limits, state)
 
 
 def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -199,10 +201,15 @@ def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:
         return large_solver.KernelAccess(
             square=lambda W: x[W[:, None], W[None, :]],
             product=lambda W, v, offset: _precomputed_product(x, W, v, offset),
+            diagonal=lambda: jnp.diagonal(x),
+            one_sign=False,
         )
     return large_solver.KernelAccess(
         square=lambda W: gram(kernel, x[W]),
         product=lambda W, v, offset: kernel_sum(kernel, x[W], v, x, offset),
+        diagonal=lambda: jax.vmap(kernel)(x, x),
+        # Between 0 and 1; an offset, where there is one, is 1.
+        one_sign=is_one_at_zero(kernel),
     )
 
 
@@ -223,10 +230,8 @@ def _begin(kernel: Any, x: Array, C: Array) -> large_solver.State:
 
 
 @jax.jit
-def _begin_at(kernel: Any, x: Array, C: Array, alpha: Array) -> large_solver.State:
-    sample = jnp.linspace(0, x.shape[0] - 1, 64).astype(jnp.int32)
-    offset = jnp.mean(_access(kernel, x).square(sample))
-    return large_solver.begin_at(alpha, offset)
+def _begin_at(kernel: Any, x: Array, alpha: Array) -> large_solver.State:
+    return large_solver.begin_at(_access(kernel, x), alpha)
 
 
 @jax.jit
@@ -239,5 +244,7 @@ def _advance(
 
 
 @jax.jit
-def _finish(C: Array, limits: tuple[Array, Array], state: Any) -> OCSVMSolution:
-    return large_solver.finish(C, _settings(limits, C.shape[0]), state)
+def _finish(
+    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any
+) -> OCSVMSolution:
+    return large_solver.finish(_access(kernel, x), C, _settings(limits, C.shape[0]), state)

@@ -210,15 +210,16 @@ def gram(
     if not isinstance(kernel, PairwiseKernel):
         return jax.vmap(lambda a: jax.vmap(lambda b: kernel(a, b))(y))(x)
     K = kernel.pairwise(x, y)
-    if same and _is_one_at_zero(kernel):
+    if same and is_one_at_zero(kernel):
         # k(x, x) = 1; the expanded distance of a point to itself rounds to a little more than 0.
         K = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, K)
     return K
 
 
-def _is_one_at_zero(kernel: Any) -> bool:
+def is_one_at_zero(kernel: Any) -> bool:
+    """Whether it is a kernel of distances, with values between 0 and k(x, x) = 1."""
     if isinstance(kernel, Scaled):
-        return _is_one_at_zero(kernel.kernel)
+        return is_one_at_zero(kernel.kernel)
     return isinstance(kernel, RBF | Laplacian)
 
 

@@ -11,6 +11,7 @@ SIMD registers side by side, and what costs time (a Newton step) can be skipped 
 it, which `vmap` of a single solve could not do.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -21,16 +22,21 @@ from jaxtyping import Array, Bool, Float, Int
 from ocsvm_jax.solver import free_set, kkt, smo
 from ocsvm_jax.solver.problem import (
     Problem,
+    conditioned,
     gradient,
+    magnitude,
     make_problem,
     objective,
-    shifted_gram,
+    scale_seen,
     start,
 )
 from ocsvm_jax.solver.solution import Status
 
-# SMO hands over to Newton at this gap relative to the spread of K: most active sets are right then.
+# SMO hands over to Newton at this gap relative to the scale seen: most active sets are right then.
 _HANDOVER = 3e-4
+# The default tolerance, relative to the scale seen; and how much further the iteration tries to go.
+_TOLERANCE = {"float64": 1e-10, "float32": 4e-6}
+_GOAL = {"float64": 1e-3, "float32": 0.25}
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
 
@@ -38,7 +44,10 @@ _PATIENCE = 3
 class _Round(NamedTuple):
     alpha: Float[Array, "n lanes"]
     g: Float[Array, "n lanes"]
-    gap: Float[Array, "1 lanes"]
+    gap: Float[Array, "1 lanes"]  # an upper bound, see `_measure`
+    tol: Float[Array, "1 lanes"]
+    goal: Float[Array, "1 lanes"]  # at most tol
+    noise: Float[Array, "1 lanes"]  # what rounding does to the objective
     objective: Float[Array, "1 lanes"]
     handover: Float[Array, "1 lanes"]
     steps: Int[Array, "1 lanes"]
@@ -61,6 +70,8 @@ class LaneSolution(NamedTuple):
 
     alpha: Float[Array, "lanes n"]
     rho: Float[Array, " lanes"]
+    rho_weights: Float[Array, "lanes n"]  # rho is the mean of K alpha under these
+    shift: Float[Array, " lanes"]  # that K can lose without rounding, see `conditioned`
     gap: Float[Array, " lanes"]
     num_steps: Int[Array, " lanes"]
     status: Int[Array, " lanes"]
@@ -74,19 +85,29 @@ def solve_lanes(
 ) -> LaneSolution:
     """Solves each lane's dual; `tol` bounds the gap in units of K, negative asks for the default.
 
-    The default is 1e-10 (float64) or 1e-6 (float32) times the largest entry of the shifted K.
-    Points with C = 0 take no part. A lane whose K is not finite ends as INVALID.
+    The default is 1e-10 (float64) or 4e-6 (float32) times the scale of K alpha that the support
+    sees (`scale_seen`). Points with C = 0 take no part. A lane whose K is not finite ends as
+    INVALID.
     """
     lanes, n = C.shape
-    shifted = shifted_gram(K, C > 0)
+    given = conditioned(K, C > 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
-    problem = make_problem(shifted.K, linear, C.T, total, tol[None, :])
-    alpha = start(problem, shifted.closeness.T, shifted.row_sums.T)
-    state = refine(problem, alpha, max_steps)
-    weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C)
-    rho = jnp.sum(weights * state.g.T, axis=0) + shifted.mean
-    status = jnp.where(shifted.finite, state.status, jnp.int32(Status.INVALID))
-    return LaneSolution(state.alpha, rho, state.gap, state.num_steps, status)
+    underflow = (jnp.finfo(K.dtype).tiny / given.unit)[None, :]
+    problem = make_problem(given.K, linear, C.T, total, (tol / given.unit)[None, :], underflow)
+    state = refine(problem, start(problem, given.row_sums.T), max_steps)
+    m = magnitude(problem, state.alpha.T)
+    weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C, m)
+    rho = jnp.sum(weights * state.g.T, axis=0) + given.shift * jnp.sum(state.alpha, axis=1)
+    status = jnp.where(given.finite, state.status, jnp.int32(Status.INVALID))
+    return LaneSolution(
+        alpha=state.alpha,
+        rho=given.unit * rho,
+        rho_weights=weights.T,
+        shift=given.unit * given.shift,
+        gap=given.unit * state.gap,
+        num_steps=state.num_steps,
+        status=status,
+    )
 
 
 def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> DualState:
@@ -96,7 +117,7 @@ def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> 
         lambda s: jnp.any(s.running), lambda s: _round(problem, s, max_steps), state
     )
     status = jnp.where(
-        state.gap <= problem.tol,
+        state.gap <= state.tol,
         jnp.int32(Status.CONVERGED),
         jnp.where(
             state.steps >= max_steps, jnp.int32(Status.OUT_OF_STEPS), jnp.int32(Status.STALLED)
@@ -106,27 +127,52 @@ def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> 
 
 
 def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
-    C = problem.C
-    g = gradient(problem, alpha)
-    index, _, gap = kkt.violation(alpha, g, C)
     # Zeros that vary over a mesh as the lanes do, which a loop under shard_map asks for.
-    none = 0 * index
+    none = (0 * alpha[:1]).astype(jnp.int32)
+    g = gradient(problem, alpha)
+    measured = _measure(problem, alpha, g)
     return _Round(
         alpha=alpha,
         g=g,
-        gap=gap,
         objective=objective(problem, alpha, g),
-        handover=jnp.maximum(_HANDOVER * problem.spread, problem.tol),
+        handover=jnp.maximum(
+            _HANDOVER * measured["noise"] / jnp.finfo(g.dtype).eps, measured["goal"]
+        ),
         steps=none,
         fruitless=none,
         running=none == 0,
+        **measured,
     )
+
+
+def _measure(
+    problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
+) -> dict[str, Float[Array, "1 lanes"]]:
+    """An upper bound on the gap, what it is held against, and the noise of the objective.
+
+    The bound takes every g at the unfavourable end of its own rounding. Where that is coarse, as
+    beside a far row whose entries cancel, no gap below it can be claimed.
+    """
+    eps = jnp.finfo(g.dtype).eps
+    m = magnitude(problem, alpha)
+    seen = scale_seen(problem, alpha, m)
+    # The rounding of a sum of n terms grows with the square root of n. What is too small for a
+    # normal number counts as zero on most devices.
+    rounding = 0.5 * eps * (2 + 0.25 * math.sqrt(g.shape[0])) * m + problem.underflow
+    default = _TOLERANCE[g.dtype.name] * seen
+    asked = problem.tol >= 0
+    return {
+        "gap": kkt.gap_bound(alpha, g, problem.C, rounding),
+        "tol": jnp.where(asked, problem.tol, default),
+        "goal": jnp.where(asked, problem.tol, _GOAL[g.dtype.name] * default),
+        "noise": eps * seen,
+    }
 
 
 def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
     """SMO to the hand-over gap, a Newton step, and a fresh gradient to judge them by."""
     # A share of the steps each round, so that a slow tail is handed to Newton again and again.
-    limit = jnp.minimum(state.steps + 4 * problem.C.shape[0] + 100, max_steps)
+    limit = jnp.minimum(state.steps + problem.C.shape[0] + 50, max_steps)
     reached = smo.run(
         problem,
         state.alpha,
@@ -137,33 +183,51 @@ def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
         limit=limit,
     )
     alpha, g = _newton(problem, reached.alpha, state.running)
-    _, _, gap = kkt.violation(alpha, g, problem.C)
-    value = objective(problem, alpha, g)
-    noise = 2 * jnp.finfo(g.dtype).eps * problem.spread
-    progress = (gap < 0.9 * state.gap) | (value < state.objective - noise)
+    found = {"alpha": alpha, "g": g, "objective": objective(problem, alpha, g)}
+    found |= _measure(problem, alpha, g)
+    gap, value, noise = found["gap"], found["objective"], found["noise"]
+    progress = (gap < 0.9 * state.gap) | (value < state.objective - 2 * noise)
     fruitless = jnp.where(progress, 0, state.fruitless + 1)
-    keep = state.running
-    better = keep & (progress | (gap <= state.gap))
+    better = state.running & (progress | (gap <= state.gap))
+    kept = {name: jnp.where(better, new, getattr(state, name)) for name, new in found.items()}
+    # Within the tolerance, one round that gains nothing is enough.
+    patience = jnp.where(kept["gap"] <= kept["tol"], 1, _PATIENCE)
+    going = (gap > found["goal"]) & (fruitless < patience) & (reached.steps < max_steps)
     return _Round(
-        alpha=jnp.where(better, alpha, state.alpha),
-        g=jnp.where(better, g, state.g),
-        gap=jnp.where(better, gap, state.gap),
-        objective=jnp.where(better, value, state.objective),
-        handover=jnp.maximum(jnp.minimum(0.03 * state.handover, 0.1 * gap), problem.tol + noise),
+        handover=jnp.maximum(
+            jnp.minimum(0.03 * state.handover, 0.1 * gap), 0.5 * found["goal"] + noise
+        ),
         steps=reached.steps,
         fruitless=fruitless,
-        running=keep & (gap > problem.tol) & (fruitless < _PATIENCE) & (reached.steps < max_steps),
+        running=state.running & going,
+        **kept,
     )
+
+
+class _Face(NamedTuple):
+    alpha: Float[Array, "n lanes"]
+    g: Float[Array, "n lanes"]
+    cut: Bool[Array, "1 lanes"]
 
 
 def _newton(
     problem: Problem, alpha: Float[Array, "n lanes"], running: Bool[Array, "1 lanes"]
 ) -> tuple[Float[Array, "n lanes"], Float[Array, "n lanes"]]:
-    """One Newton step on the free set, cut at the first bound, kept only where it does not harm."""
-    K, C = problem.K, problem.C
+    """Newton steps on the free set until one is not cut at a bound: each cut frees it of an index.
+
+    What is left is the solution of a face. SMO alone would creep towards it where the points that
+    are free differ much in size.
+    """
+    start = _Face(alpha, gradient(problem, alpha), running)
+    end = lax.while_loop(lambda s: jnp.any(s.cut), lambda s: _newton_step(problem, s), start)
+    return end.alpha, end.g
+
+
+def _newton_step(problem: Problem, s: _Face) -> _Face:
+    """One Newton step, cut at the first bound, kept only where it does not harm."""
+    K, C, alpha, g = problem.K, problem.C, s.alpha, s.g
     n = C.shape[0]
-    g = gradient(problem, alpha)
-    free = kkt.free_set(alpha, C) & running
+    free = kkt.free_set(alpha, C) & s.cut
 
     def direction(size: int):
         def solve() -> Array:
@@ -175,26 +239,40 @@ def _newton(
     sizes = free_set.gathered_sizes(n)
     branch = free_set.size_branch(n, free.T)
     p = lax.switch(branch, [direction(size) for size in sizes])
-    moved = _step_to_bound(alpha, p, C)
-    # The sum is restored on the free set: rounding must not accumulate over rounds.
-    free = kkt.free_set(moved, C)
-    count = jnp.maximum(jnp.sum(free, axis=0, keepdims=True).astype(g.dtype), 1)
-    off = (problem.total - jnp.sum(moved, axis=0, keepdims=True)) / count
-    moved = jnp.where(free, jnp.clip(moved + off, 0, C), moved)
+    stepped, cut = _step_to_bound(alpha, p, C)
+    moved = _sum_restored(problem, stepped)
     g_moved = gradient(problem, moved)
     # The difference of the objectives, in a form that does not cancel.
-    change = 0.5 * jnp.sum((moved - alpha) * (g + g_moved), axis=0, keepdims=True)
-    slack = 4 * jnp.finfo(g.dtype).eps * problem.spread
-    accept = running & (change <= slack) & jnp.all(jnp.isfinite(moved), axis=0, keepdims=True)
-    return jnp.where(accept, moved, alpha), jnp.where(accept, g_moved, g)
+    terms = 0.5 * (moved - alpha) * (g + g_moved)
+    change = jnp.sum(terms, axis=0, keepdims=True)
+    slack = 4 * jnp.finfo(g.dtype).eps * jnp.sum(jnp.abs(terms), axis=0, keepdims=True)
+    accept = s.cut & (change <= slack) & jnp.all(jnp.isfinite(moved), axis=0, keepdims=True)
+    return _Face(jnp.where(accept, moved, alpha), jnp.where(accept, g_moved, g), accept & cut)
+
+
+def _sum_restored(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    """alpha with what rounding took from its sum put back: it must not accumulate over rounds.
+
+    It goes to the free index of smallest diagonal, where it moves g least: a far row would be moved
+    by its own, large, entries.
+    """
+    free = kkt.free_set(alpha, problem.C)
+    near = jnp.where(free, jnp.abs(problem.diagonal), jnp.inf)
+    place = kkt.first_where_equal(near, jnp.min(near, axis=0, keepdims=True))
+    index = jnp.arange(alpha.shape[0], dtype=jnp.int32)[:, None]
+    off = problem.total - jnp.sum(alpha, axis=0, keepdims=True)
+    return jnp.where(free & (index == place), jnp.clip(alpha + off, 0, problem.C), alpha)
 
 
 def _step_to_bound(
     alpha: Float[Array, "n lanes"], p: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
-) -> Float[Array, "n lanes"]:
-    """alpha + t p, t <= 1 the largest that stays in the box; what meets its bound is set to it."""
+) -> tuple[Float[Array, "n lanes"], Bool[Array, "1 lanes"]]:
+    """alpha + t p, t <= 1 the largest that stays in the box; and whether t < 1.
+
+    What meets its bound is set to it.
+    """
     distance = jnp.where(p > 0, C - alpha, jnp.where(p < 0, alpha, jnp.inf))
     t_bound = distance / jnp.where(p == 0, 1, jnp.abs(p))
     t = jnp.minimum(jnp.min(t_bound, axis=0, keepdims=True), 1)
     bound = jnp.where(p > 0, C, 0)
-    return jnp.where(t_bound <= t, bound, jnp.clip(alpha + t * p, 0, C))
+    return jnp.where(t_bound <= t, bound, jnp.clip(alpha + t * p, 0, C)), t < 1

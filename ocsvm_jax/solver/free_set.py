@@ -1,9 +1,14 @@
 """Linear systems on the free set: the Newton step of the iteration and the implicit derivative.
 
-On the free set F of size m the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Eliminating
-rho with the projector P = I_F - 1 1'/m leaves H y = P r with the reduced Hessian H = P K_FF P,
-positive semi-definite even where K is only so on vectors that sum to zero. Adding s (I - P) makes
-it regular without touching the solution; s, the mean eigenvalue of H, keeps its conditioning.
+On the free set F the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Taking the equation of
+one free index p, the reference, off all others eliminates rho, and `x_p = t - (sum of the others)`
+eliminates x_p: what is left is symmetric positive semi-definite, with the entries
+
+    R_ij = K_ij - K_ip - K_pj + K_pp = (phi_i - phi_p)'(phi_j - phi_p).
+
+It is scaled to a diagonal of ones before it is factorised. So each entry is computed from what
+three points have to do with one another, and a row whose entries are far larger than those of the
+others costs the others no digits; to subtract means over F would.
 
 The free set is usually much smaller than n. Its indices are first gathered into a matrix of the
 smallest of a few fixed sizes that holds it, which makes the O(m^3) work small under static shapes.
@@ -16,19 +21,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-# Up to this size elimination in plain JAX beats a call of LAPACK, whose overhead, and whose thread
-# pool on a busy machine, cost more than the work.
-_ELIMINATION_SIZE = 64
+from ocsvm_jax.solver.inverse import inverse_and_pivot
 
 
 class ReducedSystem(NamedTuple):
-    """The inverse of H + s (I - P) on gathered indices; a lanes axis leads where there are many."""
+    """The inverse of D R D on gathered indices; a lanes axis leads where there are many."""
 
     indices: Int[Array, " size"]  # the free indices first, then zeros
     valid: Bool[Array, " size"]
+    reference: Bool[Array, " size"]  # true at p
+    movable: Bool[Array, " size"]  # valid, neither p nor a point that coincides with it
     position: Int[Array, " n"]  # where index i was gathered to
     free: Bool[Array, " n"]
-    matrix: Float[Array, "size size"]
+    scale: Float[Array, " size"]  # the diagonal of D, positive
+    matrix: Float[Array, "size size"]  # D R D, the identity on what is not movable
     inverse: Float[Array, "size size"]
     singular: Bool[Array, ""]
 
@@ -56,152 +62,126 @@ def matvec(A: Float[Array, "m n"], v: Float[Array, " n"]) -> Float[Array, " m"]:
 
 
 def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float[Array, " size"]:
-    """P values: entries outside the set are zeroed, inside it the mean is taken off."""
+    """Entries outside the set are zeroed, inside it the mean is taken off."""
     inside = jnp.where(valid, values, 0)
     count = jnp.maximum(jnp.sum(valid, dtype=values.dtype), 1)
     return jnp.where(valid, inside - jnp.sum(inside) / count, 0)
 
 
-def gather_system(
-    K: Float[Array, "n n"], free: Bool[Array, " n"], size: int
-) -> tuple[Int[Array, " size"], Bool[Array, " size"], Int[Array, " n"], Float[Array, "size size"]]:
-    """Gathers the free set to the front; returns index, valid, position and H."""
+def reduced_systems(
+    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], size: int
+) -> ReducedSystem:
+    """Inverts D R D of each lane on its free set, gathered into `size` slots.
+
+    A multiple of the rounding unit is added to the diagonal so that a singular matrix (duplicate
+    points, a linear kernel with fewer dimensions than points) still has an inverse; `singular`
+    reports it.
+    """
+    parts = jax.vmap(lambda k, f: _scaled(k, f, size))(K, free)
+    damping = 4 * size * float(jnp.finfo(K.dtype).eps)
+    damped = parts.matrix + damping * jnp.eye(size, dtype=K.dtype)[None]
+    steps = jnp.max(jnp.sum(parts.valid, axis=1, dtype=jnp.int32))
+    inverse, pivot = inverse_and_pivot(damped, steps)
+    # NaN, from a matrix that is not positive semi-definite, counts as singular too.
+    singular = ~(pivot > 250 * damping)
+    coincide = jnp.any(parts.valid & ~parts.reference & ~parts.movable, axis=1)
+    return parts._replace(inverse=inverse, singular=singular | coincide)
+
+
+def _scaled(K: Float[Array, "n n"], free: Bool[Array, " n"], size: int) -> ReducedSystem:
+    """Gathers the free set to the front and forms D R D; the inverse is still to come."""
     n = K.shape[0]
     position = jnp.cumsum(free, dtype=jnp.int32) - 1
     slot = jnp.arange(size, dtype=jnp.int32)
     here = free[None, :] & (position[None, :] == slot[:, None])
-    index = jnp.sum(jnp.where(here, jnp.arange(n, dtype=jnp.int32)[None, :], 0), axis=1)
+    indices = jnp.sum(jnp.where(here, jnp.arange(n, dtype=jnp.int32)[None, :], 0), axis=1)
     valid = slot < jnp.sum(free, dtype=jnp.int32)
-    H = K[index[:, None], index[None, :]]
-    H = jnp.where(valid[:, None] & valid[None, :], H, 0)
-    count = jnp.maximum(jnp.sum(valid, dtype=K.dtype), 1)
-    row = jnp.sum(H, axis=1) / count
-    mean = jnp.sum(row) / count
-    H = H - row[:, None] - row[None, :] + mean
-    H = jnp.where(valid[:, None] & valid[None, :], H, 0)
-    return index, valid, jnp.maximum(position, 0), H
-
-
-def reduced_systems(
-    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], size: int
-) -> ReducedSystem:
-    """Inverts H + s (I - P) of each lane on its free set, gathered into `size` slots.
-
-    A multiple of the rounding unit is added to the diagonal so that a singular H (duplicate points,
-    a linear kernel with fewer dimensions than points) still has an inverse; `singular` reports it.
-    """
-    index, valid, position, H = jax.vmap(lambda k, f: gather_system(k, f, size))(K, free)
-    matrix, s = jax.vmap(_regularized)(H, valid)
-    damping = _damping(size, K.dtype) * s
-    damped = matrix + damping[:, None, None] * jnp.eye(size, dtype=K.dtype)[None]
-    if size <= _ELIMINATION_SIZE:
-        steps = jnp.max(jnp.sum(valid, axis=1, dtype=jnp.int32))
-        inverse, pivot = _invert_by_elimination(damped, steps)
-    else:
-        inverse, pivot = _invert_by_cholesky(damped)
-    # NaN, from a matrix that is not positive semi-definite, counts as singular too.
-    singular = ~(pivot > 250 * _damping(size, K.dtype) * s)
-    return ReducedSystem(index, valid, position, free, matrix, inverse, singular)
-
-
-def _damping(size: int, dtype: Any) -> float:
-    return 4 * size * float(jnp.finfo(dtype).eps)
-
-
-def _regularized(
-    H: Float[Array, "size size"], valid: Bool[Array, " size"]
-) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
-    """H + s (I - P), with ones in place of s on the slots that hold no index; and s."""
-    count = jnp.sum(valid, dtype=H.dtype)
-    s = jnp.trace(H) / jnp.maximum(count - 1, 1)
-    s = jnp.where(s > 0, s, 1)
-    both = valid[:, None] & valid[None, :]
-    empty = jnp.diag((~valid).astype(H.dtype))
-    return H + s * jnp.where(both, 1 / jnp.maximum(count, 1), empty), s
-
-
-class _Elimination(NamedTuple):
-    """What the next elimination needs of A stands beside it, so that it updates A in place."""
-
-    A: Float[Array, "size size lanes"]
-    scaled: Float[Array, "1 size lanes"]  # the pivot's row of the result
-    factor: Float[Array, "size 1 lanes"]  # how often each other row takes it off
-    smallest: Float[Array, " lanes"]  # of the pivots
-
-
-def _invert_by_elimination(
-    A: Float[Array, "lanes size size"], steps: Int[Array, ""]
-) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
-    """Gauss-Jordan without pivoting, stable for these matrices; also the smallest pivot of each.
-
-    `steps` leading rows are eliminated; what is left must be diagonal. The lanes come last, so that
-    each rank-one update runs over them in SIMD registers.
-    """
-    size = A.shape[1]
-    A = jnp.moveaxis(A, 0, -1)
-    rows = jnp.arange(size, dtype=jnp.int32)
-
-    def prepare(k: Array, A: Array, smallest: Array) -> _Elimination:
-        row = lax.dynamic_index_in_dim(A, k, axis=0, keepdims=True)
-        column = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=True)
-        pivot = lax.dynamic_index_in_dim(row, k, axis=1, keepdims=True)
-        scaled = jnp.where((rows == k)[None, :, None], 1 / pivot, row / pivot)
-        factor = jnp.where((rows == k)[:, None, None], 0, column)
-        return _Elimination(A, scaled, factor, jnp.minimum(smallest, pivot[0, 0]))
-
-    def eliminate(k: Array, s: _Elimination) -> _Elimination:
-        in_row, in_column = (rows == k)[:, None, None], (rows == k)[None, :, None]
-        others = jnp.where(in_column, 0, s.A) - s.factor * s.scaled
-        A = jnp.where(in_row, s.scaled, others)
-        return prepare(jnp.minimum(k + 1, steps - 1), A, s.smallest)
-
-    start = prepare(jnp.int32(0), A, A[0, 0])
-    A, _, _, pivot = lax.fori_loop(0, steps, eliminate, start)
-    outside = (rows >= steps)[:, None, None] & jnp.eye(size, dtype=bool)[:, :, None]
-    A = jnp.where(outside, 1 / jnp.where(outside, A, 1), A)
-    return jnp.moveaxis(A, -1, 0), pivot
-
-
-def _invert_by_cholesky(
-    A: Float[Array, "lanes size size"],
-) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
-    """The inverse through L^-T L^-1, and the smallest squared pivot of each."""
-    L = lax.linalg.cholesky(A, symmetrize_input=False)
-    eye = jnp.broadcast_to(jnp.eye(A.shape[1], dtype=A.dtype), A.shape)
-    L_inverse = lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
-    inverse = jnp.einsum("bki,bkj->bij", L_inverse, L_inverse, precision=lax.Precision.HIGHEST)
-    return inverse, jnp.min(jnp.diagonal(L, axis1=1, axis2=2), axis=1) ** 2
+    G = K[indices[:, None], indices[None, :]]
+    # The smallest diagonal makes the smallest entries, which round off least.
+    diagonal = jnp.abs(jnp.diagonal(G))
+    p = jnp.argmin(jnp.where(valid, diagonal, jnp.inf)).astype(jnp.int32)
+    reference = valid & (slot == p)
+    to_p, K_pp = G[p], G[p, p]
+    R = G - to_p[:, None] - to_p[None, :] + K_pp
+    length = jnp.diagonal(R)
+    rounded_from = diagonal + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
+    apart = length > 8 * jnp.finfo(K.dtype).eps * rounded_from
+    movable = valid & ~reference & apart
+    scale = jnp.where(movable, length, jnp.where(rounded_from > 0, rounded_from, 1)) ** -0.5
+    both = movable[:, None] & movable[None, :]
+    R = jnp.where(both, R * (scale[:, None] * scale[None, :]), 0)
+    matrix = R + jnp.diag((~movable).astype(K.dtype))
+    position = jnp.maximum(position, 0)
+    no = jnp.bool_(False)
+    return ReducedSystem(
+        indices, valid, reference, movable, position, free, scale, matrix, matrix, no
+    )
 
 
 def solve_reduced(system: ReducedSystem, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
-    """H^+ P rhs of a regular system, refined once; zero off the free set."""
-    b = project(rhs[system.indices], system.valid)
+    """y with (K y - rhs)_i equal over the free set and sum(y) = 0, refined once; zero off the set.
+
+    Of a regular system; of a singular one, some y that comes near it.
+    """
+    values = rhs[system.indices]
+    differences = values - jnp.sum(jnp.where(system.reference, values, 0))
+    b = jnp.where(system.movable, system.scale * differences, 0)
     x = matvec(system.inverse, b)
     x = x + matvec(system.inverse, b - matvec(system.matrix, x))
-    x = project(x, system.valid)
-    return jnp.where(system.free, x[system.position], 0)
+    y = jnp.where(system.movable, system.scale * x, 0)
+    y = jnp.where(system.reference, -jnp.sum(y), y)
+    return jnp.where(system.free, y[system.position], 0)
+
+
+def projected_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
+    """The matrix of `solve_reduced`, on all n indices: the pseudo-inverse of P K P, P = I - 11'/m.
+
+    Of a regular system; then it is unique, whatever the reference.
+    """
+    both = system.movable[:, None] & system.movable[None, :]
+    scaled = system.scale[:, None] * system.inverse * system.scale[None, :]
+    return scatter(_with_reference(jnp.where(both, scaled, 0), system), system)
+
+
+def pseudo_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
+    """The pseudo-inverse of P K P, whatever its rank, by eigendecomposition of D R D.
+
+    The minimum-norm solution differs from any other by directions that K does not see; these are
+    the null vectors of R, taken off here in the norm of alpha, not of D.
+    """
+    size, dtype = system.matrix.shape[0], system.matrix.dtype
+    at = system.valid & ~system.reference
+    R = jnp.where(system.movable[:, None] & system.movable[None, :], system.matrix, 0)
+    values, vectors = jnp.linalg.eigh(R)
+    cutoff = 10 * size * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values))
+    seen = values > cutoff
+    weights = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
+    vectors = jnp.where(at[:, None], system.scale[:, None] * vectors, 0)
+    some = _product(vectors * weights[None, :], vectors.T)
+    # Null vectors of length one, in terms of alpha; zero columns beside them.
+    null = jnp.where(seen[None, :], 0, vectors)
+    null = jnp.where(system.reference[:, None], -jnp.sum(null, axis=0)[None, :], null)
+    length = jnp.sqrt(jnp.sum(null**2, axis=0))
+    null = null / jnp.where(length > 0, length, 1)[None, :]
+    values, directions = jnp.linalg.eigh(_product(null, null.T))
+    unseen = jnp.where(values > 100 * size * jnp.finfo(dtype).eps, directions, 0)
+    off = jnp.eye(size, dtype=dtype) - _product(unseen, unseen.T)
+    return scatter(_product(_product(off, _with_reference(some, system)), off), system)
+
+
+def _with_reference(
+    inverse: Float[Array, "size size"], system: ReducedSystem
+) -> Float[Array, "size size"]:
+    """A matrix on the other indices, completed so that what it gives and takes sums to zero."""
+    rows = jnp.where(system.reference[:, None], -jnp.sum(inverse, axis=0)[None, :], inverse)
+    return jnp.where(system.reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
 
 
 def scatter(inverse: Float[Array, "size size"], system: ReducedSystem) -> Float[Array, "n n"]:
     """Puts a matrix on gathered indices back on all n, zero off the free set."""
-    spread = inverse[system.position[:, None], system.position[None, :]]
-    return jnp.where(system.free[:, None] & system.free[None, :], spread, 0)
+    everywhere = inverse[system.position[:, None], system.position[None, :]]
+    return jnp.where(system.free[:, None] & system.free[None, :], everywhere, 0)
 
 
-def projected_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
-    """P (H + s (I - P))^-1 P on all n indices: the pseudo-inverse of a regular H."""
-    rows = jax.vmap(project, in_axes=(0, None))(system.inverse, system.valid)
-    both = jax.vmap(project, in_axes=(1, None), out_axes=1)(rows, system.valid)
-    return scatter(both, system)
-
-
-def pseudo_inverse(K: Float[Array, "n n"], system: ReducedSystem, size: int) -> Float[Array, "n n"]:
-    """The pseudo-inverse of H, whatever its rank, by eigendecomposition."""
-    *_, H = gather_system(K, system.free, size)
-    values, vectors = jnp.linalg.eigh(H)
-    cutoff = 10 * size * jnp.finfo(K.dtype).eps * jnp.max(jnp.abs(values))
-    inverse_values = jnp.where(values > cutoff, 1 / jnp.where(values > cutoff, values, 1), 0)
-    inverse = jnp.matmul(
-        vectors * inverse_values[None, :], vectors.T, precision=lax.Precision.HIGHEST
-    )
-    return scatter(inverse, system)
+def _product(A: Float[Array, "m k"], B: Float[Array, "k n"]) -> Any:
+    return jnp.matmul(A, B, precision=lax.Precision.HIGHEST)

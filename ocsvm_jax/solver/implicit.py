@@ -20,7 +20,7 @@ as chosen by `kkt.rho_weights`, held; at a change of the active set, the side th
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool, Float
 from ocsvm_jax.solver import dual, free_set, kkt
 from ocsvm_jax.solver.batching import lanes_function
 from ocsvm_jax.solver.checks import check_arguments
+from ocsvm_jax.solver.inverse import one_by_one
 from ocsvm_jax.solver.problem import meaningful
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
@@ -78,7 +79,8 @@ def ocsvm_solve(
     valid = valid & (solved.status != Status.INVALID)
     # For the derivative alone: where none is asked for, none of this is computed.
     K = jnp.where(valid, meaningful(K, part), 0)
-    alpha, rho = _with_derivative(K, C, solved.alpha, solved.rho)
+    held = _Held(solved.alpha, solved.rho, solved.rho_weights, solved.shift)
+    alpha, rho = _with_derivative(K, C, held)
     nan = lambda x: jnp.where(valid, x, jnp.nan)  # noqa: E731
     return OCSVMSolution(
         alpha=nan(alpha),
@@ -98,22 +100,31 @@ def _iterate(
     return lanes_function(partial(dual.solve_lanes, max_steps=max_steps))(K, C, tol)
 
 
+class _Held(NamedTuple):
+    """What the derivative takes as numbers."""
+
+    alpha: Float[Array, " n"]
+    rho: Float[Array, ""]
+    rho_weights: Float[Array, " n"]
+    shift: Float[Array, ""]
+
+
 @jax.custom_jvp
 def _with_derivative(
-    K: Float[Array, "n n"], C: Float[Array, " n"], alpha: Float[Array, " n"], rho: Float[Array, ""]
+    K: Float[Array, "n n"], C: Float[Array, " n"], held: _Held
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    """The solution, which enters as numbers, as a function of K and C."""
+    """The solution as a function of K and C."""
     del K, C
-    return alpha, rho
+    return held.alpha, held.rho
 
 
 @_with_derivative.defjvp
 def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
-    K, C, number, _ = primals
-    dK, dC, _, _ = tangents
+    K, C, held = primals
+    dK, dC, _ = tangents
     # As a function again, so that the rule can be differentiated in its turn.
     alpha, rho = _with_derivative(*primals)
-    free = kkt.free_set(number, C)
+    free = kkt.free_set(held.alpha, C)
     inside = free.astype(K.dtype)
     m = jnp.sum(inside)
     d_bound = jnp.where((alpha > 0) & ~free, dC, 0)
@@ -122,13 +133,12 @@ def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
     d_bound = (d_bound - jnp.where(m == 0, jnp.sum(d_bound), 0) * alpha) / total
     even = -jnp.sum(d_bound) * inside / jnp.maximum(m, 1)
 
-    K_centred = K - lax.stop_gradient(jnp.mean(K))
-    dg = free_set.matvec(dK, alpha) + free_set.matvec(K_centred, d_bound + even)
-    y = _solve_free_set(K_centred, free, -dg)
+    # What it multiplies sums to zero.
+    K_shifted = K - held.shift
+    dg = free_set.matvec(dK, alpha) + free_set.matvec(K_shifted, d_bound + even)
+    y = _solve_free_set(K_shifted, free, -dg)
     d_alpha = d_bound + even + y
-    held_K, held_alpha, held_C = lax.stop_gradient((K_centred, alpha, C))
-    v = kkt.rho_weights(held_alpha, free_set.matvec(held_K, held_alpha), held_C)
-    d_rho = jnp.sum(v * (dg + free_set.matvec(K_centred, y)))
+    d_rho = jnp.sum(held.rho_weights * (dg + free_set.matvec(K_shifted, y)))
 
     return (alpha, rho), (d_alpha, d_rho)
 
@@ -170,7 +180,11 @@ def _projected_inverses(
             inverses = jax.vmap(free_set.projected_inverse)(systems)
 
             def by_eigenvalues() -> Array:
-                pseudo = jax.vmap(lambda k, s: free_set.pseudo_inverse(k, s, size))(K, systems)
+                pseudo = lax.platform_dependent(
+                    systems,
+                    cpu=lambda systems: one_by_one(free_set.pseudo_inverse, systems),
+                    default=jax.vmap(free_set.pseudo_inverse),
+                )
                 return jnp.where(systems.singular[:, None, None], pseudo, inverses)
 
             # An eigendecomposition costs twenty times a Cholesky factorisation: only if needed.

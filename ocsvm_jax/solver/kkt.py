@@ -51,17 +51,36 @@ def violation(
     return first_where_equal(can_grow, low), low, gap
 
 
+def gap_bound(
+    alpha: Float[Array, "n *lanes"],
+    g: Float[Array, "n *lanes"],
+    C: Float[Array, "n *lanes"],
+    rounding: Float[Array, "n *lanes"],
+) -> Float[Array, "1 *lanes"]:
+    """The largest gap that any g within `rounding` of the given one has."""
+    low = jnp.min(jnp.where(alpha < C, g - rounding, jnp.inf), axis=0, keepdims=True)
+    high = jnp.max(jnp.where(alpha > 0, g + rounding, -jnp.inf), axis=0, keepdims=True)
+    return jnp.where(low == jnp.inf, 0, high - low)
+
+
 def rho_weights(
-    alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+    alpha: Float[Array, "n *lanes"],
+    g: Float[Array, "n *lanes"],
+    C: Float[Array, "n *lanes"],
+    m: Float[Array, "n *lanes"],
 ) -> Float[Array, "n *lanes"]:
     """Weights v, summing to 1, with rho = v' g; the derivative of rho uses the same ones.
 
-    With free indices: their average (as LIBSVM). Without: the midpoint of the interval that the
-    optimality conditions leave, [max g over alpha_i = C_i, min g over alpha_i = 0], or its one end
-    where the other side is empty. Indices with C_i = 0 take no part.
+    With free indices: their mean (as LIBSVM), each weighted by how well its g is known, 1 / m^2 for
+    a g that is summed from terms of size m; at a solution their g are equal but for rounding.
+    Without: the midpoint of the interval that the optimality conditions leave, [max g over
+    alpha_i = C_i, min g over alpha_i = 0], or its one end where the other side is empty. Indices
+    with C_i = 0 take no part.
     """
     free = free_set(alpha, C)
-    count = jnp.sum(free, axis=0, keepdims=True).astype(g.dtype)
+    least = jnp.min(jnp.where(free, m, jnp.inf), axis=0, keepdims=True)
+    known = jnp.where(free, jnp.where(m > 0, least / jnp.where(m > 0, m, 1), 1) ** 2, 0)
+    total = jnp.sum(known, axis=0, keepdims=True)
     lower = jnp.where((alpha > 0) & ~free, g, -jnp.inf)
     upper = jnp.where((alpha == 0) & (C > 0), g, jnp.inf)
     ends = []
@@ -72,4 +91,4 @@ def rho_weights(
         ends.append(jnp.where(jnp.isfinite(end), hit.astype(g.dtype), 0))
     middle = ends[0] + ends[1]
     middle = middle / jnp.maximum(jnp.sum(middle, axis=0, keepdims=True), 1)
-    return jnp.where(count > 0, free.astype(g.dtype) / jnp.maximum(count, 1), middle)
+    return jnp.where(total > 0, known / jnp.where(total > 0, total, 1), middle)

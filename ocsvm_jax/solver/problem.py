@@ -8,18 +8,20 @@ from jaxtyping import Array, Bool, Float
 
 # Turns of the search for rho in the model of `start`.
 _MODEL_TURNS = 3
+# The binary exponent that the largest entry of K is brought to.
+_TOP = 90
 
 
 class Problem(NamedTuple):
     """Minimise 1/2 alpha' K alpha + linear' alpha over sum(alpha) = total, 0 <= alpha <= C."""
 
-    K: Float[Array, "lanes n n"]  # shifted by a constant, see `Shifted`
+    K: Float[Array, "lanes n n"]  # as `conditioned` makes it
     linear: Float[Array, "n lanes"]
     C: Float[Array, "n lanes"]
     total: Float[Array, "1 lanes"]
-    tol: Float[Array, "1 lanes"]
+    tol: Float[Array, "1 lanes"]  # of the gap; negative asks for the default of the dtype
     diagonal: Float[Array, "n lanes"]
-    spread: Float[Array, "1 lanes"]
+    underflow: Float[Array, "1 lanes"]  # what an entry of K may have lost to it
 
 
 def meaningful(K: Float[Array, "n n"], part: Bool[Array, " n"]) -> Float[Array, "n n"]:
@@ -34,33 +36,88 @@ def meaningful(K: Float[Array, "n n"], part: Bool[Array, " n"]) -> Float[Array, 
     return jnp.where(both, K, lax.stop_gradient(jnp.sum(K)) / count**2)
 
 
-class Shifted(NamedTuple):
-    """K without its mean, which moves rho by that mean and nothing else, since sum(alpha) = 1.
+class Conditioned(NamedTuple):
+    """K in a form that keeps its digits: (K - shift) / unit, exactly.
 
-    Where all entries are close to one value (a small gamma) the subtraction is exact, and g keeps
-    the digits that decide the active set, which rounding at the size of K would drown.
+    The unit is a power of two, so that no scale of K over- or underflows. The shift, a number that
+    most entries lie around, moves rho and nothing else, since sum(alpha) = 1: where K is close to
+    constant (a small gamma) it leaves the digits that decide. It is 0 wherever the subtraction
+    would round a single entry, and so never costs one its digits, whatever the other entries are.
     """
 
     K: Float[Array, "lanes n n"]
-    mean: Float[Array, " lanes"]
-    closeness: Float[Array, "lanes n"]  # of each point to all: the sum of its row of K
-    row_sums: Float[Array, "lanes n"]  # the same before the shift
+    shift: Float[Array, " lanes"]  # in units of `unit`
+    unit: Float[Array, " lanes"]
+    row_sums: Float[Array, "lanes n"]
     finite: Bool[Array, " lanes"]
 
 
-def shifted_gram(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> Shifted:
-    """What `meaningful` says, less its mean, in two passes over K; zero where K is not finite."""
+def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> Conditioned:
+    """The symmetric part of K on the points that take part; zero elsewhere and if not finite."""
     both = part[:, :, None] & part[:, None, :]
-    K = jnp.where(both, 0.5 * (K + K.transpose(0, 2, 1)), 0)
-    # A product is the fastest sum of rows. One number a matrix in one go would add serially.
-    ones = jnp.ones((K.shape[0], K.shape[1], 1), K.dtype)
+    K = jnp.where(both, K, 0)
+    K, unit, inverse = in_units(K)
+    finite = inverse > 0
+    K = 0.5 * (K + K.transpose(0, 2, 1))
+    shift = _few_bits(_median(jnp.diagonal(K, axis1=1, axis2=2), part))
+    c = shift[:, None, None]
+    moved = jnp.where(both, K - c, 0)
+    # What the subtraction rounds off (Knuth's error of a sum, 1974).
+    back = moved + c
+    error = (K - back) + (c - (back - moved))
+    exact = jnp.max(jnp.max(jnp.where(both, jnp.abs(error), 0), axis=1), axis=1) == 0
+    # Far rows must not hide that most entries are close to the shift.
+    near = jnp.where(both, jnp.minimum(jnp.abs(moved), jnp.abs(c)), 0)
+    count = jnp.sum(part, axis=1, dtype=K.dtype)
+    gains = jnp.sum(jnp.sum(near, axis=1), axis=1) < 0.25 * jnp.abs(shift) * count**2
+    shifted = exact & gains
+    K = jnp.where(shifted[:, None, None], moved, K)
+    # A product is the fastest sum of rows.
+    ones = jnp.ones_like(K[:, :, :1])
     sums = jnp.matmul(K, ones, precision=lax.Precision.HIGHEST)[..., 0]
-    count = jnp.maximum(jnp.sum(part, axis=1, dtype=K.dtype), 1)
-    mean = jnp.sum(sums, axis=1) / count**2
-    finite = jnp.isfinite(jnp.sum(jnp.abs(sums), axis=1))
-    # On NaN the iteration would not end.
-    K = jnp.where(both & finite[:, None, None], K - mean[:, None, None], 0)
-    return Shifted(K, mean, sums - (count * mean)[:, None], sums, finite)
+    return Conditioned(K, jnp.where(shifted, shift, 0), unit, sums, finite)
+
+
+def in_units(
+    K: Float[Array, "lanes n n"],
+) -> tuple[Float[Array, "lanes n n"], Float[Array, " lanes"], Float[Array, " lanes"]]:
+    """K divided by a power of two that makes its largest entry about 2^90; that number; its inverse.
+
+    There is room for sums above that, and none of the entries below that the dtype can hold beside
+    the largest is lost. A matrix that is not finite becomes zero, and so does the inverse: on NaN the iteration would
+    not end.
+    """
+    # By columns first: XLA makes a maximum over both axes at once one slow serial chain.
+    largest = jnp.max(jnp.max(jnp.abs(K), axis=1), axis=1)
+    finite = jnp.isfinite(largest)
+    unit, inverse = _power_of_two(jnp.where(finite & (largest > 0), largest, 1), -_TOP)
+    inverse = jnp.where(finite, inverse, 0)
+    return jnp.where(finite[:, None, None], K * inverse[:, None, None], 0), unit, inverse
+
+
+def _power_of_two(x: Float[Array, " lanes"], more: int) -> tuple[Float[Array, " lanes"], ...]:
+    """A power of two near 2^more times positive x, and its inverse, both normal numbers."""
+    bits = -int(jnp.finfo(x.dtype).minexp) - 2
+    _, exponent = jnp.frexp(x)
+    exponent = jnp.clip(exponent + more, -bits, bits).astype(jnp.int32)
+    one = jnp.ones_like(x)
+    return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
+
+
+def _few_bits(x: Float[Array, " lanes"]) -> Float[Array, " lanes"]:
+    """x to eight binary digits: the fewer it has, the more numbers it can be taken off exactly."""
+    mantissa, exponent = jnp.frexp(x)
+    return jnp.ldexp(jnp.round(256 * mantissa) / 256, exponent)
+
+
+def _median(values: Float[Array, "lanes n"], part: Bool[Array, "lanes n"]) -> Float[Array, " lanes"]:
+    """The lower median over the points that take part, by rank: XLA sorts slowly on a CPU."""
+    at_most = jnp.sum(
+        part[:, None, :] & (values[:, None, :] <= values[:, :, None]), axis=2, dtype=jnp.int32
+    )
+    enough = part & (2 * at_most >= jnp.sum(part, axis=1, dtype=jnp.int32)[:, None])
+    median = jnp.min(jnp.where(enough, values, jnp.inf), axis=1)
+    return jnp.where(jnp.isfinite(median), median, 0)
 
 
 def make_problem(
@@ -69,20 +126,33 @@ def make_problem(
     C: Float[Array, "n lanes"],
     total: Float[Array, "1 lanes"],
     tol: Float[Array, "1 lanes"],
+    underflow: Float[Array, "1 lanes"],
 ) -> Problem:
-    """Adds what the iteration needs of K; a negative `tol` becomes the default of the dtype."""
-    # By columns first: XLA makes a maximum over both axes at once one slow serial chain.
-    by_column = jnp.maximum(jnp.max(K, axis=1), -jnp.min(K, axis=1))
-    spread = jnp.max(by_column, axis=1)[None, :]
-    default = (1e-10 if K.dtype == jnp.float64 else 1e-6) * spread
-    diagonal = jnp.diagonal(K, axis1=1, axis2=2).T
-    return Problem(K, linear, C, total, jnp.where(tol < 0, default, tol), diagonal, spread)
+    """The problem, with what the iteration needs of K."""
+    return Problem(K, linear, C, total, tol, jnp.diagonal(K, axis1=1, axis2=2).T, underflow)
 
 
 def gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """K alpha + linear, at full precision."""
     product = jnp.einsum("bij,jb->ib", problem.K, alpha, precision=lax.Precision.HIGHEST)
     return product + problem.linear
+
+
+def magnitude(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    """|K| alpha + |linear|: what each g is summed from, so that it is rounded by so many eps."""
+    terms = jnp.abs(problem.K) * alpha.T[:, :, None]
+    return jnp.sum(terms, axis=1).T + jnp.abs(problem.linear)
+
+
+def scale_seen(
+    problem: Problem, alpha: Float[Array, "n lanes"], m: Float[Array, "n lanes"]
+) -> Float[Array, "1 lanes"]:
+    """The mean of the magnitudes m under alpha: the scale of g as the support sees it.
+
+    A far row, whose entries are large but whose alpha is zero or tiny, does not enter it: that is
+    why tolerances are relative to it, not to the largest entry of K.
+    """
+    return jnp.sum(alpha * m, axis=0, keepdims=True) / problem.total
 
 
 def objective(
@@ -92,9 +162,7 @@ def objective(
     return 0.5 * jnp.sum(alpha * (g + problem.linear), axis=0, keepdims=True)
 
 
-def start(
-    problem: Problem, closeness: Float[Array, "n lanes"], row_sums: Float[Array, "n lanes"]
-) -> Float[Array, "n lanes"]:
+def start(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """A feasible alpha near the solution: that of a separable model where it keeps to the bounds.
 
     The model puts in place of all other entries of row i of K their mean c_i, and d_i in place of
@@ -105,11 +173,11 @@ def start(
     C, diagonal = problem.C, problem.diagonal
     part = C > 0
     count = jnp.maximum(_sum(part.astype(C.dtype)), 2)
-    c = (closeness - diagonal) / (count - 1)
+    c = (row_sums - diagonal) / (count - 1)
     mean = _sum(jnp.where(part, c, 0)) / count
     # The floor is for a K whose diagonal does not stand out, where the model says little.
     tiny = jnp.finfo(C.dtype).tiny
-    stiffness = 1 / jnp.maximum(diagonal - mean, 0.1 * problem.spread + tiny)
+    stiffness = 1 / jnp.maximum(diagonal - mean, 0.1 * (jnp.abs(diagonal) + jnp.abs(c)) + tiny)
 
     def level(active: Array) -> Array:
         weight = jnp.where(active, stiffness, 0)
@@ -130,8 +198,8 @@ def _fill(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
 
     The fill needs, for each point, the sum of C over the points before it in that order; comparing
     all pairs gives it without a sort, which XLA runs slowly on a CPU. What is compared must be the
-    result of a product, which stands in memory: the closeness XLA computes anew for either side of
-    the comparison, rounded differently, and two equal points would both come first.
+    result of a product, which stands in memory: anything else XLA computes twice, once for either
+    side of the comparison, rounded differently, and two equal points would both come first.
     """
     C = problem.C
     n = C.shape[0]

@@ -66,10 +66,9 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     def row(index: Array) -> Array:
         return problem.K.at[lanes, index[0]].get(mode="promise_in_bounds").T
 
-    floor = jnp.maximum(jnp.finfo(g.dtype).eps * problem.spread, jnp.finfo(g.dtype).tiny)
     i = s.i
     K_i, diagonal_i = row(i), at(diagonal, i)
-    curvature = jnp.maximum(diagonal + diagonal_i - 2 * K_i, floor)
+    curvature = _curvature(diagonal, diagonal_i, K_i)
     excess = g - s.low
     gain = jnp.where((alpha > 0) & (excess > 0), excess * (excess / curvature), -1)
     j = kkt.first_where_equal(gain, jnp.max(gain, axis=0, keepdims=True))
@@ -77,7 +76,7 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     alpha_i, alpha_j = at(alpha, i), at(alpha, j)
     room = at(C, i) - alpha_i
     K_ij = problem.K.at[lanes, i[0], j[0]].get(mode="promise_in_bounds")[None]
-    newton = (at(g, j) - s.low) / jnp.maximum(at(diagonal, j) + diagonal_i - 2 * K_ij, floor)
+    newton = (at(g, j) - s.low) / _curvature(at(diagonal, j), diagonal_i, K_ij)
     step = jnp.where(s.running, jnp.minimum(newton, jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)
     # Whoever arrives at a bound is set to it exactly; see kkt.py.
@@ -89,3 +88,10 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     i, low, gap = kkt.violation(alpha, g, C)
     steps = s.steps + s.running.astype(jnp.int32)
     return s._replace(alpha=alpha, g=g, i=i, low=low, gap=gap, steps=steps), moved
+
+
+def _curvature(K_jj: Array, K_ii: Array, K_ij: Array) -> Array:
+    """|phi_i - phi_j|^2, at least what it is rounded by: relative to these two points, no others."""
+    size = jnp.abs(K_jj) + jnp.abs(K_ii)
+    info = jnp.finfo(size.dtype)
+    return jnp.maximum(K_jj + K_ii - 2 * K_ij, info.eps * size + info.tiny)

@@ -23,6 +23,7 @@ def _solve(K, C, tol, max_rounds, working_set):
     access = KernelAccess(
         square=lambda W: K[W[:, None], W[None, :]],
         product=lambda W, v, offset: (K[:, W] - offset) @ v,
+        diagonal=lambda: jnp.diagonal(K),
     )
     return solve_large(access, C, Settings(tol, working_set, max_rounds))
 

@@ -1,0 +1,85 @@
+"""Inverses of many small positive definite matrices, and the smallest pivot of each."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+# Up to this size elimination in plain JAX beats a call of LAPACK, whose overhead costs more than
+# the work.
+_ELIMINATION_SIZE = 64
+
+
+def inverse_and_pivot(
+    A: Float[Array, "lanes size size"], steps: Int[Array, ""]
+) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
+    """The inverse of each matrix and its smallest pivot; beyond `steps` leading rows A is diagonal.
+
+    A matrix that is not positive definite gives a pivot that is not positive, or NaN.
+    """
+    if A.shape[1] <= _ELIMINATION_SIZE:
+        return _by_elimination(A, steps)
+    return lax.platform_dependent(
+        A, cpu=lambda A: one_by_one(_by_cholesky, A), default=jax.vmap(_by_cholesky)
+    )
+
+
+def one_by_one(function, *arrays):
+    """`vmap` without batched calls of LAPACK, for a CPU.
+
+    Those of jaxlib hold one of XLA's threads while they wait for work that they hand to the others:
+    as many of them at once as there are threads wait for one another and never return.
+    """
+    return lax.map(lambda one: function(*one), arrays)
+
+
+def _by_cholesky(A: Float[Array, "size size"]) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
+    """The inverse through L^-T L^-1, and the smallest squared pivot."""
+    L = lax.linalg.cholesky(A, symmetrize_input=False)
+    eye = jnp.eye(A.shape[0], dtype=A.dtype)
+    L_inverse = lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
+    inverse = jnp.matmul(L_inverse.T, L_inverse, precision=lax.Precision.HIGHEST)
+    return inverse, jnp.min(jnp.diagonal(L)) ** 2
+
+
+class _Elimination(NamedTuple):
+    """What the next elimination needs of A stands beside it, so that it updates A in place."""
+
+    A: Float[Array, "size size lanes"]
+    scaled: Float[Array, "1 size lanes"]  # the pivot's row of the result
+    factor: Float[Array, "size 1 lanes"]  # how often each other row takes it off
+    smallest: Float[Array, " lanes"]  # of the pivots
+
+
+def _by_elimination(
+    A: Float[Array, "lanes size size"], steps: Int[Array, ""]
+) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
+    """Gauss-Jordan without pivoting, stable for these matrices.
+
+    The lanes come last, so that each rank-one update runs over them in SIMD registers.
+    """
+    size = A.shape[1]
+    A = jnp.moveaxis(A, 0, -1)
+    rows = jnp.arange(size, dtype=jnp.int32)
+
+    def prepare(k: Array, A: Array, smallest: Array) -> _Elimination:
+        row = lax.dynamic_index_in_dim(A, k, axis=0, keepdims=True)
+        column = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=True)
+        pivot = lax.dynamic_index_in_dim(row, k, axis=1, keepdims=True)
+        scaled = jnp.where((rows == k)[None, :, None], 1 / pivot, row / pivot)
+        factor = jnp.where((rows == k)[:, None, None], 0, column)
+        return _Elimination(A, scaled, factor, jnp.minimum(smallest, pivot[0, 0]))
+
+    def eliminate(k: Array, s: _Elimination) -> _Elimination:
+        in_row, in_column = (rows == k)[:, None, None], (rows == k)[None, :, None]
+        others = jnp.where(in_column, 0, s.A) - s.factor * s.scaled
+        A = jnp.where(in_row, s.scaled, others)
+        return prepare(jnp.minimum(k + 1, steps - 1), A, s.smallest)
+
+    start = prepare(jnp.int32(0), A, A[0, 0])
+    A, _, _, pivot = lax.fori_loop(0, steps, eliminate, start)
+    outside = (rows >= steps)[:, None, None] & jnp.eye(size, dtype=bool)[:, :, None]
+    A = jnp.where(outside, 1 / jnp.where(outside, A, 1), A)
+    return jnp.moveaxis(A, -1, 0), pivot
