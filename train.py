@@ -13,7 +13,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from ocsvm_jax import (
-    blocks,
     cli,
     data,
     experiment,
@@ -106,7 +105,6 @@ def _from_flags() -> None:
         raise ValueError("no --config; start with --config=configs/digits.py.")
     command = "python " + shlex.join(sys.argv)
     if "maps" in config:
-        blocks.ask_for_a_spare_thread()
         default = Path("runs") / cli.card_name()
         brain.main(config, Path(flags.FLAGS.workdir or default), command)
         return

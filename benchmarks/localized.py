@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from ocsvm_jax import provenance
-from ocsvm_jax.blocks import ask_for_a_spare_thread, in_blocks
+from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
 
 NU = 0.03
@@ -76,7 +76,6 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=512)
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     given = parser.parse_args()
-    ask_for_a_spare_thread()
     train, query = points(given.voxels, 60, 16, seed=0)
     rows = []
     for gamma in (0.01, 0.3):

@@ -2,11 +2,12 @@
 
 The rows are independent of one another, so nothing is ever exchanged: each device takes the next
 block when it is done with one, and the result does not depend on how many there are. On a CPU, XLA
-runs much of a batch of small problems on one core; there, several blocks are under way at once: one
-less than XLA has threads (`ask_for_a_spare_thread`).
+runs much of a batch of small problems on one core; there, as many blocks are under way at once as
+there are cores.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -17,6 +18,9 @@ import numpy as np
 
 # By which XLA is asked for a number of threads.
 _THREADS = "NPROC"
+_FACTORISATION = re.compile(r"lapack_|blas_|stablehlo\.(cholesky|triangular_solve)")
+# Of three axes or more, the first not 1.
+_BATCH = re.compile(r"tensor<(?!1x)\d+x\d+x\d+x")
 
 
 def in_blocks(
@@ -58,7 +62,9 @@ def in_blocks(
     devices = jax.local_devices() if devices is None else list(devices)
     if not devices:
         raise ValueError("devices is empty; leave it out to use all local ones.")
-    at_once = _most_on_a_cpu() if devices[0].platform == "cpu" else len(devices)
+    at_once = len(devices)
+    if devices[0].platform == "cpu":
+        at_once = _most_on_a_cpu(function, [_filled(a[:block], block) for a in arrays])
     free: SimpleQueue[Any] = SimpleQueue()
     for device in devices * -(-at_once // len(devices)):
         free.put(device)
@@ -80,24 +86,27 @@ def in_blocks(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
 
 
-def ask_for_a_spare_thread() -> None:
-    """Asks XLA for one thread more than a CPU has cores, so that a block for each may be under way.
+def _most_on_a_cpu(function: Callable[..., Any], parts: Sequence[np.ndarray]) -> int:
+    """How many blocks may be under way at once on a CPU: one for each core, where nothing forbids.
 
-    For programs, before JAX's first computation in the process, when it reads the environment. A
-    number that is already asked for stays.
+    In jaxlib 0.10, a batched call of LAPACK (a Cholesky factorisation, say) holds one of XLA's
+    threads while it waits for work that it hands to the others. Were all of them held so, they
+    would wait for one another without end: one thread must be left. The solver makes no such calls.
     """
-    os.environ.setdefault(_THREADS, str(_cores() + 1))
-
-
-def _most_on_a_cpu() -> int:
-    """How many blocks may be under way at once on a CPU: one less than XLA has threads.
-
-    In jaxlib 0.10, a batched LAPACK call (Cholesky) holds one of XLA's threads while it waits for
-    work that it hands to the others. Were all of them held so, they would wait for ever.
-    """
+    if not _factorises_in_batches(function, parts):
+        return _cores()
     asked = os.environ.get(_THREADS, "")
     threads = int(asked) if asked.isdecimal() and int(asked) > 0 else _cores()
     return max(1, min(_cores(), threads - 1))
+
+
+def _factorises_in_batches(function: Callable[..., Any], parts: Sequence[np.ndarray]) -> bool:
+    """Whether the program of a compiled function calls LAPACK on more than one matrix at a time."""
+    if not hasattr(function, "lower"):
+        return False
+    program = function.lower(*parts).as_text()  # pyright: ignore[reportFunctionMemberAccess]
+    calls = (line for line in program.splitlines() if _FACTORISATION.search(line))
+    return any(_BATCH.search(line) for line in calls)
 
 
 def _cores() -> int:

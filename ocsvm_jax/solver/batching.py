@@ -7,6 +7,7 @@ lanes at once. Nested `vmap`s arrive here flattened into one axis.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
 
     @jax.custom_batching.custom_vmap
     def on_lanes(*args):
-        return _in_chunks(run, args)
+        return _on_each_shard(partial(_in_chunks, run), args)
 
     @on_lanes.def_vmap
     def _flatten(axis_size, in_batched, *args):
@@ -35,8 +36,9 @@ def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
             return x.reshape((axis_size * x.shape[1], *x.shape[2:]))
 
         merged = [merge(x, batched) for x, batched in zip(args, in_batched, strict=True)]
+        lanes = args[0].shape[1 if in_batched[0] else 0]
         out = on_lanes(*merged)
-        split = lambda x: x.reshape((axis_size, -1, *x.shape[1:]))  # noqa: E731
+        split = lambda x: x.reshape((axis_size, lanes, *x.shape[1:]))  # noqa: E731
         return jax.tree.map(split, out), jax.tree.map(lambda _: True, out)
 
     def single(*args):
@@ -45,11 +47,34 @@ def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
     return single
 
 
+def _on_each_shard(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
+    """Each device solves its own problems, where the mesh wants to be told so.
+
+    A mesh of explicit axes, which `jax.make_mesh` makes by default, carries the sharding of the
+    lanes in their type. One of automatic axes, or none, leaves it to the compiler.
+    """
+    sharding = jax.typeof(args[0]).sharding
+    lanes = sharding.spec[0] if len(sharding.spec) else None
+    if lanes is None or jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return run(args)
+    spec = jax.sharding.PartitionSpec(lanes)
+    local = jax.shard_map(run, mesh=sharding.mesh, in_specs=spec, out_specs=spec)
+    return local(tuple(jax.sharding.reshard(x, spec) for x in args))
+
+
 def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     lanes = args[0].shape[0]
     # The backend decides at trace time: the result is the same, only the speed differs, so a
     # computation placed elsewhere than on the default backend is still right.
-    if jax.default_backend() != "cpu" or lanes <= _CPU_LANES:
+    on_cpu = jax.default_backend() == "cpu"
+    if not isinstance(lanes, int):
+        # A number of problems that `jax.export` leaves open: chunks would have to divide it.
+        return _one_at_a_time(run, args) if on_cpu else run(*args)
+    if lanes == 0:
+        one = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in args]
+        out = jax.eval_shape(run, *one)
+        return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), out)
+    if not on_cpu or lanes <= _CPU_LANES:
         return run(*args)
     chunks = -(-lanes // _CPU_LANES)
     # The last chunk is filled up with copies of the first lanes: they cost what real ones would.
@@ -58,3 +83,10 @@ def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     blocks = tuple(x.reshape((chunks, _CPU_LANES, *x.shape[1:])) for x in padded)
     out = lax.map(lambda block: run(*block), blocks)
     return jax.tree.map(lambda x: x.reshape((chunks * _CPU_LANES, *x.shape[2:]))[:lanes], out)
+
+
+def _one_at_a_time(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
+    def single(one: tuple[jax.Array, ...]) -> Any:
+        return jax.tree.map(lambda x: x[0], run(*(x[None] for x in one)))
+
+    return lax.map(single, args)
