@@ -92,8 +92,8 @@ def solve_lanes(
     lanes, n = C.shape
     given = conditioned(K, C > 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
-    underflow = (jnp.finfo(K.dtype).tiny / given.unit)[None, :]
-    problem = make_problem(given.K, linear, C.T, total, (tol / given.unit)[None, :], underflow)
+    tol, underflow = (tol / given.unit)[None, :], given.underflow[None, :]
+    problem = make_problem(given.K, linear, C.T, total, tol, underflow)
     state = refine(problem, start(problem, given.row_sums.T), max_steps)
     m = magnitude(problem, state.alpha.T)
     weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C, m)
@@ -104,10 +104,16 @@ def solve_lanes(
         rho=given.unit * rho,
         rho_weights=weights.T,
         shift=given.unit * given.shift,
-        gap=given.unit * state.gap,
+        gap=_in_units_of_K(given.unit, state.gap),
         num_steps=state.num_steps,
         status=status,
     )
+
+
+def _in_units_of_K(unit: Float[Array, " lanes"], gap: Float[Array, " lanes"]) -> Array:
+    """unit * gap; an underflow must not turn a bound into 0."""
+    least = jnp.where(gap > 0, jnp.finfo(gap.dtype).tiny, -jnp.inf)
+    return jnp.maximum(unit * gap, least)
 
 
 def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> DualState:
@@ -275,4 +281,5 @@ def _step_to_bound(
     t_bound = distance / jnp.where(p == 0, 1, jnp.abs(p))
     t = jnp.minimum(jnp.min(t_bound, axis=0, keepdims=True), 1)
     bound = jnp.where(p > 0, C, 0)
-    return jnp.where(t_bound <= t, bound, jnp.clip(alpha + t * p, 0, C)), t < 1
+    moved = kkt.snapped(jnp.clip(alpha + t * p, 0, C), C)
+    return jnp.where(t_bound <= t, bound, moved), t < 1

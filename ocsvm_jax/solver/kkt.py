@@ -23,6 +23,17 @@ def free_set(
     return (alpha > 0) & (alpha < C)
 
 
+def snapped(
+    alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+) -> Float[Array, "n *lanes"]:
+    """alpha, set to its upper bound where only the rounding of a sum can have kept it from there.
+
+    Where nu n is an integer all support vectors may be bounded; one that rounding left free would
+    set rho. Near zero there is no such rule: an alpha of 1e-19 can be a far row's.
+    """
+    return jnp.where(C - alpha <= 4 * jnp.finfo(C.dtype).eps * C, C, alpha)
+
+
 def first_where_equal(
     values: Float[Array, "n *lanes"], target: Float[Array, "1 *lanes"]
 ) -> Int[Array, "1 *lanes"]:

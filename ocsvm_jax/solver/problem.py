@@ -1,6 +1,6 @@
 """The dual of one problem a lane, as the iteration sees it, and the point it starts from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -49,6 +49,7 @@ class Conditioned(NamedTuple):
     shift: Float[Array, " lanes"]  # in units of `unit`
     unit: Float[Array, " lanes"]
     row_sums: Float[Array, "lanes n"]
+    underflow: Float[Array, " lanes"]  # what entries of K, or their products, may lose to it
     finite: Bool[Array, " lanes"]
 
 
@@ -56,8 +57,12 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     """The symmetric part of K on the points that take part; zero elsewhere and if not finite."""
     both = part[:, :, None] & part[:, None, :]
     K = jnp.where(both, K, 0)
+    subnormal = _any_below(K, jnp.finfo(K.dtype).tiny)
     K, unit, inverse = in_units(K)
     finite = inverse > 0
+    tiny = jnp.finfo(K.dtype).tiny
+    small = _any_below(K, tiny / jnp.finfo(K.dtype).eps)
+    underflow = jnp.where(subnormal, tiny * inverse, 0) + jnp.where(small, tiny, 0)
     K = 0.5 * (K + K.transpose(0, 2, 1))
     shift = _few_bits(_median(jnp.diagonal(K, axis1=1, axis2=2), part))
     c = shift[:, None, None]
@@ -75,7 +80,7 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     # A product is the fastest sum of rows.
     ones = jnp.ones_like(K[:, :, :1])
     sums = jnp.matmul(K, ones, precision=lax.Precision.HIGHEST)[..., 0]
-    return Conditioned(K, jnp.where(shifted, shift, 0), unit, sums, finite)
+    return Conditioned(K, jnp.where(shifted, shift, 0), unit, sums, underflow, finite)
 
 
 def in_units(
@@ -93,6 +98,17 @@ def in_units(
     unit, inverse = _power_of_two(jnp.where(finite & (largest > 0), largest, 1), -_TOP)
     inverse = jnp.where(finite, inverse, 0)
     return jnp.where(finite[:, None, None], K * inverse[:, None, None], 0), unit, inverse
+
+
+def _any_below(K: Float[Array, "lanes n n"], limit: Any) -> Bool[Array, " lanes"]:
+    """Whether an entry that is not zero lies below a limit, seen by its bits.
+
+    On most devices arithmetic takes numbers below the smallest normal one for zero.
+    """
+    integer = jnp.int64 if K.dtype.itemsize == 8 else jnp.int32
+    bits = lax.bitcast_convert_type(K, integer) & integer(jnp.iinfo(integer).max)
+    least = lax.bitcast_convert_type(jnp.asarray(limit, K.dtype), integer)
+    return jnp.any(jnp.any((bits > 0) & (bits < least), axis=1), axis=1)
 
 
 def _power_of_two(x: Float[Array, " lanes"], more: int) -> tuple[Float[Array, " lanes"], ...]:

@@ -80,7 +80,7 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     step = jnp.where(s.running, jnp.minimum(newton, jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)
     # Whoever arrives at a bound is set to it exactly; see kkt.py.
-    grown = jnp.where(step >= room, C, alpha + step)
+    grown = jnp.where(step >= room, C, kkt.snapped(alpha + step, C))
     shrunk = jnp.where(step >= alpha_j, 0, alpha - step)
     at_i, at_j = (rows == i) & s.running, (rows == j) & s.running
     alpha = jnp.where(at_i, grown, jnp.where(at_j, shrunk, alpha))

@@ -70,7 +70,6 @@ INVALID = {
     "a weight of NaN": (K, 0.5, np.where(np.arange(N) == 3, np.nan, 1)),
     "an infinite weight": (K, 0.5, np.where(np.arange(N) == 3, np.inf, 1)),
     "weights of 0": (K, 0.5, np.zeros(N)),
-    "K whose sum overflows": (1e308 * K, 0.5, np.ones(N)),
 }
 
 
@@ -127,6 +126,15 @@ def test_arrays_of_numpy_and_plain_numbers(as_a_user_calls):
     np.testing.assert_allclose(actual.alpha, expected.alpha, rtol=0, atol=1e-12)
     f = decision_function(actual, K)
     np.testing.assert_allclose(f, K @ expected.alpha - expected.rho, rtol=0, atol=1e-12)
+
+
+def test_entries_whose_sum_overflows():
+    """They are solved in other units."""
+    unit = 2.0**1020
+    scaled, expected = (on_host(solve(factor * K, 0.5, np.ones(N))) for factor in (unit, 1.0))
+    assert scaled.status == Status.CONVERGED
+    np.testing.assert_array_equal(scaled.alpha, expected.alpha)
+    assert scaled.rho == unit * expected.rho and scaled.gap == unit * expected.gap
 
 
 def test_a_traced_tolerance_bounds_the_gap():

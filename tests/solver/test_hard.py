@@ -19,7 +19,7 @@ N, BATCH = 40, 64
 _solve = quick_jit(jax.vmap(solve_one))
 # What a decision value may be off by and yet count as one of the boundary, relative to what it is
 # summed from.
-BOUNDARY = {"float64": 1e-8, "float32": 1e-3}
+BOUNDARY = {"float64": 1e-6, "float32": 1e-3}
 
 
 def bounds(w, nu, solution):

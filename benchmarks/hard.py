@@ -1,0 +1,116 @@
+"""Ill-scaled problems in any number: is the certificate true, and does CONVERGED mean it?
+
+    python benchmarks/hard.py [--problems=100000] [--seed=0]
+
+Problems of tests/solver/hard.py (heavy tails, far rows, duplicates, rank-deficient, scales from 1e-30
+to 1e30, weights with zeros), half in float32, judged in extended precision by tests/oracles/exact.py:
+
+(a) the gap returned is an upper bound on the gap recomputed from alpha and K, always;
+(b) where the status is CONVERGED, each point lies on the side of the boundary on which the exact
+    solution has it, but for points on the boundary itself.
+
+Counts what fails, and how many problems (b) could not be checked for. Prints a Markdown table for
+RESULTS.md, a row a size and dtype.
+"""
+
+import argparse
+import collections
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "solver")]
+
+import hard  # noqa: E402  # pyright: ignore[reportMissingImports]
+from oracles import exact  # noqa: E402  # pyright: ignore[reportMissingImports]
+
+from ocsvm_jax import Status, ocsvm_solve, provenance  # noqa: E402
+
+# The share of the problems that each size has.
+SIZES = {12: 0.25, 30: 0.35, 60: 0.25, 120: 0.1, 200: 0.05}
+LANES = 64
+# How far from the boundary, relative to what a decision value is summed from, is not on it.
+BOUNDARY = {"float64": 1e-6, "float32": 1e-3}
+
+
+def main() -> None:
+    """Solves, judges and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    began = time.monotonic()
+    print(f"Machine: {'; '.join(provenance.facts().values())}\n")
+    print(
+        "| n | dtype | problems | CONVERGED | STALLED | OUT_OF_STEPS | (a) false | "
+        "(b) checked | (b) false | farthest from the boundary, (b) |\n|" + "---|" * 10
+    )
+    totals: collections.Counter[str] = collections.Counter()
+    for n, share in SIZES.items():
+        for dtype in ("float64", "float32"):
+            batches = max(1, round(given.problems * share / 2 / LANES))
+            counts, farthest = judged(n, dtype, batches, given.seed)
+            totals += counts
+            print(row(n, dtype, counts, f"{farthest:.0e}"), flush=True)
+    print(row("all", "both", totals, ""))
+    print(f"\n{time.monotonic() - began:.0f} s.")
+
+
+def row(n: Any, dtype: str, counts: collections.Counter[str], farthest: str) -> str:
+    """One row of the table."""
+    names = ("problems", "CONVERGED", "STALLED", "OUT_OF_STEPS", "false a", "checked", "false b")
+    return f"| {n} | {dtype} | {' | '.join(str(counts[k]) for k in names)} | {farthest} |"
+
+
+def judged(
+    n: int, dtype: str, batches: int, seed: int
+) -> tuple[collections.Counter[str], float]:
+    """The counts, and how far from the boundary a point on the wrong side was at most."""
+    solve = jax.jit(jax.vmap(lambda K, nu, w: ocsvm_solve(K, nu, sample_weight=w)))
+    counts: collections.Counter[str] = collections.Counter()
+    farthest = 0.0
+    for b in range(batches):
+        rngs = [np.random.default_rng([seed, n, b, i]) for i in range(LANES)]
+        problems = [hard.problem(rng, n, dtype) for rng in rngs]
+        K, nu, w = (np.stack(a).astype(dtype) for a in zip(*problems, strict=True))
+        solutions = jax.device_get(solve(jnp.asarray(K), jnp.asarray(nu), jnp.asarray(w)))
+        for i in range(LANES):
+            solution = jax.tree.map(lambda a, i=i: a[i], solutions)
+            distance = judge(K[i], nu[i], w[i], solution, counts)
+            farthest = max(farthest, distance)
+            counts["false b"] += distance > BOUNDARY[dtype]
+    return counts, farthest
+
+
+def judge(K: Any, nu: Any, w: Any, solution: Any, counts: collections.Counter[str]) -> float:
+    """Counts one problem; the largest distance from the boundary of a point on its wrong side."""
+    counts["problems"] += 1
+    counts[Status(int(solution.status)).name] += 1
+    # As the solver rounds it: an alpha that is neither free nor zero is its bound.
+    C = (w / (nu * np.sum(w, dtype=w.dtype))).astype(w.dtype)
+    C = np.where((solution.alpha > 0) & ~solution.free, solution.alpha, C)
+    gap, sizes = exact.measure(K, solution.alpha, C)
+    noise = 8 * np.finfo(np.longdouble).eps * len(K) * np.max(sizes[solution.alpha > 0])
+    counts["false a"] += not gap <= float(solution.gap) + float(noise)
+    if solution.status != Status.CONVERGED:
+        return 0.0
+    expected = exact.solve(K, C, solution.alpha)
+    if expected is None:
+        return 0.0
+    counts["checked"] += 1
+    offset = np.longdouble(float(solution.rho))
+    f = K.astype(np.longdouble) @ solution.alpha.astype(np.longdouble) - offset
+    sizes = np.abs(K).astype(np.longdouble) @ expected.alpha
+    wrong = (w > 0) & ((f < 0) != (expected.f < 0))
+    return float(np.max(np.abs(expected.f[wrong]) / np.maximum(sizes[wrong], 1e-300), initial=0))
+
+
+if __name__ == "__main__":
+    main()
