@@ -17,9 +17,8 @@ from jaxtyping import Array, Float, Int
 from ocsvm_jax.arguments import as_float
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
+from ocsvm_jax.scaling import standardized
 from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
-
-_STD_FLOOR = 1e-6
 
 
 class GuidanceAux(NamedTuple):
@@ -162,12 +161,7 @@ def _standardized(
 ) -> tuple[Float[Array, "n d"], Float[Array, " d"], Float[Array, " d"]]:
     if not standardize:
         return z, jnp.zeros(z.shape[1], z.dtype), jnp.ones(z.shape[1], z.dtype)
-    mean = jnp.mean(z, axis=0, keepdims=True)
-    variance = jnp.mean((z - mean) ** 2, axis=0, keepdims=True)
-    # The square root has no derivative at 0: a constant feature is held at the floor instead.
-    positive = variance > 0
-    std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0) + _STD_FLOOR
-    return (z - mean) / std, mean[0], std[0]
+    return standardized(z)
 
 
 @jax.custom_jvp

@@ -25,20 +25,21 @@ def kernel_sum(
     """sum_j weights_j (k(centres_j, x_i) - offset) for every row x_i, in O(m + q) memory.
 
     An offset near the values of k keeps digits where the weights are large and of both signs.
-    Jitted, so that a caller outside of jit does not compile anew at each call.
+    Each value of k is as accurate as in `gram`, whatever the other rows are. Jitted, so that a
+    caller outside of jit does not compile again at each call.
     """
     m, d = centres.shape
     tiles = -(-m // _CENTRES)
     if tiles > 1:
-        # Copies of a real row, of weight 0: the kernels centre what they are given.
+        # Copies of a real row, of weight 0: kernels take means of what they are given.
         more = tiles * _CENTRES - m
         centres = jnp.pad(centres, ((0, more), (0, 0)), mode="edge")
         weights = jnp.pad(weights, (0, more))
 
     def at(points: Float[Array, "p d"]) -> Float[Array, " p"]:
         def tile(centres: Float[Array, "c d"], weights: Float[Array, " c"]) -> Float[Array, " p"]:
-            # The first argument of `gram` is the one it centres: a value does not depend on the
-            # other rows of its tile.
+            # The first argument of `gram` is the one it centres, and by which it chooses its way:
+            # a value does not depend on the other rows of its tile.
             K = gram(kernel, centres, points)
             return jnp.matmul(weights, K - offset, precision=lax.Precision.HIGHEST)
 

@@ -16,10 +16,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.arguments import as_float, is_concrete
-from ocsvm_jax.kernels import squared_distances
+from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.kernels import resolve_gamma
+from ocsvm_jax.scaling import standardized
 from ocsvm_jax.solver import ocsvm_solve
 
-_STD_FLOOR = 1e-6
 _TINY = 1e-30  # below every alpha that is not 0
 _HIGHEST = lax.Precision.HIGHEST
 
@@ -29,14 +30,16 @@ class LocalizedModel(NamedTuple):
 
     The kernel is kept as k - 1, which sum(alpha) = 1 moves into rho: where gamma is small against
     the distances all of K is close to 1, and k itself has lost in float32 the digits that decide.
+    The points are kept as they were given, since a difference of two of them loses none: each
+    squared distance is within (d / 2 + 5) eps of itself, whatever the other points are.
 
     Attributes:
-      z: (v, n, d) training points, standardised if asked for; of a missing one, the mean.
+      z: (v, n, d) training points, not standardised; of a missing one, the mean.
       alpha: (v, n) dual coefficients.
       rho: (v,) offset in units of k - 1, not positive.
       gamma: (v,) of the RBF kernel.
-      mean: (v, d) subtracted from a query, 0 without standardisation.
-      std: (v, d) it is then divided by, 1 without standardisation.
+      mean: (v, d) of the training points, 0 without standardisation; no score depends on it.
+      std: (v, d) that differences are divided by, 1 without standardisation.
       gap: (v,) largest violation of the optimality conditions.
       status: (v,) `ocsvm_jax.Status`.
     """
@@ -85,20 +88,16 @@ def fit_locations(
 
     def one(z: Array, present: Array) -> LocalizedModel:
         weight = present.astype(z.dtype)
-        mean = _mean(jnp.where(present[:, None], z, 0), weight)
-        # At the mean, where a missing point moves no centre and costs no distance its digits.
+        scaled, mean, std = standardized(z, weight)
+        # At the mean, where a missing point costs no distance its digits.
         z = jnp.where(present[:, None], z, mean[None, :])
-        if standardize:
-            std = _root(_mean((z - mean[None, :]) ** 2, weight)) + _STD_FLOOR
-        else:
-            mean, std = jnp.zeros_like(mean), jnp.ones_like(mean)
-        scaled = (z - mean[None, :]) / std[None, :]
-        number = _gamma(gamma, scaled, weight)
-        K = jnp.expm1(-number * squared_distances(scaled, scaled))
-        K = jnp.where(jnp.eye(z.shape[0], dtype=bool), 0, K)
+        if not standardize:
+            scaled, mean, std = z, jnp.zeros_like(mean), jnp.ones_like(std)
+        number = resolve_gamma(gamma, scaled, weight)
+        K = jnp.expm1(-number * squared_distances(z, z, 1 / std))
         solution = ocsvm_solve(K, nu, sample_weight=weight)
         return LocalizedModel(
-            scaled,
+            z,
             solution.alpha,
             solution.rho,
             number,
@@ -175,24 +174,13 @@ def _checked(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Float[Arr
 
 
 def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """-gamma |z - z_j|^2 of one location."""
-    scaled = (queries - model.mean[None, :]) / model.std[None, :]
-    return -model.gamma * squared_distances(model.z, scaled)
+    """-gamma |(z_j - z) / std|^2 of one location; the mean falls out of the difference."""
+    return -model.gamma * squared_distances(model.z, queries, 1 / model.std)
 
 
 def _sum(model: LocalizedModel, log_k: Float[Array, "n m"]) -> Float[Array, " m"]:
     """sum_j alpha_j (k(z_j, z) - 1) of one location."""
     return jnp.matmul(model.alpha, jnp.expm1(log_k), precision=_HIGHEST)
-
-
-def _root(variance: Float[Array, " d"]) -> Float[Array, " d"]:
-    """The square root, held at 0 for a constant dimension, where it has no derivative."""
-    positive = variance > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
-
-
-def _mean(x: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, " d"]:
-    return jnp.matmul(weight, x, precision=_HIGHEST) / jnp.maximum(jnp.sum(weight), 1)
 
 
 def _check_gamma(gamma: Any) -> None:
@@ -205,14 +193,3 @@ def _check_gamma(gamma: Any) -> None:
         wrong = is_concrete(gamma) and not 0 < float(gamma) < float("inf")
     if wrong:
         raise ValueError(f'gamma is {known}; it must be a positive number, "scale" or "auto".')
-
-
-def _gamma(gamma: Any, z: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    if gamma == "auto":
-        return jnp.asarray(1 / z.shape[1], z.dtype)
-    if gamma == "scale":
-        mean = jnp.mean(_mean(z, weight))
-        variance = jnp.mean(_mean((z - mean) ** 2, weight))
-        positive = variance > 0
-        return jnp.where(positive, 1 / (z.shape[1] * jnp.where(positive, variance, 1)), 1)
-    return jnp.asarray(gamma).astype(z.dtype)

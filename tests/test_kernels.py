@@ -7,6 +7,8 @@ from jax.test_util import check_grads
 from oracles import pairwise
 from sklearn.svm import OneClassSVM
 
+from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import (
     gram,
     laplacian,
@@ -16,8 +18,8 @@ from ocsvm_jax.kernels import (
     resolve_gamma,
     scaled,
     sigmoid,
-    squared_distances,
 )
+from ocsvm_jax.sklearn import OneClassSVM as Estimator
 
 KERNELS = {
     "rbf": rbf(0.3),
@@ -132,7 +134,7 @@ def test_many_gammas_at_once():
 
 
 def test_derivatives_in_the_points():
-    """All kernels at once: every check compiles anew."""
+    """All kernels at once: every check is compiled."""
     f = jax.jit(lambda x, y: [gram(k, x, y) + jnp.sum(gram(k, x)) for k in KERNELS.values()])
     check_grads(f, (_points(3), _points(2, seed=1)), order=2, modes="rev", eps=1e-4)
 
@@ -157,9 +159,113 @@ def test_resolve_gamma_as_scikit_learn(gamma):
     np.testing.assert_allclose(resolve_gamma(gamma, jnp.asarray(x)), expected, rtol=1e-13)
 
 
-def test_resolve_gamma_of_constant_points():
-    assert resolve_gamma("scale", jnp.full((5, 2), 2.0)) == 1
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_resolve_gamma_of_constant_points(dtype, as_a_user_calls):
+    """Of numbers with no exact mean, too."""
+    for value in (2.0, 0.1, 1e30):
+        x = np.full((5, 2), value, dtype)
+        assert resolve_gamma("scale", x) == resolve_gamma("scale", jnp.asarray(x)) == 1
     assert OneClassSVM(gamma="scale").fit(np.full((5, 2), 2.0))._gamma == 1
+
+
+def _weighted():
+    """Points, their numbers of repetitions, and gamma of the points so repeated."""
+    x = np.random.default_rng(5).normal(size=(30, 4)) * 3 + 1
+    repeats = np.random.default_rng(6).integers(0, 6, 30)
+    return x, repeats, 1 / (4 * np.var(np.repeat(x, repeats, axis=0)))
+
+
+def test_resolve_gamma_on_the_host():
+    """NumPy in, a Python number of float64 out, whatever JAX's own precision."""
+    x, repeats, expected = _weighted()
+    for w in (repeats, repeats * 1e-300, repeats * 1e300, (repeats / 5).astype(np.float32)):
+        gamma = resolve_gamma("scale", x, w)
+        assert type(gamma) is float
+        np.testing.assert_allclose(gamma, expected, rtol=1e-7 if w.dtype == np.float32 else 1e-13)
+    np.testing.assert_allclose(resolve_gamma("scale", x), 1 / (4 * np.var(x)), rtol=1e-13)
+    for garbage in (1e20, 1e300, np.nan, np.inf):
+        bad = np.where(repeats[:, None] > 0, x, garbage)
+        np.testing.assert_allclose(resolve_gamma("scale", bad, repeats), expected, rtol=1e-13)
+    integers = np.arange(12).reshape(4, 3)
+    np.testing.assert_allclose(resolve_gamma("scale", integers), 1 / (3 * np.var(integers)))
+    assert type(resolve_gamma("auto", x)) is type(resolve_gamma(2, x)) is float
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_resolve_gamma_with_weights(dtype):
+    x, repeats, expected = _weighted()
+    rtol = 30 * float(jnp.finfo(dtype).eps)
+    resolve = jax.jit(lambda x, w: resolve_gamma("scale", x, w))
+    largest = 1e30 if dtype == "float32" else 1e300
+    for factor in (1.0, largest, 1 / largest):
+        w = jnp.asarray(repeats * factor, dtype)
+        for garbage in (0.0, 1e30, np.nan):
+            points = jnp.asarray(np.where(repeats[:, None] > 0, x, garbage), dtype)
+            gamma = resolve(points, w)
+            assert gamma.dtype == dtype
+            np.testing.assert_allclose(gamma, expected, rtol=rtol)
+            np.testing.assert_allclose(resolve_gamma("scale", points, w), expected, rtol=rtol)
+
+
+def test_resolve_gamma_far_from_the_origin():
+    x = (1e6 + np.random.default_rng(0).uniform(-1, 1, (200, 3))).astype(np.float32)
+    expected = 1 / (3 * np.var(x, dtype=np.float64))
+    for points in (x, jnp.asarray(x)):
+        np.testing.assert_allclose(resolve_gamma("scale", points), expected, rtol=1e-5)
+
+
+def test_derivative_of_gamma():
+    x, w = _points(6), jnp.asarray([1.0, 2.0, 0.5, 3.0, 1.0, 4.0])
+    f = jax.jit(lambda x, w: resolve_gamma("scale", x, w))
+    check_grads(f, (x, w), order=2, modes=("fwd", "rev"), eps=1e-4)
+    constant = jax.grad(lambda x: resolve_gamma("scale", x))(jnp.full((4, 2), 3.0))
+    np.testing.assert_array_equal(constant, np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("points", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize(
+    ("scale", "dtype", "end", "said"),
+    [
+        (1e155, "float64", "overflows", "e\\+155"),
+        (1e-160, "float64", "underflows", "e-160"),
+        (1e308, "float64", "overflows", "inf"),
+        (1e25, "float32", "overflows", r"e\+25"),
+        (1e-25, "float32", "underflows", "e-25"),
+    ],
+)
+def test_a_variance_out_of_range(points, scale, dtype, end, said):
+    """It is the variance that is at fault; the user gave no number for gamma."""
+    x = (np.random.default_rng(0).choice([-1.2, 1.0, 1.3], (20, 3)) * scale).astype(dtype)
+    with pytest.raises(ValueError, match=f"the variance {end}: .*differ by .*{said}.*Scale x"):
+        resolve_gamma("scale", points(x))
+
+
+@pytest.mark.parametrize("n", [200, 1100])
+def test_the_default_kernel_of_a_fit_counts_weights(n):
+    """A point of weight 0 may be anywhere; weights are repetitions."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(n, 3)), rng.integers(1, 5, n).astype(float)
+    x[0], w[0] = 1e6, 0
+    fitted = ocsvm_fit(jnp.asarray(x), 0.1, sample_weight=jnp.asarray(w))
+    expected = 1 / (3 * np.var(np.repeat(x, w.astype(int), axis=0)))
+    np.testing.assert_allclose(fitted.kernel.gamma, expected, rtol=1e-12)
+    estimator = Estimator(nu=0.1).fit(x, sample_weight=w)
+    np.testing.assert_allclose(estimator._kernel.gamma, expected, rtol=1e-12)
+    queries = 3 * rng.normal(size=(300, 3))
+    ours = np.asarray(fitted.decision_function(jnp.asarray(queries)))
+    theirs = estimator.decision_function(queries) / (0.1 * w.sum())
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("degree", [2, 3, 5])
+def test_polynomials_in_float32(degree):
+    """Each to the rounding of its own |x| |y|, whatever the other rows are."""
+    x, y = (np.exp(3 * np.random.default_rng(s).normal(size=(20, 4))) for s in (0, 1))
+    x[0] = 1e5
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    K = gram(polynomial(degree, gamma=0.5, coef0=1.0), jnp.asarray(x), jnp.asarray(y))
+    exact = (0.5 * x.astype(np.longdouble) @ y.T.astype(np.longdouble) + 1) ** degree
+    np.testing.assert_allclose(K, exact.astype(float), rtol=degree * 8 * 1.2e-7)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ import optax
 from jaxtyping import Array, Float
 
 from ocsvm_jax.contrast import half_turn, stretch
+from ocsvm_jax.distances import squared_distances
 from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
-from ocsvm_jax.kernels import squared_distances
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error
 from ocsvm_jax.methods.ogae import guidance_settings, guided_method
 from ocsvm_jax.networks.pair import Network, Pair
