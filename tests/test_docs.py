@@ -1,5 +1,6 @@
 """The code of docs/ runs as it stands, each section on the shared setup of its page."""
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -12,11 +13,24 @@ from sklearn.svm import OneClassSVM
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming_from.md"
+TOOLS_PAGE = ROOT / "docs" / "ecosystem.md"
 # What a section's blocks import; jaxopt, cvxpylayers and qpax are no dependencies.
 PEERS = {
     "jaxopt": ("jaxopt",),
     "cvxpylayers": ("cvxpy", "cvxpylayers", "torch"),
     "qpax": ("qpax",),
+}
+# The same of the page on other tools.
+TOOLS = {
+    "A threshold at a false-alarm rate": (),
+    "scikit-learn itself": (),
+    "ONNX": ("skl2onnx", "onnxruntime"),
+    "skops": ("skops",),
+    "MLflow": ("mlflow", "skops"),
+    "Processes": (),
+    "PyOD": ("pyod",),
+    "Sparse points": (),
+    "SVDD": (),
 }
 
 
@@ -24,15 +38,16 @@ def _blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def _sections():
+def _sections(page):
     """The blocks before the first heading, and those under each."""
-    setup, *rest = re.split(r"^## (.+)\n", PAGE.read_text(), flags=re.MULTILINE)
+    setup, *rest = re.split(r"^## (.+)\n", page.read_text(), flags=re.MULTILINE)
     return _blocks(setup), {
         name: _blocks(text) for name, text in zip(rest[::2], rest[1::2], strict=True)
     }
 
 
-SETUP, SECTIONS = _sections()
+SETUP, SECTIONS = _sections(PAGE)
+TOOLS_SETUP, TOOLS_SECTIONS = _sections(TOOLS_PAGE)
 
 
 @pytest.fixture
@@ -52,20 +67,39 @@ def run(monkeypatch):
 
 def test_every_section_is_known():
     assert list(SECTIONS) == ["scikit-learn", *PEERS]
+    assert list(TOOLS_SECTIONS) == list(TOOLS)
 
 
 def test_scikit_learn(run):
     run(SETUP + SECTIONS["scikit-learn"])
 
 
+def _skip_without(modules):
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+
+
 # What the peers themselves warn of is not ours to mend.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_gives_the_same(run, name):
-    missing = [peer for peer in PEERS[name] if importlib.util.find_spec(peer) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not installed")
+    _skip_without(PEERS[name])
     run(SETUP + SECTIONS[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool(run, name, monkeypatch, tmp_path):
+    _skip_without(TOOLS[name])
+    monkeypatch.chdir(tmp_path)  # MLflow leaves files where it runs
+    names = list(TOOLS)
+    # The first two sections leave what the others compare with.
+    before = [b for key in names[: min(2, names.index(name))] for b in TOOLS_SECTIONS[key]]
+    if name == "PyOD":
+        ocsvm = importlib.import_module("pyod.models.ocsvm")
+        monkeypatch.setattr(ocsvm, "OneClassSVM", ocsvm.OneClassSVM)  # put back afterwards
+    run(TOOLS_SETUP + before + TOOLS_SECTIONS[name])
 
 
 @pytest.mark.parametrize("name", ["scikit-learn", *PEERS])
