@@ -19,13 +19,16 @@ from ocsvm_jax.kernels import (
     sigmoid,
 )
 from ocsvm_jax.model import OCSVM, FitInfo
-from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
+from ocsvm_jax.points import PrecisionWarning
+from ocsvm_jax.solver import ConvergenceWarning, OCSVMSolution, Status, ocsvm_solve
 
 __all__ = [
     "OCSVM",
+    "ConvergenceWarning",
     "FitInfo",
     "GuidanceAux",
     "OCSVMSolution",
+    "PrecisionWarning",
     "Progress",
     "Status",
     "constant_betas",

@@ -1,14 +1,19 @@
 """The decision function: one sign and one scale everywhere in this package."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
 
 from ocsvm_jax.arguments import as_float
 from ocsvm_jax.solver.solution import OCSVMSolution
 
 
-def decision_function(solution: OCSVMSolution, k_query: Float[Array, "m n"]) -> Float[Array, " m"]:
+def decision_function(
+    solution: OCSVMSolution, k_query: Num[ArrayLike, "m n"]
+) -> Float[Array, " m"]:
     """f(z) = sum_j alpha_j k(z_j, z) - rho, with sum(alpha) = 1; positive inside, negative outside.
 
     Args:
@@ -20,9 +25,11 @@ def decision_function(solution: OCSVMSolution, k_query: Float[Array, "m n"]) -> 
       by the factor nu * n.
 
     Raises:
+      TypeError: if solution is none.
       ValueError: if k_query does not have one column per point.
     """
-    k_query = as_float(k_query).astype(solution.alpha.dtype)
+    _check_solution(solution, k_query)
+    k_query = as_float(k_query, "k_query").astype(solution.alpha.dtype)
     n = solution.alpha.shape[-1]
     if k_query.ndim != 2 or k_query.shape[1] != n:
         raise ValueError(
@@ -32,3 +39,16 @@ def decision_function(solution: OCSVMSolution, k_query: Float[Array, "m n"]) -> 
     # Full precision: the values near the boundary are differences of numbers near rho.
     product = jnp.matmul(k_query, solution.alpha, precision=lax.Precision.HIGHEST)
     return product - solution.rho
+
+
+def _check_solution(solution: Any, k_query: Any) -> None:
+    if hasattr(solution, "alpha") and hasattr(solution, "rho"):
+        return
+    call = "decision_function(solution, gram(kernel, queries, points))"
+    if hasattr(solution, "support_vectors"):
+        hint = "a model scores points itself: model.decision_function(x)"
+    elif hasattr(k_query, "alpha"):
+        hint = f"the arguments are the other way round: {call}"
+    else:
+        hint = f"it must be what ocsvm_solve returned: {call}"
+    raise TypeError(f"solution is of type {type(solution).__name__}; {hint}.")

@@ -71,6 +71,7 @@ def decision_gradient(
       ValueError: on a precomputed kernel, a stack of models, NaN or infinite x, or latents or
         points that are not (b, d).
     """
+    model, x = _in_coordinates(model, x, encoder)
     decision, x = _decision(model, encoder), _checked_points("x", x)
     return jax.grad(lambda x: jnp.sum(decision(x)))(x)
 
@@ -102,6 +103,9 @@ def integrated_gradients(
       ValueError: as `decision_gradient`, or if the baseline is not of the shape of a row of x, or
         num_steps is not positive.
     """
+    if encoder is None and model.centre is not None:
+        baseline = model.in_coordinates(np.asarray(baseline)[None])[0]
+    model, x = _in_coordinates(model, x, encoder)
     decision, x = _decision(model, encoder), _checked_points("x", x)
     baseline = _checked_points("baseline", baseline).astype(x.dtype)
     if baseline.shape != x.shape[1:]:
@@ -142,6 +146,7 @@ def contributions(model: OCSVM, x: Float[Array, "b d"], k: int) -> Contributions
       ValueError: if k is out of range, x of another shape or not finite, or on a stack of models.
     """
     _check_single(model)
+    model, x = _in_coordinates(model, x, None)
     x = _checked_points("x", x).astype(model.coefficients.dtype)
     m = model.coefficients.shape[0]
     if not 1 <= k <= m:
@@ -151,6 +156,13 @@ def contributions(model: OCSVM, x: Float[Array, "b d"], k: int) -> Contributions
     others = jnp.put_along_axis(terms, support, jnp.zeros_like(values), axis=1, inplace=False)
     rows = None if model.info is None else model.info.support[support]
     return Contributions(support, values, jnp.sum(others, axis=1), rows)
+
+
+def _in_coordinates(model: OCSVM, x: Any, encoder: Encoder | None) -> tuple[OCSVM, Any]:
+    """Points moved as the model's support vectors were, before any cast; latents need no host."""
+    if model.centre is None or encoder is not None:
+        return model, x
+    return model.without_centre(), model.in_coordinates(x)
 
 
 def _kernel_values(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, "b m"]:
@@ -167,7 +179,7 @@ def _kernel_values(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, "b m"]:
 
 
 def _decision(model: OCSVM, encoder: Encoder | None) -> Callable[[Array], Array]:
-    """The decision function of x, or of its latents; what can not be differentiated is refused."""
+    """The decision function of x, or of its latents; what cannot be differentiated is refused."""
     _check_single(model)
     if isinstance(model.kernel, Precomputed):
         raise ValueError(

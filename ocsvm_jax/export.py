@@ -34,11 +34,12 @@ def export_scoring(
 
     The arguments are arrays in the dtype of the model, which is not converted: x is (b, d) with
     b >= 1 (of a precomputed kernel (b, n), the kernel with all n points); threshold is (), such as
-    0 or that of `conformal_threshold`. In the result, f (b,) holds the decision values, positive
-    inside, and flagged (b,) is f < threshold, and true where f is NaN: what can not be scored must
-    not pass. The code is compiled anew for each b: pad to a few sizes, or call
-    `jax.jit(scoring.call)`, which keeps what was compiled. A float64 model needs `jax_enable_x64`
-    there too.
+    0 or `conformal_threshold(f, 0.01, dtype=np.float32)`, rounded down: to the nearest, it might
+    flag a value that equals it. Take its f from the artefact, which rounds on its own. In the
+    result, f (b,) holds the decision values, positive inside, and flagged (b,) is f < threshold,
+    and true where f is NaN: what cannot be scored must not pass. The code is compiled again for
+    each b: pad to a few sizes, or call `jax.jit(scoring.call)`, which keeps what was compiled. A
+    float64 model needs `jax_enable_x64` there too.
 
     Args:
       model: one fitted model; any kernel, also a function of your own.
@@ -48,12 +49,18 @@ def export_scoring(
       The exported function; JAX keeps it readable for at least six months of its releases.
 
     Raises:
-      ValueError: if the model is a stack of models, or on an unknown platform.
+      ValueError: if the model is a stack of models, or has a centre, or on an unknown platform.
     """
     if jnp.ndim(model.rho) != 0:
         raise ValueError(
             f"rho has shape {jnp.shape(model.rho)}: this is a stack of models. Export them one by "
             "one: jax.tree.map(lambda leaf: leaf[i], model)."
+        )
+    if model.centre is not None:
+        raise ValueError(
+            "the model has a centre: its points lie so far from 0 that the dtype of the artefact "
+            "does not hold them. Export model.without_centre(), and subtract "
+            "np.sum(np.float64(model.centre), axis=0) from x, in float64, before the cast."
         )
     if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
         raise ValueError(f"platforms is {platforms!r}; it takes several of {PLATFORMS}.")

@@ -1,6 +1,7 @@
 """`ocsvm_fit`: a one-class SVM of any number of points, as a model."""
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,16 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Num
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.fit_arguments import FitArguments, checked_fit, checked_limits
 from ocsvm_jax.kernel_sums import kernel_sum
-from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_one_at_zero, rbf, resolve_gamma
+from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_one_at_zero
 from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver import large as large_solver
-from ocsvm_jax.solver.checks import check_nu, check_weights
+from ocsvm_jax.solver.solution import ConvergenceWarning
 
 # Up to here the Gram matrix is formed and solved whole.
 _DENSE_POINTS = 1024
@@ -35,12 +36,12 @@ class Progress(NamedTuple):
 
 
 def ocsvm_fit(
-    x: Float[Array, "n d"],
+    x: Num[ArrayLike, "n d"],
     nu: float,
     kernel: Kernel | None = None,
     *,
     gamma: Any = "scale",
-    sample_weight: Float[Array, " n"] | None = None,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
     tol: float | None = None,
     max_steps: int | None = None,
     start: OCSVM | None = None,
@@ -52,12 +53,16 @@ def ocsvm_fit(
     jit use `ocsvm_solve`. Beyond 1,024 points it returns to Python between rounds: Ctrl-C ends it
     there, and nothing is left behind.
 
+    It computes in the float dtype of x, where JAX's float64 is not enabled in float32. Points of
+    NumPy that float32 would round noticeably (time stamps, identifiers) are first moved near 0, if
+    the kernel is known to depend on differences alone; see `OCSVM.centre`.
+
     Args:
       x: (n, d) points; of the kernel `precomputed()`, the (n, n) Gram matrix.
       nu: in (0, 1].
-      kernel: any function of two points; by default `rbf(resolve_gamma(gamma, x))`.
+      kernel: any function of two points; by default `rbf(resolve_gamma(gamma, x, sample_weight))`.
       gamma: of the default kernel: a positive number, "scale" or "auto".
-      sample_weight: (n,) non-negative weights.
+      sample_weight: (n,) non-negative weights: numbers of repetitions, up to a common factor.
       tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve
         and LIBSVM's (1e-3 / (nu * n) in this scale) beyond, but never below 4 eps of the dtype.
         1e-9 and less are met in float64.
@@ -70,76 +75,82 @@ def ocsvm_fit(
     Returns:
       The model: look at the `status` and the `gap` of its `info`.
 
+    Warns:
+      ConvergenceWarning: if the fit did not end as CONVERGED.
+      PrecisionWarning: if the cast of x moves it by more than 1e-3 of the spread of a column.
+
     Raises:
+      TypeError: on what is no array of numbers, no number or no kernel where it should be, and
+        inside of jit, vmap or grad.
       ValueError: on NaN or infinite points or kernel values, nu outside (0, 1], negative or
         all-zero weights, tol or max_steps not positive, or shapes that do not fit.
     """
-    x, share, w = _checked(x, nu, sample_weight, tol, max_steps)
+    given = checked_fit(x, nu, kernel, gamma, sample_weight)
+    limits = checked_limits(tol, max_steps)
+    solution = _solved(given, limits, start, callback)
+    model = _as_model(given, solution)
+    _report(solution, limits[0])
+    return model
+
+
+def _solved(
+    given: FitArguments,
+    limits: tuple[float | None, int | None],
+    start: OCSVM | None,
+    callback: Callable[[Progress], Any] | None,
+) -> OCSVMSolution:
+    """Whole or by working sets, as the number of points asks for."""
+    kernel, x, nu, w = given.kernel, given.x, given.nu, given.weights
     n = x.shape[0]
-    kernel = _checked_kernel(rbf(resolve_gamma(gamma, x)) if kernel is None else kernel, x)
+    tol, max_steps = limits
     if n <= _DENSE_POINTS:
-        solution = _fit_dense(kernel, x, share, w, tol, max_steps)
+        solution = _fit_dense(kernel, x, nu, w, tol, max_steps)
     else:
         if tol is None:
             # LIBSVM's, relative to the scale of the kernel; see `large.Settings`.
             tol = -max(1e-3 / (float(nu) * n), 4 * float(jnp.finfo(x.dtype).eps))
-        C = w / (share * jnp.sum(w))
+        C = w / (nu * jnp.sum(w))
         solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
     if solution.status == Status.INVALID:
         raise ValueError("the kernel gives NaN or infinite values on these points.")
-    # On the host: JAX would compile a gather anew for each number of support vectors.
+    return solution
+
+
+def _as_model(given: FitArguments, solution: OCSVMSolution) -> OCSVM:
+    # On the host: JAX would compile a gather for each number of support vectors.
     alpha = np.asarray(solution.alpha)
     rows = np.flatnonzero(alpha > 0)
     support = jnp.asarray(rows, jnp.int32)
-    of_rows = isinstance(kernel, Precomputed)
+    of_rows = isinstance(given.kernel, Precomputed)
     model = OCSVM(
-        support_vectors=support[:, None] if of_rows else jnp.asarray(np.asarray(x)[rows]),
+        support_vectors=support[:, None] if of_rows else jnp.asarray(np.asarray(given.x)[rows]),
         coefficients=jnp.asarray(alpha[rows]),
         rho=solution.rho,
-        kernel=kernel,
+        kernel=given.kernel,
+        centre=None if given.centre is None else jnp.asarray(given.centre),
     )
     return model.with_info(FitInfo(support, solution.gap, solution.num_steps, solution.status))
 
 
-def _checked(
-    x: Any, nu: Any, sample_weight: Any, tol: Any, max_steps: int | None
-) -> tuple[Array, Array, Array]:
-    """x, nu and the weights in one dtype; ValueError on what can not work."""
-    x = as_float(x)
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(
-            f"x has shape {x.shape}; ocsvm_fit takes points as rows, (n, d) with n >= 1."
-        )
-    if not np.all(np.isfinite(x)):
-        raise ValueError("x holds NaN or infinite values; remove or impute those rows first.")
-    nu = jnp.asarray(nu, x.dtype)
-    if nu.ndim != 0:
-        raise ValueError(f"nu has shape {nu.shape}; it is one number in (0, 1].")
-    check_nu(nu)
-    n = x.shape[0]
-    w = jnp.ones(n, x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
-    if w.shape != (n,):
-        raise ValueError(
-            f"sample_weight has shape {w.shape}; x has {n} points, so it must be ({n},)."
-        )
-    check_weights(np.asarray(w))
-    if tol is not None and not float(tol) > 0:
-        raise ValueError(f"tol is {float(tol)}; it must be positive, or None for the default.")
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; it must be at least 1.")
-    return x, nu, w
-
-
-def _checked_kernel(kernel: Any, x: Float[Array, "n d"]) -> Any:
-    """The kernel with every function that is a leaf of it made static: jit takes arrays only."""
-    if isinstance(kernel, Precomputed):
-        if x.shape[0] != x.shape[1]:
-            raise ValueError(
-                f"x has shape {x.shape}; with the kernel precomputed() it must be the square Gram "
-                "matrix of the points."
-            )
-        return Precomputed(x.shape[0])
-    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, kernel)
+def _report(solution: OCSVMSolution, tol: float | None) -> None:
+    """Warns of a fit that did not converge, from where `ocsvm_fit` was called."""
+    status = Status(int(solution.status))
+    if status == Status.CONVERGED:
+        return
+    asked = "the default tolerance" if tol is None else f"tol={tol:.1e}"
+    advice = {
+        Status.OUT_OF_STEPS: "Raise max_steps",
+        Status.STALLED: f"Rounding in {solution.alpha.dtype} allows no better; scale the points "
+        "(kernels with few huge values ask for it), pass float64 points with JAX's float64 "
+        "enabled, or raise tol",
+    }
+    warnings.warn(
+        f"the fit ended as {status.name} after {int(solution.num_steps)} steps, at a gap of "
+        f"{float(solution.gap):.1e} in units of the kernel, where {asked} was asked. "
+        f"{advice[status]}.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 @partial(jax.jit, static_argnames=("tol", "max_steps"))
@@ -183,7 +194,7 @@ def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
     alpha = jnp.zeros_like(C).at[start.info.support].set(start.coefficients.astype(C.dtype))
     alpha = jnp.minimum(alpha, C)
     missing = jnp.maximum(1 - jnp.sum(alpha), 0)
-    # Support vectors first take what others lost to smaller bounds; then whoever has room.
+    # Support vectors first take what others lost to smaller bounds; then all that have room.
     for who in (alpha > 0, C > 0):
         room = jnp.where(who, C - alpha, 0)
         share = jnp.minimum(missing / jnp.maximum(jnp.sum(room), jnp.finfo(C.dtype).tiny), 1)

@@ -4,17 +4,22 @@ import dataclasses
 import json
 import os
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ocsvm_jax import kernels
+from ocsvm_jax.conformal import round_down
 from ocsvm_jax.files import whole_file
+from ocsvm_jax.points import cast, centred, check_parameters, is_shift_invariant, two_parts
 
-_FORMAT = "ocsvm_jax.OCSVM/1"
+# The second, of models with a centre or a calibration, would mislead who knows the first alone.
+_FORMATS = ("ocsvm_jax.OCSVM/1", "ocsvm_jax.OCSVM/2")
 ARRAYS = ("support_vectors", "coefficients", "rho")
 _INFO = ("support", "gap", "num_steps", "status")  # absent from a model made by hand
+_CALIBRATION = ("calibration", "threshold")
 _SAVED_KERNELS = {
     "rbf": kernels.RBF,
     "laplacian": kernels.Laplacian,
@@ -26,41 +31,61 @@ _SAVED_KERNELS = {
 }
 
 
-def write(path: str | os.PathLike, kernel: Any, arrays: dict[str, Any]) -> None:
+class Saved(NamedTuple):
+    """What a file held: `promise` is that of a calibration, None without one."""
+
+    kernel: Any
+    arrays: dict[str, jax.Array]
+    promise: dict[str, Any] | None
+
+
+def write(
+    path: str | os.PathLike,
+    kernel: Any,
+    arrays: dict[str, Any],
+    promise: dict[str, Any] | None = None,
+) -> None:
     """Writes the arrays and the kernel, whole or not at all.
 
     Raises:
+      FileNotFoundError: if the folder does not exist.
       ValueError: if the kernel is not made of those of ocsvm_jax.kernels.
     """
-    header = json.dumps({"format": _FORMAT, "kernel": _describe(kernel)})
+    extended = promise is not None or "centre" in arrays
+    header = {"format": _FORMATS[extended], "kernel": _describe(kernel)}
+    header |= {} if promise is None else {"promise": promise}
     saved = {name: np.asarray(array) for name, array in arrays.items()}
-    saved["header"] = np.frombuffer(header.encode(), np.uint8)
+    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with whole_file(path) as file:
         np.savez(file, **saved)  # pyright: ignore[reportArgumentType]
 
 
-def read(path: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
+def read(path: str | os.PathLike) -> Saved:
     """The kernel and the arrays; never executes anything it finds in the file.
 
     Raises:
-      OSError: if the file can not be read, FileNotFoundError among them.
-      ValueError: on any other or damaged file.
+      OSError: if the file cannot be read, FileNotFoundError among them.
+      ValueError: on any other or damaged file, or numbers that JAX's float32 cannot hold.
     """
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 header = json.loads(archive["header"].tobytes())
-                names = (*ARRAYS, *_INFO) if _INFO[0] in archive else ARRAYS
+                parts = {_INFO: _INFO[0] in archive, _CALIBRATION: "promise" in header}
+                parts |= {("centre",): "centre" in archive}
+                names = (*ARRAYS, *(n for part, there in parts.items() if there for n in part))
                 arrays = {name: archive[name] for name in names}
-            if header["format"] != _FORMAT:
-                raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
+            if header["format"] not in _FORMATS:
+                raise ValueError(f"its format is {header['format']!r}, not one of {_FORMATS}")
             _check_arrays(arrays, precomputed=header["kernel"]["name"] == "precomputed")
             kernel = _rebuild(header["kernel"], arrays)
+            promise = _checked_promise(header.get("promise"))
         # A damaged archive raises almost anything.
         except Exception as error:
             message = f"{os.fspath(path)} is not a model saved by OCSVM.save"
             raise ValueError(f"{message}: {error}") from error
-    return kernel, {name: jnp.asarray(array) for name, array in arrays.items()}
+    kernel, arrays = _in_dtype_of_jax(kernel, arrays)
+    return Saved(kernel, {name: jnp.asarray(array) for name, array in arrays.items()}, promise)
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], precomputed: bool) -> None:
@@ -75,13 +100,55 @@ def _check_arrays(arrays: dict[str, np.ndarray], precomputed: bool) -> None:
         raise ValueError(
             f"its support_vectors are {vectors.dtype} {vectors.shape}, not rows (m, 1)"
         )
-    if "support" not in arrays:
-        return
     shapes = {"support": coefficients.shape, "gap": (), "num_steps": (), "status": ()}
-    for name, shape in shapes.items():
-        kinds = "f" if name == "gap" else "iu"
-        if arrays[name].dtype.kind not in kinds or arrays[name].shape != shape:
+    shapes |= {"centre": (2, vectors.shape[1]), "threshold": ()}
+    for name in arrays.keys() & shapes.keys():
+        kinds = "iu" if name in ("support", "num_steps", "status") else "f"
+        if arrays[name].dtype.kind not in kinds or arrays[name].shape != shapes[name]:
             raise ValueError(f"its {name} is {arrays[name].dtype} {arrays[name].shape}")
+    calibration = arrays.get("calibration", np.zeros(1))
+    if calibration.dtype.kind != "f" or calibration.ndim != 1 or calibration.size == 0:
+        raise ValueError(f"its calibration is {calibration.dtype} {calibration.shape}")
+
+
+def _checked_promise(promise: Any) -> dict[str, Any] | None:
+    if promise is None:
+        return None
+    confidence = promise["confidence"]
+    return {
+        "false_alarm": float(promise["false_alarm"]),
+        "confidence": None if confidence is None else float(confidence),
+    }
+
+
+def _in_dtype_of_jax(
+    kernel: Any, arrays: dict[str, np.ndarray]
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """All in float32 where JAX's float64 is not enabled, and nothing lost that can be kept."""
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(arrays["rho"].dtype))
+    if dtype == arrays["rho"].dtype:
+        return kernel, arrays
+    arrays = dict(arrays)
+    if not isinstance(kernel, kernels.Precomputed):
+        vectors = arrays.pop("support_vectors")
+        centre = arrays.pop("centre", None)
+        if centre is None:
+            vectors, centre = centred(vectors, dtype, is_shift_invariant(kernel), stacklevel=6)
+        else:
+            # What the parts of the smaller dtype leave over goes back into the points.
+            total = centre[0] + centre[1]
+            parts = two_parts(total, dtype)
+            rest = (centre[0] - parts[0]) + (centre[1] - parts[1])
+            vectors, centre = vectors + rest, parts
+        arrays |= {"support_vectors": vectors} | ({} if centre is None else {"centre": centre})
+    # Downwards, a threshold stays on the safe side, and equal to one of the calibration values.
+    arrays |= {
+        name: np.asarray(round_down(arrays[name], dtype)) for name in _CALIBRATION if name in arrays
+    }
+    floats = {name for name, array in arrays.items() if array.dtype.kind == "f"}
+    arrays |= {name: cast(f"the saved {name}", arrays[name], dtype) for name in floats}
+    check_parameters(kernel, dtype)
+    return jax.tree.map(lambda value: value.astype(dtype), kernel), arrays
 
 
 def _describe(kernel: Any) -> dict[str, Any]:
@@ -114,7 +181,7 @@ def _rebuild(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         array = np.asarray(value)
         if array.dtype.kind not in "if" or array.shape != shape:
             raise ValueError(f"{name} is {value!r}, not numbers of shape {shape}")
-        return jnp.asarray(array, arrays["rho"].dtype)
+        return array.astype(arrays["rho"].dtype)
 
     parameters = {k: parameter(k, value) for k, value in description["parameters"].items()}
     return _SAVED_KERNELS[description["name"]](**parameters)

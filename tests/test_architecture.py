@@ -16,14 +16,16 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
-    "arguments blocks checkpoints collapse contrast files provenance pytrees resampling",
+    "arguments blocks checkpoints collapse contrast distances files provenance pytrees resampling "
+    "scaling",
+    "summary",
     "kernels solver data metrics",
-    "decision figures kernel_sums model_file stats workdir",
-    "page",
-    "report",
+    "conformal decision figures kernel_sums points stats workdir",
+    "fit_arguments model_file page",
+    "calibrated report",
     "guidance model networks",
     "fit",
-    "conformal explain export localized methods path sklearn",
+    "explain export localized methods path sklearn",
     "training",
     "population",
     "scoring",
@@ -33,7 +35,7 @@ LAYERS = (
 )
 SOLVER_LAYERS = (
     "solution",
-    "batching checks kkt",
+    "batching checks inverse kkt",
     "free_set problem",
     "smo",
     "dual",

@@ -144,6 +144,7 @@ def test_memory_is_that_of_the_points_and_a_working_set():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ocsvm_jax.ConvergenceWarning")  # the status is what is tested
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     # Few distinct rows make duplicates. Of far larger ones the squared distances, a difference of

@@ -1,9 +1,13 @@
 """What a solve returns."""
 
 import enum
-from typing import NamedTuple
+from collections import Counter
+from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from ocsvm_jax.summary import counted, is_readable, shown, shown_range
 
 
 class Status(enum.IntEnum):
@@ -17,6 +21,22 @@ class Status(enum.IntEnum):
     """`max_steps` was used up; the gap says what was reached."""
     INVALID = 3
     """K or its sum is not finite, nu not in (0, 1], weights negative or all zero: all NaN."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit on the host did not end as CONVERGED; the message says what was reached."""
+
+
+def describe_status(status: Any) -> str:
+    """The name of a status; of a batch how many have which; of a traced one dtype and shape."""
+    if not is_readable(status):
+        return f"status={shown(status)}"
+    counts = Counter(np.asarray(status).ravel().tolist())
+    known = {s.value: s.name for s in Status}
+    names = {code: known.get(code, f"status {code!r}") for code in counts}
+    if np.ndim(status) == 0:
+        return next(iter(names.values()))
+    return ", ".join(f"{count} {names[code]}" for code, count in sorted(counts.items()))
 
 
 class OCSVMSolution(NamedTuple):
@@ -42,3 +62,21 @@ class OCSVMSolution(NamedTuple):
     gap: Float[Array, "*batch"]
     num_steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
+
+    def __repr__(self) -> str:
+        if not is_readable(*self):
+            fields = (f"{name}={shown(value)}" for name, value in self._asdict().items())
+            return f"OCSVMSolution({', '.join(fields)})"
+        *batch, n = np.shape(self.alpha) or (0,)
+        support = np.sum(np.asarray(self.alpha) > 0, axis=-1)
+        of_batch = f"batch of {'x'.join(map(str, batch))}, " if batch else ""
+        vectors = shown_range("support vectors", support) if batch else ""
+        parts = (
+            of_batch + counted(n, "point"),
+            vectors or counted(int(support), "support vector"),
+            shown_range("rho", self.rho),
+            shown_range("gap", self.gap),
+            shown_range("num_steps", self.num_steps),
+            describe_status(self.status),
+        )
+        return f"OCSVMSolution({', '.join(parts)})"

@@ -1,14 +1,18 @@
 """What ocsvm_solve accepts; of the rest, ValueError where it can be seen, INVALID under jit."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from float_modes import float32_mode
 from problems import on_host, rbf_matrices, solve
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.solver import Status, ocsvm_solve
+from ocsvm_jax.solver.checks import normalized_weights
 
 N = 12
 K = rbf_matrices(0, N, batch=1)[0]
@@ -143,3 +147,77 @@ def test_a_traced_tolerance_bounds_the_gap():
     assert loose.gap <= 10 and tight.gap <= 1e-12
     assert loose.num_steps == 0 < tight.num_steps
     assert loose.status == tight.status == Status.CONVERGED
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+def test_only_ratios_of_weights_count(single, as_a_user_calls):
+    """Also of those that float32 cannot hold, and of traced ones."""
+    w = np.random.default_rng(0).integers(0, 4, N) * 1.0
+    with float32_mode() if single else contextlib.nullcontext():
+        expected = ocsvm_solve(K, 0.5, sample_weight=w)
+        for scale in (1e-300, 1e300, 2.0**-1060):
+            solution = ocsvm_solve(K, 0.5, sample_weight=scale * w)
+            np.testing.assert_allclose(solution.alpha, expected.alpha, rtol=0, atol=1e-6)
+            assert solution.status == Status.CONVERGED
+        largest = 1e37 if single else 1e307  # their sum is infinite
+        traced = jax.jit(lambda w: ocsvm_solve(K, 0.5, sample_weight=w))(largest * w)
+        np.testing.assert_allclose(traced.alpha, expected.alpha, rtol=0, atol=1e-6)
+
+
+def test_the_derivative_in_weights_of_any_size():
+    """alpha(w) = alpha(s w): each derivative at s w is that at w, divided by s once more."""
+    w = jnp.asarray(np.random.default_rng(1).uniform(0.5, 2, N))
+    v = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, N))
+
+    def value(w):
+        return ocsvm_solve(jnp.asarray(K), 0.7, sample_weight=w).rho
+
+    @jax.jit
+    def derivatives(w, v):
+        return jax.jvp(jax.grad(value), (w,), (v,))
+
+    first, second = derivatives(w, v)
+    scaled_first, scaled_second = derivatives(1e6 * w, v)
+    assert np.any(first != 0) and np.any(second != 0)
+    np.testing.assert_allclose(1e6 * scaled_first, first, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(1e12 * scaled_second, second, rtol=1e-6, atol=1e-9)
+    difference = (value(w + 1e-6 * v) - value(w - 1e-6 * v)) / 2e-6
+    np.testing.assert_allclose(jnp.vdot(first, v), difference, rtol=1e-5)
+
+
+def test_weights_are_divided_by_the_largest():
+    found = normalized_weights([1, 0, 4])
+    assert isinstance(found, np.ndarray) and found.dtype == np.float64
+    np.testing.assert_array_equal(found, [0.25, 0, 1])
+    np.testing.assert_array_equal(normalized_weights(np.float16([1, 2])), [0.5, 1])
+    # What is not valid under jit stays so.
+    for wrong in ([1.0, np.inf], [1.0, np.nan], [0.0, 0.0], [-1.0, -2.0]):
+        traced = np.asarray(jax.jit(normalized_weights)(jnp.array(wrong)))
+        np.testing.assert_array_equal(traced, wrong)
+
+
+@pytest.mark.parametrize("nu", [1e-40, 1e-50, 1e-320])
+def test_a_nu_below_the_dtype(nu, as_a_user_calls):
+    """No bound on alpha acts: the same as any nu below 1 / n."""
+    with float32_mode():
+        expected, solution = ocsvm_solve(K, 1e-3), ocsvm_solve(K, nu)
+    assert solution.status == Status.CONVERGED
+    np.testing.assert_allclose(solution.alpha, expected.alpha, rtol=0, atol=1e-5)
+
+
+def test_what_a_cast_would_lose(as_a_user_calls):
+    with float32_mode():
+        with pytest.raises(
+            ValueError, match=r"up to 1\.0e\+39; the solve is in float32, which ends"
+        ):
+            ocsvm_solve(np.eye(8) * 1e39, 0.4)
+        for scale in (1e-42, 1e-36):
+            with pytest.raises(
+                ValueError, match=r"largest value of K is 1\.0e-.*Scale K .*float64"
+            ):
+                ocsvm_solve(K * scale, 0.4)
+        with pytest.raises(ValueError, match=r"largest value of K is 1\.0e-42; .*Scale K"):
+            ocsvm_solve(np.float32(K * 1e-42), 0.4)
+        assert ocsvm_solve(np.zeros((8, 8)), 0.4).status == Status.CONVERGED
+    with pytest.raises(TypeError, match="K is complex"):
+        ocsvm_solve(K + 0j, 0.4)
