@@ -1,4 +1,4 @@
-"""`choose_model`: nu and gamma without labels."""
+"""`choose_model`: nu and gamma without labels, in any dimension."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,99 +6,196 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.decision import decision_function
-from ocsvm_jax.kernels import Kernel, gram, rbf
-from ocsvm_jax.path.criteria import uniform_in_ball, uniform_outlier_error
-from ocsvm_jax.path.grid import checked_grid
-from ocsvm_jax.path.unseen import leave_one_out
-from ocsvm_jax.solver import ocsvm_solve
+from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
+from ocsvm_jax.path.criteria import finest_gamma
+from ocsvm_jax.path.defaults import NU, neighbour_gamma
+from ocsvm_jax.path.grid import check_axes
+from ocsvm_jax.path.progress import Clock, GridProgress
+from ocsvm_jax.path.rows import Rows, checked_rows, deal, draw
+from ocsvm_jax.path.unseen import leave_folds_out
+
+# The default grid, in units of the gamma of `robust_defaults`: a decade and a half to each side.
+_MULTIPLES = 10 ** np.linspace(-1.5, 1.5, 13)
+# Half way from the limit to all points: finer kernels only reject more, and take the longest.
+_HOPELESS = 0.5
 
 
 class ModelChoice(NamedTuple):
     """The pair that `choose_model` found best, and what it compared.
 
     Attributes:
-      nu: () the chosen nu.
-      gamma: () the chosen gamma.
-      error: (g, p) the criterion; NaN where a solve was invalid.
-      rejected: (g, p) share of the points outside the model of the others.
-      accepted: (g, p) share of the uniform points inside the model, its volume.
+      nu: the chosen nu.
+      gamma: the chosen gamma; `ocsvm_fit(x, choice.nu, gamma=choice.gamma)` makes the model.
+      nus: (p,) those compared, in rising order.
+      gammas: (g,) those compared, in rising order, in the units of the kernel.
+      rejected: (g,) the share of the points that a model of the others, of nu = 0.5, rejects. It
+        rises from 0.5, where the kernel is coarse, to 1; half way from the limit to 1 the rule has
+        seen enough, and finer kernels are NaN, as is a solve that was invalid.
+      limit: the share of them that was allowed.
+      crossing: the gamma at which `rejected` reaches the limit, between those compared.
+      inside: whether it does so within them; else the choice is at the end of the grid, and a grid
+        that goes on there might hold a better one.
+      num_points: how many points were looked at.
     """
 
-    nu: Float[Array, ""]
-    gamma: Float[Array, ""]
-    error: Float[Array, "g p"]
-    rejected: Float[Array, "g p"]
-    accepted: Float[Array, "g p"]
+    nu: float
+    gamma: float
+    nus: Float[np.ndarray, " p"]
+    gammas: Float[np.ndarray, " g"]
+    rejected: Float[np.ndarray, " g"]
+    limit: float
+    crossing: float
+    inside: bool
+    num_points: int
 
 
 def choose_model(
-    x: Float[Array, "n d"],
-    nus: Float[Array, " p"],
-    gammas: Float[Array, " g"],
-    key: Array,
+    x: Float[Array | np.ndarray, "n d"],
+    nus: Any = None,
+    gammas: Any = None,
+    key: Array | None = None,
     *,
+    gamma_unit: Any = None,
     kernel: Callable[[Any], Kernel] = rbf,
-    weight: float = 0.5,
-    num_uniform: int = 2000,
+    sample_weight: Any = None,
+    excess: float = 0.1,
+    num_folds: int = 5,
+    max_points: int = 500,
     tol: float | None = None,
     max_steps: int | None = None,
+    callback: Callable[[GridProgress], Any] | None = None,
 ) -> ModelChoice:
-    """The pair of nu and gamma with the least `uniform_outlier_error`, by leave-one-out; no labels.
+    """The finest kernel that still holds for points it has not seen, and the nu nearest to 0.5.
 
-    Of equals the first gamma, then the first nu, wins. In few dimensions only (`uniform_in_ball`).
-    A pair takes one solve for each of its support vectors, so a gamma so large that most points
-    are support vectors takes the longest by far.
+    A model of nu = 0.5 has half of its points outside, or a little less. Of points it has not seen
+    it rejects half as well, as long as the kernel is coarse enough to describe more than the points
+    themselves (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001,
+    "Estimating the support of a high-dimensional distribution", proposition 4). The finer the
+    kernel, the better it follows the distribution, and the more unseen points fall outside. The
+    rule takes the gamma at which their share, over `num_folds` folds, exceeds 0.5 by `excess`, the
+    last of them should it do so several times, interpolated between those compared; of `gammas` it
+    is the nearest on a logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank worse
+    at every gamma. benchmarks/choice.py compares this rule, by labels, with some sixty others
+    (RESULTS.md, "Choosing nu and gamma").
+
+    It chooses for the ranking of points, not for f = 0, outside of which half of the points lie:
+    take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`). Standardise
+    columns of different units first. Beyond `max_points` points it looks at that many of them,
+    drawn at random. A host-level function, compiled once per number of points.
 
     Args:
-      x: (n, d) points, n up to about 1,000.
-      nus: (p,) each in (0, 1].
-      gammas: (g,) each positive.
-      key: a `jax.random.key` for the uniform points.
-      kernel: as in `ocsvm_path`.
-      weight: as in `uniform_outlier_error`; larger asks for smaller sets.
-      num_uniform: how many uniform points measure the volume.
+      x: (n, d) points, at least two different ones; outliers among them are no harm if few.
+      nus: (p,) each in (0, 1]; by default 0.5 alone.
+      gammas: (g,) each positive; by default 13 in three decades around that of `robust_defaults`.
+      key: deals the folds and draws the points; by default `jax.random.key(0)`.
+      gamma_unit: what `gammas` are multiples of: None for 1, a positive number, "scale" or "auto"
+        (`resolve_gamma` of all points).
+      kernel: as in `ocsvm_path`; one that gets finer with gamma. `gammas` are needed unless `rbf`.
+      sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
+      excess: in (0, 0.5); larger asks for finer kernels.
+      num_folds: at least 2.
+      max_points: at most this many points are looked at.
       tol: as in `ocsvm_solve`.
       max_steps: as in `ocsvm_solve`.
+      callback: called after each gamma; `callback=print` says how far it is and how long it takes.
 
     Raises:
-      ValueError: as `ocsvm_path`, and if weight is not in (0, 1).
+      ValueError: on axes, excess, num_folds or max_points out of range, gammas left out with a
+        kernel other than `rbf`, or x as in `robust_defaults`.
     """
-    x, nus, gammas = checked_grid(x, nus, gammas)
-    uniform = uniform_in_ball(x, num_uniform, key)
-    f_points, f_uniform = _decisions(kernel, max_steps, x, uniform, nus, gammas, tol)
-    criterion = partial(uniform_outlier_error, weight=weight)
-    invalid = jnp.any(jnp.isnan(f_points), axis=-1)
-    error, rejected, accepted = (
-        jnp.where(invalid, jnp.nan, value)
-        for value in (
-            jax.vmap(jax.vmap(criterion))(f_points, f_uniform),
-            jnp.mean(f_points < 0, axis=-1, dtype=x.dtype),
-            jnp.mean(f_uniform >= 0, axis=-1, dtype=x.dtype),
-        )
+    if not 0 < excess < 0.5:
+        raise ValueError(f"excess is {excess}; it must lie in (0, 0.5).")
+    rows = checked_rows("choose_model", x, sample_weight)
+    draw_key, fold_key = jax.random.split(jax.random.key(0) if key is None else key)
+    some = draw(rows, max_points, draw_key)
+    nus, gammas = _axes(nus, gammas, gamma_unit, kernel, rows, some)
+    fold = deal(some.x, num_folds, fold_key)
+    limits = {"tol": tol, "max_steps": max_steps}
+    rejected = _rejected(kernel, some, gammas, fold, NU + excess, limits, callback)
+    crossing, inside = finest_gamma(gammas, rejected, NU + excess)
+    return ModelChoice(
+        nu=_nearest(nus, NU),
+        gamma=_nearest(gammas, crossing),
+        nus=nus,
+        gammas=gammas,
+        rejected=rejected,
+        limit=NU + excess,
+        crossing=crossing,
+        inside=inside,
+        num_points=len(some.x),
     )
-    best = jnp.argmin(jnp.where(invalid, jnp.inf, error))
-    g, p = jnp.unravel_index(best, error.shape)
-    return ModelChoice(nus[p], gammas[g], error, rejected, accepted)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _decisions(
-    kernel: Any, max_steps: int | None, x: Array, u: Array, nus: Array, gammas: Array, tol: Any
-) -> tuple[Float[Array, "g p n"], Float[Array, "g p m"]]:
-    """For every pair: of x by leave-one-out, and of u under the model of all of x."""
-    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+def _axes(
+    nus: Any, gammas: Any, unit: Any, kernel: Any, rows: Rows, some: Rows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64 and in rising order, the defaults filled in."""
+    if gammas is None and kernel is not rbf:
+        raise ValueError(
+            "gammas is left out, and the default grid is that of rbf; pass gammas with this kernel."
+        )
+    if gammas is None and unit is not None:
+        raise ValueError(f"gamma_unit is {unit!r}, but there are no gammas to multiply; pass both.")
+    nus = (NU,) if nus is None else nus
+    if gammas is None:
+        gammas, unit = _MULTIPLES, neighbour_gamma(some)
+    check_axes(nus, gammas)
+    unit = float(resolve_gamma(1.0 if unit is None else unit, rows.x, rows.weight))
+    return np.sort(np.asarray(nus, np.float64)), np.sort(unit * np.asarray(gammas, np.float64))
 
-    def of_gamma(gamma: Array) -> tuple[Array, Array]:
-        K, K_u = gram(kernel(gamma), x), gram(kernel(gamma), u, x)
 
-        def of_nu(nu: Array) -> tuple[Array, Array]:
-            f_u = decision_function(ocsvm_solve(K, nu, **limits), K_u)
-            return leave_one_out(K, nu, **limits).decision, f_u
+def _nearest(values: Float[np.ndarray, " k"], wanted: float) -> float:
+    return float(values[np.argmin(np.abs(np.log(values / wanted)))])
 
-        return lax.map(of_nu, nus)
 
-    return lax.map(of_gamma, gammas)
+def _rejected(
+    kernel: Any,
+    rows: Rows,
+    gammas: Float[np.ndarray, " g"],
+    fold: Int[np.ndarray, " n"],
+    allowed: float,
+    limits: dict[str, Any],
+    callback: Callable[[GridProgress], Any] | None,
+) -> Float[np.ndarray, " g"]:
+    """For each gamma the share, by weight, of the points outside the model of the other folds."""
+    # rbf depends on differences alone, and a cast to float32 must not eat them.
+    x = rows.x - np.median(rows.x, axis=0, keepdims=True) if kernel is rbf else rows.x
+    x = jnp.asarray(x)
+    run = partial(_outside, kernel, int(np.max(fold)) + 1, limits["max_steps"])
+    given = x, jnp.asarray(fold), jnp.asarray(rows.weight, x.dtype), limits["tol"]
+    # At nu = 1 there is nothing to iterate: this compiles, so that the time of the first gamma
+    # says how long the others will take.
+    jax.block_until_ready(run(*given, jnp.asarray(1.0, x.dtype), jnp.asarray(gammas[0], x.dtype)))
+    clock, shares = Clock(len(gammas), callback), np.full(len(gammas), np.nan)
+    for i, gamma in enumerate(gammas):
+        shares[i] = run(*given, jnp.asarray(NU, x.dtype), jnp.asarray(gamma, x.dtype))
+        hopeless = shares[i] > allowed + _HOPELESS * (1 - allowed)
+        result = f"gamma {gamma:.3g} rejects {shares[i]:.0%} of the points it has not seen"
+        clock.tell(result, left=0 if hopeless else None)
+        if hopeless:
+            break
+    return shares
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _outside(
+    kernel: Any,
+    num_folds: int,
+    max_steps: int | None,
+    x: Float[Array, "n d"],
+    fold: Int[Array, " n"],
+    w: Float[Array, " n"],
+    tol: Any,
+    nu: Float[Array, ""],
+    gamma: Float[Array, ""],
+) -> Float[Array, ""]:
+    K = gram(kernel(gamma), x)
+    unseen = leave_folds_out(
+        K, nu, fold, num_folds, sample_weight=w, tol=tol, max_steps=max_steps
+    ).decision
+    share = jnp.sum(jnp.where(unseen < 0, w, 0)) / jnp.sum(w)
+    return lax.select(jnp.any(jnp.isnan(unseen)), jnp.full_like(share, jnp.nan), share)

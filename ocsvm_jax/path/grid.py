@@ -58,8 +58,14 @@ def ocsvm_path(
 def checked_grid(
     x: Any, nus: Any, gammas: Any
 ) -> tuple[Float[Array, "n d"], Float[Array, " p"], Float[Array, " g"]]:
-    """The points and the axes of the grid in one dtype; ValueError on what can not work."""
+    """The points and the axes of the grid in one dtype; ValueError on what can't work."""
     x = as_float(x)
+    check_axes(nus, gammas)
+    return x, jnp.asarray(nus).astype(x.dtype), jnp.asarray(gammas).astype(x.dtype)
+
+
+def check_axes(nus: Any, gammas: Any) -> None:
+    """ValueError unless both are one-dimensional, not empty and, where known, in their range."""
     for name, values in (("nus", nus), ("gammas", gammas)):
         shape = jnp.asarray(values).shape
         if len(shape) != 1 or shape[0] == 0:
@@ -71,7 +77,6 @@ def checked_grid(
     for gamma in _known(gammas):
         if not 0 < float(gamma) < np.inf:
             raise ValueError(f"gammas holds {float(gamma)}; each must be positive and finite.")
-    return x, jnp.asarray(nus).astype(x.dtype), jnp.asarray(gammas).astype(x.dtype)
 
 
 def _known(values: Any) -> np.ndarray:

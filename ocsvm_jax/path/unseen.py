@@ -1,4 +1,4 @@
-"""`leave_one_out`: what the model of the others says of each point, exactly."""
+"""What the model of the others says of each point: exact leave-one-out, and folds."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,7 +23,8 @@ class LeaveOneOut(NamedTuple):
     """What the model of the others says of each point.
 
     Attributes:
-      decision: (n,) f_{-i}(x_i), the decision value of point i under the model of the n - 1 others.
+      decision: (n,) f_{-i}(x_i), the decision value of point i under the model of the others: the
+        n - 1 other points, or those of the other folds.
       gap: (n,) the KKT gap of the solve behind it, in units of K.
       status: (n,) its `Status`.
     """
@@ -99,3 +100,45 @@ def _leave_one_out(
     needed_first = jnp.argsort(~needed)
     out = map_in_batches(run, needed_first, num_points=n, at_most=_REFITS_AT_ONCE)
     return jax.tree.map(lambda a: jnp.zeros_like(a).at[needed_first].set(a), out)
+
+
+def leave_folds_out(
+    K: Float[Array, "n n"],
+    nu: Any,
+    fold: Int[Array, " n"],
+    num_folds: int,
+    *,
+    sample_weight: Float[Array, " n"] | None = None,
+    tol: float | None = None,
+    max_steps: int | None = None,
+) -> LeaveOneOut:
+    """The decision value of each point under the model of the other folds: `num_folds` solves.
+
+    Cheaper than `leave_one_out` where many points are support vectors, and each model has a share
+    of 1 / num_folds fewer points. Works under jit and vmap, differentiable as `ocsvm_solve` is.
+
+    Args:
+      K: (n, n) Gram matrix.
+      nu: scalar in (0, 1], may be traced; of each fold's model.
+      fold: (n,) the fold of each point, 0 to num_folds - 1. Put copies of a point in one fold.
+      num_folds: at least 2; each fold's complement needs a point of positive weight.
+      sample_weight: (n,) non-negative weights, which count as repetitions.
+      tol: as in `ocsvm_solve`.
+      max_steps: as in `ocsvm_solve`.
+
+    Raises:
+      ValueError: if num_folds is less than 2, else as `ocsvm_solve`.
+    """
+    if num_folds < 2:
+        raise ValueError(f"num_folds is {num_folds}; it must be at least 2.")
+    K, fold = as_float(K), jnp.asarray(fold)
+    w = jnp.ones(K.shape[0], K.dtype) if sample_weight is None else as_float(sample_weight)
+    w = w.astype(K.dtype)
+
+    def of_others(k: Int[Array, ""]) -> tuple[Array, Array, Array]:
+        others = jnp.where(fold == k, 0, w)
+        solution = ocsvm_solve(K, nu, sample_weight=others, tol=tol, max_steps=max_steps)
+        return decision_function(solution, K), solution.gap, solution.status
+
+    f, gap, status = jax.vmap(of_others)(jnp.arange(num_folds, dtype=fold.dtype))
+    return LeaveOneOut(f[fold, jnp.arange(K.shape[0])], gap[fold], status[fold])

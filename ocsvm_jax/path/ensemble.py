@@ -1,0 +1,184 @@
+"""`ocsvm_ensemble`: one-class SVMs of several gammas, scored together."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ocsvm_jax.arguments import as_float
+from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
+from ocsvm_jax.fit import ocsvm_fit
+from ocsvm_jax.kernels import rbf
+from ocsvm_jax.path.choice import choose_model
+from ocsvm_jax.path.defaults import NU
+from ocsvm_jax.path.grid import check_axes
+from ocsvm_jax.path.progress import Clock, GridProgress
+from ocsvm_jax.path.rows import Rows, checked_rows, deal
+from ocsvm_jax.pytrees import pytree
+
+# A decade to each side of the gamma chosen.
+_MULTIPLES = 10 ** np.linspace(-1, 1, 5)
+# Numbers held at once while scoring, and rows scored to calibrate.
+_NUMBERS_AT_ONCE = 2**22
+_HELD_OUT = 2000
+
+
+@pytree(data_fields=["support_vectors", "coefficients", "gammas", "held_out", "offset"])
+@dataclasses.dataclass(frozen=True)
+class OCSVMEnsemble:
+    """One-class SVMs with RBF kernels of several gammas, on the same points.
+
+    Attributes:
+      support_vectors: (m, d) the points that are a support vector of some member.
+      coefficients: (g, m) their alpha in each member, 0 in the others; each row sums to 1.
+      gammas: (g,) of the members.
+      held_out: (c,) scores of training points under ensembles of the other folds.
+      offset: () the score below which a point counts as an anomaly.
+    """
+
+    support_vectors: Float[Array, "m d"]
+    coefficients: Float[Array, "g m"]
+    gammas: Float[Array, " g"]
+    held_out: Float[Array, " c"]
+    offset: Float[Array, ""]
+
+    def score_samples(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+        """The mean over the members of log(sum_j alpha_j k(z_j, x)); lower is more anomalous.
+
+        The logarithm is taken exactly however far x lies, where k itself underflows.
+
+        Raises:
+          ValueError: if x does not hold points (q, d) of the ensemble's dimension.
+        """
+        x = as_float(x).astype(self.coefficients.dtype)
+        d = self.support_vectors.shape[1]
+        if x.ndim != 2 or x.shape[1] != d:
+            raise ValueError(f"x has shape {x.shape}; this ensemble is of points (n, {d}).")
+        return _scores(self.support_vectors, self.coefficients, self.gammas, x)
+
+    def decision_function(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+        """`score_samples` minus `offset`: negative for anomalies, as of an `OCSVM`."""
+        return self.score_samples(x) - self.offset
+
+    def p_values(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+        """How rare a score as low is among `held_out`: `conformal_p_values`, in (0, 1].
+
+        The held-out scores are of ensembles of fewer points, so this p-value is cross-conformal:
+        close to uniform for normal points, without the guarantee of a calibration set of its own.
+        """
+        return conformal_p_values(self.held_out, self.score_samples(x))
+
+
+def ocsvm_ensemble(
+    x: Float[Array | np.ndarray, "n d"],
+    gammas: Any = None,
+    key: Array | None = None,
+    *,
+    nu: float = NU,
+    sample_weight: Any = None,
+    false_alarm: float = 0.05,
+    num_folds: int = 5,
+    tol: float | None = None,
+    max_steps: int | None = None,
+    callback: Callable[[GridProgress], Any] | None = None,
+) -> OCSVMEnsemble:
+    """One-class SVMs over a path of gammas, their log scores averaged: no gamma to choose.
+
+    The kernel expansion of a one-class SVM is a density estimate on about (1 - nu) n of the points,
+    and the mean of the logarithms is the logarithm of the members' geometric mean (a logarithmic
+    opinion pool: Heskes 1998, "Selecting weighting factors in logarithmic opinion pools", NIPS
+    10). By labels it ranked about as well as the single gamma of `choose_model` on tables with
+    anomalies of all kinds, and better in many dimensions; means of ranks and of p-values, and
+    ensembles over nu, ranked worse (benchmarks/choice.py).
+
+    `offset` is a threshold for new points: the members are fitted `num_folds` times more, each
+    without one fold, and a share `false_alarm` of the points so held out score lower.
+
+    Args:
+      x: (n, d) points, any number; standardise columns of different units first.
+      gammas: (g,) each positive; by default 5 in two decades around that of `choose_model`.
+      key: deals the folds; `jax.random.key(0)` by default.
+      nu: in (0, 1], of all members.
+      sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
+      false_alarm: in (0, 1), the share of normal points that may fall below the offset; the
+        calibration is of points, not of weights.
+      num_folds: at least 2.
+      tol: as in `ocsvm_fit`.
+      max_steps: as in `ocsvm_fit`.
+      callback: called after each fit; `callback=print` says how far it is and how long it takes.
+
+    Raises:
+      ValueError: on arguments out of range, too few points for `false_alarm`, or x as in
+        `robust_defaults`.
+    """
+    rows = checked_rows("ocsvm_ensemble", x, sample_weight)
+    choice_key, fold_key = jax.random.split(jax.random.key(0) if key is None else key)
+    if gammas is None:
+        choice = choose_model(rows.x, key=choice_key, sample_weight=rows.weight)
+        gammas = _MULTIPLES * choice.crossing
+    check_axes([nu], gammas)
+    gammas = np.asarray(gammas, np.float64)
+    fold = deal(rows.x, num_folds, fold_key)
+    limits = {"tol": tol, "max_steps": max_steps}
+    points, folds = jnp.asarray(rows.x), int(np.max(fold)) + 1
+    clock = Clock((folds + 1) * len(gammas), callback)
+
+    def alphas(weight: np.ndarray) -> Array:
+        return _alphas(Rows(rows.x, weight), nu, gammas, limits, clock)
+
+    held_out = []
+    for k in range(folds):
+        coefficients = alphas(np.where(fold == k, 0, rows.weight))
+        unseen = np.flatnonzero(fold == k)[: -(-_HELD_OUT // folds)]
+        # Of one size, so that the folds share a program.
+        size = min(-(-len(fold) // folds), -(-_HELD_OUT // folds))
+        filled = unseen[np.minimum(np.arange(max(size, len(unseen))), len(unseen) - 1)]
+        scores = _scores(points, coefficients, jnp.asarray(gammas, points.dtype), points[filled])
+        held_out.append(np.asarray(scores)[: len(unseen)])
+    scores = jnp.asarray(np.sort(np.concatenate(held_out)))
+    coefficients = alphas(rows.weight)
+    used = np.flatnonzero(np.any(np.asarray(coefficients) > 0, axis=0))
+    return OCSVMEnsemble(
+        support_vectors=points[used],
+        coefficients=coefficients[:, used],
+        gammas=jnp.asarray(gammas, points.dtype),
+        held_out=scores,
+        offset=conformal_threshold(scores, false_alarm),
+    )
+
+
+def _alphas(
+    rows: Rows, nu: float, gammas: Float[np.ndarray, " g"], limits: dict[str, Any], clock: Clock
+) -> Float[Array, "g n"]:
+    """The alpha of every row in each member."""
+    out = np.zeros((len(gammas), len(rows.x)), rows.x.dtype)
+    for alpha, gamma in zip(out, gammas, strict=True):
+        model = ocsvm_fit(rows.x, nu, rbf(gamma), sample_weight=rows.weight, **limits)
+        assert model.info is not None
+        alpha[np.asarray(model.info.support)] = np.asarray(model.coefficients)
+        clock.tell(f"fitted gamma {gamma:.3g}, {len(model.coefficients)} support vectors")
+    return jnp.asarray(out)
+
+
+@jax.jit
+def _scores(
+    centres: Float[Array, "m d"],
+    coefficients: Float[Array, "g m"],
+    gammas: Float[Array, " g"],
+    x: Float[Array, "q d"],
+) -> Float[Array, " q"]:
+    log_alpha = jnp.where(coefficients > 0, jnp.log(coefficients), -jnp.inf)
+
+    def of_point(point: Float[Array, " d"]) -> Float[Array, ""]:
+        # Differences, not products: the logarithm of a far point shows every digit.
+        distances = jnp.sum((centres - point[None, :]) ** 2, axis=1)
+        terms = log_alpha - gammas[:, None] * distances[None, :]
+        return jnp.mean(jax.nn.logsumexp(terms, axis=1))
+
+    at_once = max(1, _NUMBERS_AT_ONCE // coefficients.size)
+    return lax.map(of_point, x, batch_size=at_once)
