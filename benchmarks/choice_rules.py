@@ -1,4 +1,4 @@
-"""Rules that choose nu and gamma, or score points, without labels: what benchmarks/choice.py compares.
+"""Rules that choose nu and gamma, or score, without labels: what benchmarks/choice.py compares.
 
 A rule takes a `Case` and returns the index (gamma, nu) of a cell of its grid; an ensemble returns a
 score for every test row, lower for more anomalous. They see no label.

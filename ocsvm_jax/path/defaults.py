@@ -1,6 +1,6 @@
 """`robust_defaults`: nu and gamma for those who choose nothing, without a single solve."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
