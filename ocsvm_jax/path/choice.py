@@ -62,7 +62,7 @@ def choose_model(
     gamma_unit: Any = None,
     kernel: Callable[[Any], Kernel] = rbf,
     sample_weight: Any = None,
-    excess: float = 0.1,
+    excess: float = 0.15,
     num_folds: int = 5,
     max_points: int = 500,
     tol: float | None = None,
