@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
 from ocsvm_jax.path.criteria import finest_gamma
@@ -17,6 +18,7 @@ from ocsvm_jax.path.grid import check_axes
 from ocsvm_jax.path.progress import Clock, GridProgress
 from ocsvm_jax.path.rows import Rows, checked_rows, deal, draw
 from ocsvm_jax.path.unseen import leave_folds_out
+from ocsvm_jax.points import fitted_points
 
 # The default grid, in units of the gamma of `robust_defaults`: a decade and a half to each side.
 _MULTIPLES = 10 ** np.linspace(-1.5, 1.5, 13)
@@ -54,15 +56,15 @@ class ModelChoice(NamedTuple):
 
 
 def choose_model(
-    x: Float[Array | np.ndarray, "n d"],
+    x: Num[ArrayLike, "n d"],
     nus: Any = None,
     gammas: Any = None,
     key: Array | None = None,
     *,
     gamma_unit: Any = None,
     kernel: Callable[[Any], Kernel] = rbf,
-    sample_weight: Any = None,
-    excess: float = 0.15,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
+    excess: float = 0.1,
     num_folds: int = 5,
     max_points: int = 500,
     tol: float | None = None,
@@ -162,9 +164,7 @@ def _rejected(
     callback: Callable[[GridProgress], Any] | None,
 ) -> Float[np.ndarray, " g"]:
     """For each gamma the share, by weight, of the points outside the model of the other folds."""
-    # rbf depends on differences alone, and a cast to float32 must not eat them.
-    x = rows.x - np.median(rows.x, axis=0, keepdims=True) if kernel is rbf else rows.x
-    x = jnp.asarray(x)
+    x, _ = fitted_points(rows.x, kernel(gammas[0]))
     run = partial(_outside, kernel, int(np.max(fold)) + 1, limits["max_steps"])
     given = x, jnp.asarray(fold), jnp.asarray(rows.weight, x.dtype), limits["tol"]
     # At nu = 1 there is nothing to iterate: this compiles, so that the time of the first gamma

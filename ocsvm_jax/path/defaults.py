@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
 
 from ocsvm_jax.path.rows import Rows, checked_rows, draw
 
@@ -22,8 +23,8 @@ class Defaults(NamedTuple):
 
 
 def robust_defaults(
-    x: Float[Array | np.ndarray, "n d"],
-    sample_weight: Float[Array | np.ndarray, " n"] | None = None,
+    x: Num[ArrayLike, "n d"],
+    sample_weight: Num[ArrayLike, " n"] | None = None,
     key: Array | None = None,
     *,
     max_points: int = 1000,

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arguments import as_numbers
 from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
 from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import rbf
@@ -18,7 +19,8 @@ from ocsvm_jax.path.choice import choose_model
 from ocsvm_jax.path.defaults import NU
 from ocsvm_jax.path.grid import check_axes
 from ocsvm_jax.path.progress import Clock, GridProgress
-from ocsvm_jax.path.rows import Rows, checked_rows, deal
+from ocsvm_jax.path.rows import checked_rows, deal
+from ocsvm_jax.points import fitted_points, query_points
 from ocsvm_jax.pytrees import pytree
 
 # A decade to each side of the gamma chosen.
@@ -28,7 +30,7 @@ _NUMBERS_AT_ONCE = 2**22
 _HELD_OUT = 2000
 
 
-@pytree(data_fields=["support_vectors", "coefficients", "gammas", "held_out", "offset"])
+@pytree(data_fields=["support_vectors", "coefficients", "gammas", "held_out", "offset", "centre"])
 @dataclasses.dataclass(frozen=True)
 class OCSVMEnsemble:
     """One-class SVMs with RBF kernels of several gammas, on the same points.
@@ -39,6 +41,7 @@ class OCSVMEnsemble:
       gammas: (g,) of the members.
       held_out: (c,) scores of training points under ensembles of the other folds.
       offset: () the score below which a point counts as an anomaly.
+      centre: None or (2, d), as of an `OCSVM`.
     """
 
     support_vectors: Float[Array, "m d"]
@@ -46,8 +49,9 @@ class OCSVMEnsemble:
     gammas: Float[Array, " g"]
     held_out: Float[Array, " c"]
     offset: Float[Array, ""]
+    centre: Float[Array, "2 d"] | None = None
 
-    def score_samples(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+    def score_samples(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
         """The mean over the members of log(sum_j alpha_j k(z_j, x)); lower is more anomalous.
 
         The logarithm is taken exactly however far x lies, where k itself underflows.
@@ -55,17 +59,18 @@ class OCSVMEnsemble:
         Raises:
           ValueError: if x does not hold points (q, d) of the ensemble's dimension.
         """
-        x = as_float(x).astype(self.coefficients.dtype)
+        x = as_numbers(x, "x")
         d = self.support_vectors.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x has shape {x.shape}; this ensemble is of points (n, {d}).")
+        x = query_points(x, self.support_vectors, self.centre)
         return _scores(self.support_vectors, self.coefficients, self.gammas, x)
 
-    def decision_function(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+    def decision_function(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
         """`score_samples` minus `offset`: negative for anomalies, as of an `OCSVM`."""
         return self.score_samples(x) - self.offset
 
-    def p_values(self, x: Float[Array, "q d"]) -> Float[Array, " q"]:
+    def p_values(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
         """How rare a score as low is among `held_out`: `conformal_p_values`, in (0, 1].
 
         The held-out scores are of ensembles of fewer points, so this p-value is cross-conformal:
@@ -75,12 +80,12 @@ class OCSVMEnsemble:
 
 
 def ocsvm_ensemble(
-    x: Float[Array | np.ndarray, "n d"],
+    x: Num[ArrayLike, "n d"],
     gammas: Any = None,
     key: Array | None = None,
     *,
     nu: float = NU,
-    sample_weight: Any = None,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
     false_alarm: float = 0.05,
     num_folds: int = 5,
     tol: float | None = None,
@@ -124,45 +129,60 @@ def ocsvm_ensemble(
     check_axes([nu], gammas)
     gammas = np.asarray(gammas, np.float64)
     fold = deal(rows.x, num_folds, fold_key)
-    limits = {"tol": tol, "max_steps": max_steps}
-    points, folds = jnp.asarray(rows.x), int(np.max(fold)) + 1
-    clock = Clock((folds + 1) * len(gammas), callback)
-
-    def alphas(weight: np.ndarray) -> Array:
-        return _alphas(Rows(rows.x, weight), nu, gammas, limits, clock)
-
-    held_out = []
-    for k in range(folds):
-        coefficients = alphas(np.where(fold == k, 0, rows.weight))
-        unseen = np.flatnonzero(fold == k)[: -(-_HELD_OUT // folds)]
-        # Of one size, so that the folds share a program.
-        size = min(-(-len(fold) // folds), -(-_HELD_OUT // folds))
-        filled = unseen[np.minimum(np.arange(max(size, len(unseen))), len(unseen) - 1)]
-        scores = _scores(points, coefficients, jnp.asarray(gammas, points.dtype), points[filled])
-        held_out.append(np.asarray(scores)[: len(unseen)])
-    scores = jnp.asarray(np.sort(np.concatenate(held_out)))
-    coefficients = alphas(rows.weight)
-    used = np.flatnonzero(np.any(np.asarray(coefficients) > 0, axis=0))
+    points, centre = fitted_points(rows.x, rbf(gammas[0]))
+    members = _Members(points, nu, jnp.asarray(gammas, points.dtype), tol, max_steps)
+    clock = Clock((int(np.max(fold)) + 2) * len(gammas), callback)
+    held_out = _held_out(members, rows.weight, fold, clock)
+    coefficients = members.coefficients(rows.weight, clock)
+    used = np.flatnonzero(np.any(coefficients > 0, axis=0))
     return OCSVMEnsemble(
         support_vectors=points[used],
-        coefficients=coefficients[:, used],
-        gammas=jnp.asarray(gammas, points.dtype),
-        held_out=scores,
-        offset=conformal_threshold(scores, false_alarm),
+        coefficients=jnp.asarray(coefficients[:, used]),
+        gammas=members.gammas,
+        held_out=held_out,
+        offset=conformal_threshold(held_out, false_alarm),
+        centre=None if centre is None else jnp.asarray(centre),
     )
 
 
-def _alphas(
-    rows: Rows, nu: float, gammas: Float[np.ndarray, " g"], limits: dict[str, Any], clock: Clock
-) -> Float[Array, "g n"]:
-    """The alpha of every row in each member."""
-    out = np.zeros((len(gammas), len(rows.x)), rows.x.dtype)
-    for alpha, gamma in zip(out, gammas, strict=True):
-        model = ocsvm_fit(rows.x, nu, rbf(gamma), sample_weight=rows.weight, **limits)
-        assert model.info is not None
-        alpha[np.asarray(model.info.support)] = np.asarray(model.coefficients)
-        clock.tell(f"fitted gamma {gamma:.3g}, {len(model.coefficients)} support vectors")
-    return jnp.asarray(out)
+class _Members(NamedTuple):
+    """What the members share."""
+
+    points: Float[Array, "n d"]
+    nu: float
+    gammas: Float[Array, " g"]
+    tol: float | None
+    max_steps: int | None
+
+    def coefficients(self, weight: Float[np.ndarray, " n"], clock: Clock) -> np.ndarray:
+        """(g, n): the alpha of every point in each member, fitted with these weights."""
+        out = np.zeros((len(self.gammas), len(weight)), self.points.dtype)
+        limits: dict[str, Any] = {"tol": self.tol, "max_steps": self.max_steps}
+        for alpha, gamma in zip(out, self.gammas, strict=True):
+            model = ocsvm_fit(self.points, self.nu, rbf(gamma), sample_weight=weight, **limits)
+            assert model.info is not None
+            alpha[np.asarray(model.info.support)] = np.asarray(model.coefficients)
+            vectors = len(model.coefficients)
+            clock.tell(f"gamma {float(gamma):.3g} is fitted, {vectors} support vectors")
+        return out
+
+
+def _held_out(
+    members: _Members, weight: Float[np.ndarray, " n"], fold: Int[np.ndarray, " n"], clock: Clock
+) -> Float[Array, " c"]:
+    """Scores of points of each fold under the ensemble of the others, in rising order."""
+    folds = int(np.max(fold)) + 1
+    # Of one size, so that the folds share a program.
+    size = min(int(np.max(np.bincount(fold))), -(-_HELD_OUT // folds))
+    scores = []
+    for k in range(folds):
+        coefficients = jnp.asarray(members.coefficients(np.where(fold == k, 0, weight), clock))
+        unseen = np.flatnonzero(fold == k)[:size]
+        filled = unseen[np.minimum(np.arange(size), len(unseen) - 1)]
+        points = members.points
+        of_fold = _scores(points, coefficients, members.gammas, points[filled])
+        scores.append(np.asarray(of_fold)[: len(unseen)])
+    return jnp.asarray(np.sort(np.concatenate(scores)))
 
 
 @jax.jit

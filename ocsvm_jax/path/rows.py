@@ -6,16 +6,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.arguments import is_concrete
-from ocsvm_jax.solver.checks import check_weights
+from ocsvm_jax.arguments import as_numbers, is_concrete
+from ocsvm_jax.solver.checks import normalized_weights
 
 
 class Rows(NamedTuple):
     """Points with a positive weight each.
 
     Attributes:
-      x: (n, d) points, float32 where that is what came, else float64.
-      weight: (n,) positive weights; only their ratios count.
+      x: (n, d) points, float32 where that or less is what came, else float64.
+      weight: (n,) positive weights, the largest 1.
     """
 
     x: Float[np.ndarray, "n d"]
@@ -26,6 +26,7 @@ def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
     """The rows of positive weight.
 
     Raises:
+      TypeError: if x or the weights hold no real numbers.
       ValueError: if x is traced, is not (n, d), holds NaN or infinite values in a row of positive
         weight, has fewer than two different such rows, or the weights do not fit.
     """
@@ -34,17 +35,17 @@ def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
             f"{caller} looks at the points and so can not be traced; call it outside of jit, vmap "
             "and grad. Inside, `ocsvm_path` and `leave_one_out` work."
         )
-    x = np.asarray(x)
+    x = np.asarray(as_numbers(x, "x"))
     if x.ndim != 2:
         raise ValueError(f"x has shape {x.shape}; {caller} takes points as rows, (n, d).")
-    x = x.astype(np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
+    x = x.astype(np.float32 if x.dtype.kind == "f" and x.dtype.itemsize < 8 else np.float64)
     n = x.shape[0]
-    w = np.ones(n) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    w = np.ones(n) if sample_weight is None else np.asarray(as_numbers(sample_weight))
     if w.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {w.shape}; x has {n} points, so it must be ({n},)."
         )
-    check_weights(w)
+    w = np.asarray(normalized_weights(w))
     x, w = x[w > 0], w[w > 0]
     if not np.all(np.isfinite(x)):
         raise ValueError("x holds NaN or infinite values; remove or impute those rows first.")
@@ -53,7 +54,7 @@ def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
             f"x has {x.shape[0]} rows of positive weight, and no two of them differ; {caller} "
             "compares points, so it needs at least two different ones."
         )
-    return Rows(x, w / np.max(w))
+    return Rows(x, w)
 
 
 def draw(rows: Rows, max_points: int, key: Array) -> Rows:
