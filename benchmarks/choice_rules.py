@@ -38,6 +38,7 @@ class Case(NamedTuple):
     artificial_rho: dict[str, np.ndarray]
     half_unseen: np.ndarray  # (g, n) at nu = 0.5, which the grid need not hold
     half_unseen_rho: np.ndarray
+    coarsest: float  # the share rejected there by a kernel coarser than those of the grid
 
 
 def least(criterion: np.ndarray) -> Cell:
@@ -108,13 +109,20 @@ def trimmed_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def rejection(excess: float, half: bool, case: Case) -> Cell:
-    """The rule of `choose_model`; `half` takes nu = 0.5 for the curve, else the chosen nu."""
+    """The gamma at which the rejection of unseen points exceeds nu; of 0.5, or of the nu chosen."""
     p = nearest(case, 1.0)[1]
     if half:
         share, nu = np.mean(case.half_unseen < case.half_unseen_rho, axis=-1), 0.5
     else:
         share, nu = np.mean(case.unseen[:, p] < case.unseen_rho[:, p], axis=-1), case.nus[p]
     return nearest(case, finest_gamma(case.gammas, share, nu + excess)[0])
+
+
+def kept(keep: float, case: Case) -> Cell:
+    """As `choose_model`, whose folds are others: they hold equal rows together."""
+    share = np.mean(case.half_unseen < case.half_unseen_rho, axis=-1)
+    limit = 1 - keep * (1 - max(case.coarsest, 0.5))
+    return nearest(case, finest_gamma(case.gammas, share, limit)[0])
 
 
 def deviations(count: float, half: bool, case: Case) -> Cell:
@@ -248,6 +256,8 @@ def _single() -> dict[str, Callable[[Case], Cell]]:
     statistics = {"mean": np.mean, "median": np.median, "trimmed mean": trimmed_mean}
     for name, statistic in statistics.items():
         rules[f"likelihood, {name}"] = partial(likelihood, statistic)
+    for keep in (0.7, 0.8, 0.9):
+        rules[f"{keep} of the unseen points inside the coarsest kept"] = partial(kept, keep)
     for excess in (0.05, 0.08, 0.1, 0.12, 0.15, 0.2):
         rules[f"held-out rejection {excess} above .5"] = partial(rejection, excess, True)
     for count in (1, 2, 3):

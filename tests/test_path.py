@@ -268,9 +268,11 @@ def test_the_choice_counts_as_libsvm_does():
             f = libsvm.solve_rbf(x[fold != k], 0.5, gamma, x[fold == k]).decision
             outside += np.sum(f < 0)
         assert rejected == pytest.approx(outside / 80)
+    assert 0.45 < choice.coarsest < 0.6
+    assert choice.limit == pytest.approx(1 - 0.8 * (1 - max(choice.coarsest, 0.5)))
     # No need to look at kernels finer than that.
     assert choice.rejected[3] > 0.8 or np.isnan(choice.rejected[3])
-    assert (choice.nu, choice.limit, choice.num_points) == (0.5, 0.6, 80)
+    assert (choice.nu, choice.num_points) == (0.5, 80)
     assert choice.inside
     assert choice.gammas[0] < choice.crossing < choice.gammas[3]
 
@@ -433,7 +435,7 @@ def test_the_choice_on_real_tables():
         (lambda: choose_model(X, gamma_unit="scale"), "no gammas to multiply"),
         (lambda: choose_model(X, gammas=[1.0], gamma_unit="var"), "gamma is 'var'"),
         (lambda: choose_model(X, kernel=laplacian), "pass gammas with this kernel"),
-        (lambda: choose_model(X, excess=0.5), r"excess is 0.5; it must lie in \(0, 0.5\)"),
+        (lambda: choose_model(X, keep=1.0), r"keep is 1.0; it must lie in \(0, 1\)"),
         (lambda: choose_model(X, num_folds=1), "num_folds is 1"),
         (lambda: choose_model(X, max_points=1), "max_points is 1"),
         (lambda: choose_model(X[0]), r"x has shape \(2,\); choose_model takes points"),

@@ -24,6 +24,9 @@ from ocsvm_jax.points import fitted_points
 _MULTIPLES = 10 ** np.linspace(-1.5, 1.5, 13)
 # Half way from the limit to all points: finer kernels only reject more, and take the longest.
 _HOPELESS = 0.5
+# How much coarser than the smallest gamma, or than a decade and a half below that of
+# `robust_defaults`, the kernel is that stands for the coarsest of all.
+_COARSE = 10**-1.5
 
 
 class ModelChoice(NamedTuple):
@@ -35,9 +38,11 @@ class ModelChoice(NamedTuple):
       nus: (p,) those compared, in rising order.
       gammas: (g,) those compared, in rising order, in the units of the kernel.
       rejected: (g,) the share of the points that a model of the others, of nu = 0.5, rejects. It
-        rises from 0.5, where the kernel is coarse, to 1; half way from the limit to 1 the rule has
-        seen enough, and finer kernels are NaN, as is a solve that was invalid.
-      limit: the share of them that was allowed.
+        rises to 1 as the kernel gets finer; half way from the limit to 1 the rule has seen enough,
+        and finer kernels are NaN, as is a solve that was invalid.
+      coarsest: that share with a kernel coarser than all of them: 0.5 but for sampling, or more
+        where rows that occur many times are held out together.
+      limit: the share that was allowed.
       crossing: the gamma at which `rejected` reaches the limit, between those compared.
       inside: whether it does so within them; else the choice is at the end of the grid, and a grid
         that goes on there might hold a better one.
@@ -49,6 +54,7 @@ class ModelChoice(NamedTuple):
     nus: Float[np.ndarray, " p"]
     gammas: Float[np.ndarray, " g"]
     rejected: Float[np.ndarray, " g"]
+    coarsest: float
     limit: float
     crossing: float
     inside: bool
@@ -64,7 +70,7 @@ def choose_model(
     gamma_unit: Any = None,
     kernel: Callable[[Any], Kernel] = rbf,
     sample_weight: Num[ArrayLike, " n"] | None = None,
-    excess: float = 0.1,
+    keep: float = 0.8,
     num_folds: int = 5,
     max_points: int = 500,
     tol: float | None = None,
@@ -73,16 +79,17 @@ def choose_model(
 ) -> ModelChoice:
     """The finest kernel that still holds for points it has not seen, and the nu nearest to 0.5.
 
-    A model of nu = 0.5 has half of its points outside, or a little less. Of points it has not seen
-    it rejects half as well, as long as the kernel is coarse enough to describe more than the points
-    themselves (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001,
+    A model of nu = 0.5 has half of its points outside, or a little less, and rejects half of the
+    points it has not seen, as long as its kernel is coarse enough to describe more than its own
+    points (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001,
     "Estimating the support of a high-dimensional distribution", proposition 4). The finer the
     kernel, the better it follows the distribution, and the more unseen points fall outside. The
-    rule takes the gamma at which their share, over `num_folds` folds, exceeds 0.5 by `excess`, the
-    last of them should it do so several times, interpolated between those compared; of `gammas` it
-    is the nearest on a logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank worse
-    at every gamma. benchmarks/choice.py compares this rule, by labels, with some sixty others
-    (RESULTS.md, "Choosing nu and gamma").
+    rule takes the gamma at which, over `num_folds` folds, only a share `keep` of the unseen points
+    that the coarsest kernel holds are still inside; that is the last crossing, should there be
+    several, interpolated between the gammas compared. Of `gammas` it is the nearest on a
+    logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank worse at every gamma.
+    benchmarks/choice.py compares this rule, by labels, with some eighty others (RESULTS.md,
+    "Choosing nu and gamma").
 
     It chooses for the ranking of points, not for f = 0, outside of which half of the points lie:
     take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`). Standardise
@@ -98,7 +105,7 @@ def choose_model(
         (`resolve_gamma` of all points).
       kernel: as in `ocsvm_path`; one that gets finer with gamma. `gammas` are needed unless `rbf`.
       sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
-      excess: in (0, 0.5); larger asks for finer kernels.
+      keep: in (0, 1); smaller asks for finer kernels.
       num_folds: at least 2.
       max_points: at most this many points are looked at.
       tol: as in `ocsvm_solve`.
@@ -106,26 +113,30 @@ def choose_model(
       callback: called after each gamma; `callback=print` says how far it is and how long it takes.
 
     Raises:
-      ValueError: on axes, excess, num_folds or max_points out of range, gammas left out with a
+      ValueError: on axes, keep, num_folds or max_points out of range, gammas left out with a
         kernel other than `rbf`, or x as in `robust_defaults`.
     """
-    if not 0 < excess < 0.5:
-        raise ValueError(f"excess is {excess}; it must lie in (0, 0.5).")
+    if not 0 < keep < 1:
+        raise ValueError(f"keep is {keep}; it must lie in (0, 1).")
     rows = checked_rows("choose_model", x, sample_weight)
     draw_key, fold_key = jax.random.split(jax.random.key(0) if key is None else key)
     some = draw(rows, max_points, draw_key)
     nus, gammas = _axes(nus, gammas, gamma_unit, kernel, rows, some)
     fold = deal(some.x, num_folds, fold_key)
-    limits = {"tol": tol, "max_steps": max_steps}
-    rejected = _rejected(kernel, some, gammas, fold, NU + excess, limits, callback)
-    crossing, inside = finest_gamma(gammas, rejected, NU + excess)
+    run = _runner(kernel, some, gammas, fold, {"tol": tol, "max_steps": max_steps})
+    # The coarsest goes first and compiles: the time of the next says how long all will take.
+    coarsest = run(_COARSE * min(gammas[0], neighbour_gamma(some) if kernel is rbf else np.inf))
+    limit = 1 - keep * (1 - max(coarsest, NU))
+    rejected = _rejected(run, gammas, limit, callback)
+    crossing, inside = finest_gamma(gammas, rejected, limit)
     return ModelChoice(
         nu=_nearest(nus, NU),
         gamma=_nearest(gammas, crossing),
         nus=nus,
         gammas=gammas,
         rejected=rejected,
-        limit=NU + excess,
+        coarsest=coarsest,
+        limit=limit,
         crossing=crossing,
         inside=inside,
         num_points=len(some.x),
@@ -154,26 +165,31 @@ def _nearest(values: Float[np.ndarray, " k"], wanted: float) -> float:
     return float(values[np.argmin(np.abs(np.log(values / wanted)))])
 
 
-def _rejected(
+def _runner(
     kernel: Any,
     rows: Rows,
     gammas: Float[np.ndarray, " g"],
     fold: Int[np.ndarray, " n"],
-    allowed: float,
     limits: dict[str, Any],
-    callback: Callable[[GridProgress], Any] | None,
-) -> Float[np.ndarray, " g"]:
-    """For each gamma the share, by weight, of the points outside the model of the other folds."""
+) -> Callable[[float], float]:
+    """Of a gamma the share, by weight, of the points outside the model of the other folds."""
     x, _ = fitted_points(rows.x, kernel(gammas[0]))
     run = partial(_outside, kernel, int(np.max(fold)) + 1, limits["max_steps"])
     given = x, jnp.asarray(fold), jnp.asarray(rows.weight, x.dtype), limits["tol"]
-    # At nu = 1 there is nothing to iterate: this compiles, so that the time of the first gamma
-    # says how long the others will take.
-    jax.block_until_ready(run(*given, jnp.asarray(1.0, x.dtype), jnp.asarray(gammas[0], x.dtype)))
+    return lambda gamma: float(run(*given, jnp.asarray(gamma, x.dtype)))
+
+
+def _rejected(
+    run: Callable[[float], float],
+    gammas: Float[np.ndarray, " g"],
+    limit: float,
+    callback: Callable[[GridProgress], Any] | None,
+) -> Float[np.ndarray, " g"]:
+    """That share for each gamma, NaN beyond the first that is hopeless."""
     clock, shares = Clock(len(gammas), callback), np.full(len(gammas), np.nan)
     for i, gamma in enumerate(gammas):
-        shares[i] = run(*given, jnp.asarray(NU, x.dtype), jnp.asarray(gamma, x.dtype))
-        hopeless = shares[i] > allowed + _HOPELESS * (1 - allowed)
+        shares[i] = run(gamma)
+        hopeless = shares[i] > limit + _HOPELESS * (1 - limit)
         result = f"gamma {gamma:.3g} rejects {shares[i]:.0%} of the points it has not seen"
         clock.tell(result, left=0 if hopeless else None)
         if hopeless:
@@ -190,12 +206,11 @@ def _outside(
     fold: Int[Array, " n"],
     w: Float[Array, " n"],
     tol: Any,
-    nu: Float[Array, ""],
     gamma: Float[Array, ""],
 ) -> Float[Array, ""]:
     K = gram(kernel(gamma), x)
     unseen = leave_folds_out(
-        K, nu, fold, num_folds, sample_weight=w, tol=tol, max_steps=max_steps
+        K, NU, fold, num_folds, sample_weight=w, tol=tol, max_steps=max_steps
     ).decision
     share = jnp.sum(jnp.where(unseen < 0, w, 0)) / jnp.sum(w)
     return lax.select(jnp.any(jnp.isnan(unseen)), jnp.full_like(share, jnp.nan), share)
