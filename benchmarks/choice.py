@@ -1,9 +1,12 @@
 """The choice of nu and gamma without labels: every rule that was tried, on tables with labels.
 
-    python benchmarks/choice.py --dir=FOLDER [--seeds=5] [--tables=development|held-back|all]
+    python benchmarks/choice.py [--dir=FOLDER] [--seeds=5] [--tables=development|held-back|all]
+                                [--package]
 
 FOLDER holds one `.npz` a table: `X` (rows, columns) and `y`, 1 where a row is an anomaly. The
-labels score the choices and are not shown to any rule.
+labels score the choices and are not shown to any rule. Without it, scikit-learn's own data sets.
+`choose_model` is done by LIBSVM too, with its folds and its rule; `--package` calls the function
+itself and says where the two choose differently.
 
 The protocol, written down before the first run:
 
@@ -39,6 +42,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,7 +52,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
 from ocsvm_jax import provenance
-from ocsvm_jax.path import choose_model, robust_defaults
+from ocsvm_jax.path import choose_model, finest_gamma, robust_defaults
+from ocsvm_jax.path.rows import deal
 
 GRIDS = {
     "review": ((0.01, 0.05, 0.1, 0.5), (0.03, 0.1, 0.3, 1, 3)),
@@ -73,6 +78,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="folder of the tables")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tables", choices=("development", "held-back", "all"), default="all")
+    parser.add_argument("--package", action="store_true", help="call choose_model itself")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     print(f"Machine: {'; '.join(provenance.facts().values())}\n")
@@ -84,7 +90,9 @@ def main() -> None:
         tables = {name: {f.stem: from_file(f) for f in some} for name, some in groups.items()}
     else:
         tables = {"scikit-learn's data sets, one class against the others": of_scikit_learn()}
-    scores = {name: scored(some, arguments.seeds) for name, some in tables.items()}
+    scores = {
+        name: scored(some, arguments.seeds, arguments.package) for name, some in tables.items()
+    }
     for name, of_group in scores.items():
         show_tables(name, list(tables[name]), of_group)
     show_rules(scores)
@@ -105,7 +113,7 @@ def of_scikit_learn() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ("breast cancer", datasets.load_breast_cancer, (0, 1)),
     )
     for name, load, classes in sources:
-        bunch = load()
+        bunch: Any = load()
         for label in classes:
             normal = np.flatnonzero(bunch.target == label)
             others = np.random.default_rng(0).permutation(np.flatnonzero(bunch.target != label))
@@ -114,7 +122,7 @@ def of_scikit_learn() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return out
 
 
-def scored(tables: dict[str, tuple[np.ndarray, np.ndarray]], seeds: int) -> Scores:
+def scored(tables: dict[str, tuple[np.ndarray, np.ndarray]], seeds: int, package: bool) -> Scores:
     """The AUROC of everything, means over the seeds."""
     scores: Scores = {(way, grid): {} for grid in GRIDS for way in WAYS}
     for name, table in tables.items():
@@ -122,7 +130,7 @@ def scored(tables: dict[str, tuple[np.ndarray, np.ndarray]], seeds: int) -> Scor
             began = time.monotonic()
             found: dict[str, dict[str, list]] = {grid: {} for grid in GRIDS}
             for seed in range(seeds):
-                for grid, results in of_split(*split(*table, way, seed), seed).items():
+                for grid, results in of_split(*split(*table, way, seed), seed, package).items():
                     for rule, value in results.items():
                         found[grid].setdefault(rule, []).append(value)
             for grid, results in found.items():
@@ -159,7 +167,7 @@ def split(
 
 
 def of_split(
-    x: np.ndarray, tests: np.ndarray, y: np.ndarray, seed: int
+    x: np.ndarray, tests: np.ndarray, y: np.ndarray, seed: int, package: bool
 ) -> dict[str, dict[str, object]]:
     """For each grid the AUROC of its cells and of all rules."""
     whole = solved(x, tests, seed)
@@ -176,16 +184,15 @@ def of_split(
     default = cells[fixed(0.5, 1, whole)]
     nu, gamma = robust_defaults(x)
     robust = auroc(at(nu, gamma))
-    # Columns of zeros change no distance, and tables of one size share a program.
-    padded = np.pad(x, ((0, 0), (0, max(0, COLUMNS - x.shape[1]))))
-    crossing = choose_model(padded, (0.5,), whole.gammas, jax.random.key(seed)).crossing
+    crossing = chosen_by_libsvm(x, (0.5,), whole.gammas, seed)[1]
     members = [np.log(at(0.5, crossing * 10**step) + 1e-300) for step in (-1, -0.5, 0, 0.5, 1)]
     together = auroc(np.mean(members, axis=0))
     out = {}
     for grid, (nus, multiples) in GRIDS.items():
         case, inside = part(whole, nus, multiples)
-        chosen = choose_model(padded, case.nus, case.gammas, jax.random.key(seed))
-        place = np.searchsorted(case.gammas, chosen.gamma), list(case.nus).index(chosen.nu)
+        place = chosen_by_libsvm(x, case.nus, case.gammas, seed)[0]
+        if package:
+            place = checked_by_package(x, case.nus, case.gammas, seed, place)
         out[grid] = {
             "cells": cells[inside],
             "scikit-learn's default": default,
@@ -196,6 +203,41 @@ def of_split(
             **{name: auroc(score(case)) for name, score in ENSEMBLES.items()},
         }
     return out
+
+
+def chosen_by_libsvm(
+    x: np.ndarray, nus: tuple[float, ...] | np.ndarray, gammas: np.ndarray, seed: int
+) -> tuple[tuple[int, int], float]:
+    """The cell that `choose_model` chooses with key(seed), and its crossing."""
+    fold = deal(x, FOLDS, jax.random.split(jax.random.key(seed))[1])
+    squares = squared(x, x)
+    coarse = 10**-1.5 * min(gammas[0], robust_defaults(x).gamma)
+
+    def rejected(gamma: float) -> float:
+        K, outside = np.exp(-gamma * squares), 0
+        for k in range(FOLDS):
+            others = fold != k
+            alpha, offset = fit(K[np.ix_(others, others)], 0.5)
+            outside += int(np.sum(K[np.ix_(~others, others)] @ alpha < offset))
+        return outside / len(x)
+
+    limit = 1 - 0.8 * (1 - max(rejected(coarse), 0.5))
+    crossing, _ = finest_gamma(gammas, np.asarray([rejected(gamma) for gamma in gammas]), limit)
+    g = np.argmin(np.abs(np.log(gammas / crossing)))
+    return (int(g), int(np.argmin(np.abs(np.log(np.asarray(nus) / 0.5))))), crossing
+
+
+def checked_by_package(
+    x: np.ndarray, nus: np.ndarray, gammas: np.ndarray, seed: int, place: tuple[int, int]
+) -> tuple[int, int]:
+    """The cell of `choose_model`; says where it is another one."""
+    # Columns of zeros change no distance, and tables of one size share a program.
+    padded = np.pad(x, ((0, 0), (0, max(0, COLUMNS - x.shape[1]))))
+    chosen = choose_model(padded, nus, gammas, jax.random.key(seed))
+    actual = int(np.searchsorted(gammas, chosen.gamma)), list(nus).index(chosen.nu)
+    if actual != place:
+        print(f"choose_model took {actual}, LIBSVM {place}, seed {seed}", file=sys.stderr)
+    return actual
 
 
 def part(whole: Case, nus: tuple[float, ...], multiples: tuple[float, ...]) -> tuple[Case, tuple]:

@@ -268,7 +268,7 @@ def _single() -> dict[str, Callable[[Case], Cell]]:
         rules[f"held-out rejection {excess} above the least nu"] = partial(smallest_nu, excess)
     rules["kernel variance"] = partial(by_kernel, np.var)
     rules["kernel variance / mean (Evangelista 2007)"] = partial(
-        by_kernel, lambda k: np.var(k) / (np.mean(k) + 1e-9)
+        by_kernel, lambda k: float(np.var(k) / (np.mean(k) + 1e-9))
     )
     rules["farthest and nearest (Xiao 2014)"] = farthest_and_nearest
     rules["largest distance (Khazai 2011)"] = khazai

@@ -76,7 +76,7 @@ class OCSVMEnsemble:
         The held-out scores are of ensembles of fewer points, so this p-value is cross-conformal:
         close to uniform for normal points, without the guarantee of a calibration set of its own.
         """
-        return conformal_p_values(self.held_out, self.score_samples(x))
+        return jnp.asarray(conformal_p_values(self.held_out, self.score_samples(x)))
 
 
 def ocsvm_ensemble(
@@ -140,7 +140,7 @@ def ocsvm_ensemble(
         coefficients=jnp.asarray(coefficients[:, used]),
         gammas=members.gammas,
         held_out=held_out,
-        offset=conformal_threshold(held_out, false_alarm),
+        offset=jnp.asarray(conformal_threshold(held_out, false_alarm)),
         centre=None if centre is None else jnp.asarray(centre),
     )
 
