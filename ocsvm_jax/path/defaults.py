@@ -38,9 +38,9 @@ def robust_defaults(
     defaults; it is the local scale of Zelnik-Manor and Perona (2004, "Self-tuning spectral
     clustering", NIPS 17), one for all points, with a share of the points for their 7 neighbours.
 
-    nu = 0.5 ranks new points better than small ones do, since half of the points and more carry
-    the score. Half of the points then have f < 0: take a threshold from a calibration set
-    (`OCSVM.calibrate`, `conformal_threshold`), as for any nu.
+    nu = 0.5 ranks points as well as smaller ones do where the points are clean, and better where
+    outliers are among them. Half of the points then have f < 0: take a threshold from a
+    calibration set (`OCSVM.calibrate`, `conformal_threshold`), as for any nu.
 
     Args:
       x: (n, d) points, their columns in comparable units; at least two different ones.
