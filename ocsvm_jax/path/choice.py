@@ -87,9 +87,9 @@ def choose_model(
     rule takes the gamma at which, over `num_folds` folds, only a share `keep` of the unseen points
     that the coarsest kernel holds are still inside; that is the last crossing, should there be
     several, interpolated between the gammas compared. Of `gammas` it is the nearest on a
-    logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank as well where the points are
-    clean, and much worse where outliers are among them. benchmarks/choice.py compares this rule,
-    by labels, with some eighty others (RESULTS.md, "Choosing nu and gamma").
+    logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank as well where the points
+    are clean, and much worse where outliers are among them. benchmarks/choice.py compares this
+    rule, by labels, with some ninety others (RESULTS.md, "Choosing nu and gamma").
 
     It chooses for the ranking of points, not for f = 0, outside of which half of the points lie:
     take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`). Standardise

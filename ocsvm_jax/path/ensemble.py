@@ -97,9 +97,9 @@ def ocsvm_ensemble(
     The kernel expansion of a one-class SVM is a density estimate on about (1 - nu) n of the points,
     and the mean of the logarithms is the logarithm of the members' geometric mean (a logarithmic
     opinion pool: Heskes 1998, "Selecting weighting factors in logarithmic opinion pools", NIPS
-    10). By labels, over 16 tables, its AUROC was .844 to .825 of `choose_model`'s single gamma where
-    the points were clean, and .752 to .760 where anomalies were among them; means of ranks and of
-    p-values, and ensembles over nu, ranked worse (benchmarks/choice.py).
+    10). By labels, over 16 tables, its AUROC was .844 to .825 of `choose_model`'s single gamma
+    where the points were clean, and .752 to .760 where anomalies were among them; means of ranks
+    and of p-values, and ensembles over nu, ranked worse (benchmarks/choice.py).
 
     `offset` is a threshold for new points: the members are fitted `num_folds` times more, each
     without one fold, and a share `false_alarm` of the points so held out score lower.
