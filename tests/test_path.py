@@ -384,36 +384,42 @@ def test_an_ensemble_that_chooses_its_gammas():
     np.testing.assert_allclose(ensemble.gammas / crossing, 10 ** np.linspace(-1, 1, 5), rtol=1e-9)
 
 
+def graded(x, y, seed):
+    """AUROCs of a grid, and of its cell that `choose_model` takes, fitted to 100 normal rows."""
+    nus, multiples = [0.01, 0.05, 0.1, 0.5], np.array([0.03, 0.1, 0.3, 1.0, 3.0])
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(y == 0))
+    count = min(100, int(0.6 * len(normal)))
+    train, test = normal[:count], np.concatenate([normal[count:], np.flatnonzero(y == 1)])
+    mean, std = x[train].mean(0), x[train].std(0)
+    x = (x - mean)[:, std > 0] / std[std > 0]
+    # Columns of zeros change no distance, and tables of one size share a program.
+    padded = np.pad(x[train], ((0, 0), (0, 40 - x.shape[1])))
+    choice = choose_model(padded, nus, multiples / x.shape[1], jax.random.key(seed))
+    grid = np.empty((5, 4))
+    for i, gamma in enumerate(choice.gammas):
+        for j, nu in enumerate(nus):
+            f = libsvm.solve_rbf(x[train], nu, gamma, x[test], tol=1e-4).decision
+            grid[i, j] = roc_auc_score(y[test], -f)
+    return grid, grid[list(choice.gammas).index(choice.gamma), nus.index(choice.nu)]
+
+
 @pytest.mark.slow
 def test_the_choice_on_real_tables():
     """The goals that benchmarks/choice.py measures, in small; needs its folder of tables."""
     folder = os.environ.get("OCSVM_JAX_TABLES")
     if folder is None:
         pytest.skip("OCSVM_JAX_TABLES names no folder of tables")
-    nus, multiples = [0.01, 0.05, 0.1, 0.5], [0.03, 0.1, 0.3, 1.0, 3.0]
-    chosen, grids = [], []
+    grids, chosen = [], []
     for file in sorted(Path(folder).glob("*.npz")):
         with np.load(file) as table:
             x, y = table["X"].astype(np.float64), table["y"]
-        normal = np.random.default_rng(0).permutation(np.flatnonzero(y == 0))
-        count = min(100, int(0.6 * len(normal)))
-        train, test = normal[:count], np.concatenate([normal[count:], np.flatnonzero(y == 1)])
-        mean, std = x[train].mean(0), x[train].std(0)
-        x = (x - mean)[:, std > 0] / std[std > 0]
-        # Columns of zeros change no distance, and tables of one size share a program.
-        padded = np.pad(x[train], ((0, 0), (0, 40 - x.shape[1])))
-        gammas = np.asarray(multiples) / x.shape[1]
-        choice = choose_model(padded, nus, gammas)
-        scores = [
-            [-libsvm.solve_rbf(x[train], nu, gamma, x[test]).decision for nu in nus]
-            for gamma in choice.gammas
-        ]
-        grid = np.asarray([[roc_auc_score(y[test], f) for f in row] for row in scores])
-        chosen.append(grid[list(choice.gammas).index(choice.gamma), nus.index(choice.nu)])
-        grids.append(grid)
-    medians = np.median(grids, axis=(1, 2))
+        # One split alone is noise: over five, the median and the choice are means.
+        splits = [graded(x, y, seed) for seed in range(5)]
+        grids.append(np.mean([grid for grid, _ in splits], axis=0))
+        chosen.append(np.mean([score for _, score in splits]))
+    medians, bests = np.median(grids, axis=(1, 2)), np.max(grids, axis=(1, 2))
     assert np.sum(chosen > medians) >= 13 / 16 * len(grids)
-    assert np.mean(chosen) >= 0.5 * np.mean(medians + np.max(grids, axis=(1, 2)))
+    assert np.mean(chosen) >= 0.5 * np.mean(medians + bests)
     assert np.mean(chosen) > np.mean([grid[3, 3] for grid in grids])  # scikit-learn's default
 
 
