@@ -82,8 +82,8 @@ def choose_model(
     A model of nu = 0.5 has half of its points outside, or a little less, and rejects half of the
     points it has not seen, as long as its kernel is coarse enough to describe more than its own
     points (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001,
-    "Estimating the support of a high-dimensional distribution", proposition 4). The finer the
-    kernel, the better it follows the distribution, and the more unseen points fall outside. The
+    "Estimating the support of a high-dimensional distribution", where it is asymptotic). The finer
+    the kernel, the better it follows the distribution, and the more unseen points fall outside. The
     rule takes the gamma at which, over `num_folds` folds, only a share `keep` of the unseen points
     that the coarsest kernel holds are still inside; that is the last crossing, should there be
     several, interpolated between the gammas compared. Of `gammas` it is the nearest on a

@@ -13,7 +13,7 @@ from ocsvm_jax.arguments import as_float, is_concrete
 from ocsvm_jax.kernels import Kernel, gram, rbf
 from ocsvm_jax.path.batches import map_in_batches
 from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
-from ocsvm_jax.solver.checks import check_nu
+from ocsvm_jax.solver.checks import check_nu, normalized_weights
 
 
 def ocsvm_path(
@@ -52,7 +52,9 @@ def ocsvm_path(
       ValueError: if nus or gammas are not one-dimensional or out of range, or x is not (n, d).
     """
     x, nus, gammas = checked_grid(x, nus, gammas)
-    return _path(kernel, max_steps, x, nus, gammas, sample_weight, tol)
+    # Before jit, which would cast weights of 1e-300 to 0.
+    w = None if sample_weight is None else normalized_weights(sample_weight)
+    return _path(kernel, max_steps, x, nus, gammas, w, tol)
 
 
 def checked_grid(
