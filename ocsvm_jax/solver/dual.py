@@ -36,7 +36,7 @@ from ocsvm_jax.solver.solution import Status
 _HANDOVER = 3e-4
 # The default tolerance, relative to the scale seen; and how much further the iteration tries to go.
 _TOLERANCE = {"float64": 1e-10, "float32": 4e-6}
-_GOAL = {"float64": 1e-3, "float32": 0.25}
+_GOAL = {"float64": 1e-3, "float32": 1.0}
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
 
@@ -136,18 +136,21 @@ def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
     # Zeros that vary over a mesh as the lanes do, which a loop under shard_map asks for.
     none = (0 * alpha[:1]).astype(jnp.int32)
     g = gradient(problem, alpha)
-    measured = _measure(problem, alpha, g)
+    # A scale that is good enough for the first hand-over; nothing is judged by it.
+    scale = jnp.sum(alpha * (jnp.abs(problem.diagonal) + jnp.abs(g)), axis=0, keepdims=True)
+    unknown, zero = jnp.full_like(scale, jnp.inf) + 0 * scale, 0 * scale
     return _Round(
         alpha=alpha,
         g=g,
-        objective=objective(problem, alpha, g),
-        handover=jnp.maximum(
-            _HANDOVER * measured["noise"] / jnp.finfo(g.dtype).eps, measured["goal"]
-        ),
+        gap=unknown,
+        tol=zero,
+        goal=zero,
+        noise=zero,
+        objective=unknown,
+        handover=jnp.maximum(_HANDOVER * scale, problem.tol),
         steps=none,
         fruitless=none,
         running=none == 0,
-        **measured,
     )
 
 
@@ -248,10 +251,13 @@ def _newton_step(problem: Problem, s: _Face) -> _Face:
     stepped, cut = _step_to_bound(alpha, p, C)
     moved = _sum_restored(problem, stepped)
     g_moved = gradient(problem, moved)
-    # The difference of the objectives, in a form that does not cancel.
-    terms = 0.5 * (moved - alpha) * (g + g_moved)
+    # The difference of the objectives, in a form that does not cancel; g is taken from its mean,
+    # since the sums of both alphas are 1 but for rounding.
+    step, size = moved - alpha, jnp.abs(g) + jnp.abs(problem.diagonal * alpha)
+    level = jnp.sum(alpha * g, axis=0, keepdims=True) / problem.total
+    terms = 0.5 * step * ((g - level) + (g_moved - level))
     change = jnp.sum(terms, axis=0, keepdims=True)
-    slack = 4 * jnp.finfo(g.dtype).eps * jnp.sum(jnp.abs(terms), axis=0, keepdims=True)
+    slack = 4 * jnp.finfo(g.dtype).eps * jnp.sum(jnp.abs(step) * size, axis=0, keepdims=True)
     accept = s.cut & (change <= slack) & jnp.all(jnp.isfinite(moved), axis=0, keepdims=True)
     return _Face(jnp.where(accept, moved, alpha), jnp.where(accept, g_moved, g), accept & cut)
 
@@ -259,15 +265,15 @@ def _newton_step(problem: Problem, s: _Face) -> _Face:
 def _sum_restored(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """alpha with what rounding took from its sum put back: it must not accumulate over rounds.
 
-    It goes to the free index of smallest diagonal, where it moves g least: a far row would be moved
-    by its own, large, entries.
+    It is shared out among the free indices of small diagonal, whose g it moves least: the entries
+    of a far row are so large that it would be moved by far more than what was put right.
     """
     free = kkt.free_set(alpha, problem.C)
-    near = jnp.where(free, jnp.abs(problem.diagonal), jnp.inf)
-    place = kkt.first_where_equal(near, jnp.min(near, axis=0, keepdims=True))
-    index = jnp.arange(alpha.shape[0], dtype=jnp.int32)[:, None]
-    off = problem.total - jnp.sum(alpha, axis=0, keepdims=True)
-    return jnp.where(free & (index == place), jnp.clip(alpha + off, 0, problem.C), alpha)
+    size = jnp.where(free, jnp.abs(problem.diagonal), jnp.inf)
+    near = free & (size <= 4 * jnp.min(size, axis=0, keepdims=True))
+    count = jnp.maximum(jnp.sum(near, axis=0, keepdims=True).astype(alpha.dtype), 1)
+    off = (problem.total - jnp.sum(alpha, axis=0, keepdims=True)) / count
+    return jnp.where(near, jnp.clip(alpha + off, 0, problem.C), alpha)
 
 
 def _step_to_bound(

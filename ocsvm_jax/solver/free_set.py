@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ocsvm_jax.solver import kkt
 from ocsvm_jax.solver.inverse import inverse_and_pivot
 
 
@@ -99,7 +100,8 @@ def _scaled(K: Float[Array, "n n"], free: Bool[Array, " n"], size: int) -> Reduc
     G = K[indices[:, None], indices[None, :]]
     # The smallest diagonal makes the smallest entries, which round off least.
     diagonal = jnp.abs(jnp.diagonal(G))
-    p = jnp.argmin(jnp.where(valid, diagonal, jnp.inf)).astype(jnp.int32)
+    own = jnp.where(valid, diagonal, jnp.inf)
+    p = kkt.first_where_equal(own, jnp.min(own, keepdims=True))[0]
     reference = valid & (slot == p)
     to_p, K_pp = G[p], G[p, p]
     R = G - to_p[:, None] - to_p[None, :] + K_pp

@@ -20,7 +20,8 @@ def inverse_and_pivot(
     A matrix that is not positive definite gives a pivot that is not positive, or NaN.
     """
     if A.shape[1] <= _ELIMINATION_SIZE:
-        return _by_elimination(A, steps)
+        alone = A.shape[0] == 1
+        return _by_elimination_alone(A, steps) if alone else _by_elimination(A, steps)
     return lax.platform_dependent(
         A, cpu=lambda A: one_by_one(_by_cholesky, A), default=jax.vmap(_by_cholesky)
     )
@@ -42,6 +43,30 @@ def _by_cholesky(A: Float[Array, "size size"]) -> tuple[Float[Array, "size size"
     L_inverse = lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
     inverse = jnp.matmul(L_inverse.T, L_inverse, precision=lax.Precision.HIGHEST)
     return inverse, jnp.min(jnp.diagonal(L)) ** 2
+
+
+def _by_elimination_alone(
+    A: Float[Array, "1 size size"], steps: Int[Array, ""]
+) -> tuple[Float[Array, "1 size size"], Float[Array, "1"]]:
+    """Gauss-Jordan of one matrix: so small that its time is the number of kernels of a step."""
+    size = A.shape[1]
+    rows = jnp.arange(size, dtype=jnp.int32)
+
+    def eliminate(
+        k: Array, state: tuple[Float[Array, "size size"], Float[Array, ""]]
+    ) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
+        A, smallest = state
+        pivot = A[k, k]
+        here = rows == k
+        scaled = jnp.where(here, 1, A[k]) / pivot
+        factor = jnp.where(here, 0, A[:, k])
+        others = jnp.where(here[None, :], 0, A) - factor[:, None] * scaled[None, :]
+        return jnp.where(here[:, None], scaled[None, :], others), jnp.minimum(smallest, pivot)
+
+    inverse, pivot = lax.fori_loop(0, steps, eliminate, (A[0], A[0, 0, 0]))
+    outside = (rows >= steps)[:, None] & jnp.eye(size, dtype=bool)
+    inverse = jnp.where(outside, 1 / jnp.where(outside, inverse, 1), inverse)
+    return inverse[None], pivot[None]
 
 
 class _Elimination(NamedTuple):

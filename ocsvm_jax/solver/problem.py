@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 _MODEL_TURNS = 3
 # The binary exponent that the largest entry of K is brought to.
 _TOP = 90
+_HIGHEST = lax.Precision.HIGHEST
 
 
 class Problem(NamedTuple):
@@ -56,41 +57,54 @@ class Conditioned(NamedTuple):
 def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> Conditioned:
     """The symmetric part of K on the points that take part; zero elsewhere and if not finite."""
     both = part[:, :, None] & part[:, None, :]
-    K = jnp.where(both, K, 0)
-    subnormal = _any_below(K, jnp.finfo(K.dtype).tiny)
-    K, unit, inverse = in_units(K)
-    finite = inverse > 0
-    tiny = jnp.finfo(K.dtype).tiny
-    small = _any_below(K, tiny / jnp.finfo(K.dtype).eps)
-    underflow = jnp.where(subnormal, tiny * inverse, 0) + jnp.where(small, tiny, 0)
+    given = jnp.where(both, K, 0)
+    K, unit, inverse = in_units(given)
     K = 0.5 * (K + K.transpose(0, 2, 1))
-    shift = _few_bits(_median(jnp.diagonal(K, axis1=1, axis2=2), part))
+    # A product is the fastest sum of rows.
+    row_sums = lambda K: jnp.matmul(K, jnp.ones_like(K[:, :, :1]), precision=_HIGHEST)[..., 0]  # noqa: E731
+    sums = row_sums(K)
+    # The points of smallest norm are those that the support is made of.
+    shift = jnp.min(jnp.where(part, jnp.diagonal(K, axis1=1, axis2=2), jnp.inf), axis=1)
+    shift = _few_bits(jnp.where(jnp.isfinite(shift), shift, 0))
+    # Most rows lie around it, be there far ones.
+    count = jnp.sum(part, axis=1, dtype=K.dtype)[:, None]
+    around = part & (jnp.abs(sums - count * shift[:, None]) < 0.25 * count * jnp.abs(shift)[:, None])
+    tried = 2 * jnp.sum(around, axis=1, dtype=K.dtype) > count[:, 0]
+
+    def try_it() -> tuple[Array, Array, Array]:
+        moved, exact = _less_exactly(K, shift, both)
+        shifted = tried & exact
+        kept = jnp.where(shifted[:, None, None], moved, K)
+        return kept, row_sums(kept), jnp.where(shifted, shift, 0)
+
+    K, sums, shift = lax.cond(
+        jnp.any(tried), try_it, lambda: (K, sums, jnp.zeros_like(shift) * shift)
+    )
+    tiny = jnp.finfo(K.dtype).tiny
+    small = jnp.any(_may_underflow(jnp.diagonal(given, axis1=1, axis2=2), unit), axis=1)
+    underflow = jnp.where(small, jnp.maximum(tiny * inverse, tiny), 0)
+    return Conditioned(K, shift, unit, sums, underflow, inverse > 0)
+
+
+def _less_exactly(
+    K: Float[Array, "lanes n n"], shift: Float[Array, " lanes"], both: Bool[Array, "lanes n n"]
+) -> tuple[Float[Array, "lanes n n"], Bool[Array, " lanes"]]:
+    """K - shift, and whether no entry was rounded (Knuth's error of a sum, 1974)."""
     c = shift[:, None, None]
     moved = jnp.where(both, K - c, 0)
-    # What the subtraction rounds off (Knuth's error of a sum, 1974).
     back = moved + c
-    error = (K - back) + (c - (back - moved))
-    exact = jnp.max(jnp.max(jnp.where(both, jnp.abs(error), 0), axis=1), axis=1) == 0
-    # Far rows must not hide that most entries are close to the shift.
-    near = jnp.where(both, jnp.minimum(jnp.abs(moved), jnp.abs(c)), 0)
-    count = jnp.sum(part, axis=1, dtype=K.dtype)
-    gains = jnp.sum(jnp.sum(near, axis=1), axis=1) < 0.25 * jnp.abs(shift) * count**2
-    shifted = exact & gains
-    K = jnp.where(shifted[:, None, None], moved, K)
-    # A product is the fastest sum of rows.
-    ones = jnp.ones_like(K[:, :, :1])
-    sums = jnp.matmul(K, ones, precision=lax.Precision.HIGHEST)[..., 0]
-    return Conditioned(K, jnp.where(shifted, shift, 0), unit, sums, underflow, finite)
+    error = jnp.abs((K - back) + (c - (back - moved)))
+    return moved, jnp.max(jnp.max(jnp.where(both, error, 0), axis=1), axis=1) == 0
 
 
 def in_units(
     K: Float[Array, "lanes n n"],
 ) -> tuple[Float[Array, "lanes n n"], Float[Array, " lanes"], Float[Array, " lanes"]]:
-    """K divided by a power of two that makes its largest entry about 2^90; that number; its inverse.
+    """K / unit, unit and 1 / unit.
 
-    There is room for sums above that, and none of the entries below that the dtype can hold beside
-    the largest is lost. A matrix that is not finite becomes zero, and so does the inverse: on NaN the iteration would
-    not end.
+    The unit is a power of two that makes the largest entry about 2^90: there is room for sums above
+    that, and below it for all that the dtype can hold beside the largest. A matrix that is not
+    finite becomes zero, and so does 1 / unit: on NaN the iteration would not end.
     """
     # By columns first: XLA makes a maximum over both axes at once one slow serial chain.
     largest = jnp.max(jnp.max(jnp.abs(K), axis=1), axis=1)
@@ -100,15 +114,18 @@ def in_units(
     return jnp.where(finite[:, None, None], K * inverse[:, None, None], 0), unit, inverse
 
 
-def _any_below(K: Float[Array, "lanes n n"], limit: Any) -> Bool[Array, " lanes"]:
-    """Whether an entry that is not zero lies below a limit, seen by its bits.
+def _may_underflow(
+    diagonal: Float[Array, "lanes n"], unit: Float[Array, " lanes"]
+) -> Bool[Array, "lanes n"]:
+    """Where k(x, x) is not zero, and so small that it, or a product with alpha, may become it.
 
-    On most devices arithmetic takes numbers below the smallest normal one for zero.
+    Seen by their bits: arithmetic takes what is below the smallest normal number for zero.
     """
-    integer = jnp.int64 if K.dtype.itemsize == 8 else jnp.int32
-    bits = lax.bitcast_convert_type(K, integer) & integer(jnp.iinfo(integer).max)
-    least = lax.bitcast_convert_type(jnp.asarray(limit, K.dtype), integer)
-    return jnp.any(jnp.any((bits > 0) & (bits < least), axis=1), axis=1)
+    info = jnp.finfo(diagonal.dtype)
+    integer = jnp.int64 if diagonal.dtype.itemsize == 8 else jnp.int32
+    bits = lax.bitcast_convert_type(diagonal, integer) & integer(jnp.iinfo(integer).max)
+    limit = jnp.maximum(info.tiny / info.eps * jnp.minimum(unit, 1), info.tiny)
+    return (bits > 0) & (bits < lax.bitcast_convert_type(limit, integer)[:, None])
 
 
 def _power_of_two(x: Float[Array, " lanes"], more: int) -> tuple[Float[Array, " lanes"], ...]:
@@ -126,16 +143,6 @@ def _few_bits(x: Float[Array, " lanes"]) -> Float[Array, " lanes"]:
     return jnp.ldexp(jnp.round(256 * mantissa) / 256, exponent)
 
 
-def _median(values: Float[Array, "lanes n"], part: Bool[Array, "lanes n"]) -> Float[Array, " lanes"]:
-    """The lower median over the points that take part, by rank: XLA sorts slowly on a CPU."""
-    at_most = jnp.sum(
-        part[:, None, :] & (values[:, None, :] <= values[:, :, None]), axis=2, dtype=jnp.int32
-    )
-    enough = part & (2 * at_most >= jnp.sum(part, axis=1, dtype=jnp.int32)[:, None])
-    median = jnp.min(jnp.where(enough, values, jnp.inf), axis=1)
-    return jnp.where(jnp.isfinite(median), median, 0)
-
-
 def make_problem(
     K: Float[Array, "lanes n n"],
     linear: Float[Array, "n lanes"],
@@ -150,7 +157,7 @@ def make_problem(
 
 def gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
     """K alpha + linear, at full precision."""
-    product = jnp.einsum("bij,jb->ib", problem.K, alpha, precision=lax.Precision.HIGHEST)
+    product = jnp.einsum("bij,jb->ib", problem.K, alpha, precision=_HIGHEST)
     return product + problem.linear
 
 

@@ -1,7 +1,8 @@
 """Sequential minimal optimisation (SMO): two variables a step, many lanes at once.
 
 The second-order choice of the pair is that of Fan, Chen and Lin (2005). A step is some twenty small
-kernels of XLA; scalars are gathered from the lanes, since a masked sum costs three kernels each.
+kernels of XLA, whose number is its time where problems are small; scalars are gathered from the
+lanes, since a masked sum costs three kernels each.
 """
 
 from typing import NamedTuple
@@ -19,9 +20,6 @@ class Smo(NamedTuple):
 
     alpha: Float[Array, "n lanes"]
     g: Float[Array, "n lanes"]
-    i: Int[Array, "1 lanes"]  # the most violating index that can grow
-    low: Float[Array, "1 lanes"]  # its g
-    gap: Float[Array, "1 lanes"]
     steps: Int[Array, "1 lanes"]
     running: Bool[Array, "1 lanes"]
 
@@ -40,23 +38,18 @@ def run(
 
     g is the gradient at alpha and is updated, never computed afresh; `steps` goes on counting.
     """
-
-    def running(gap: Array, steps: Array) -> Array:
-        return active & (gap > target) & (steps < limit)
-
-    i, low, gap = kkt.violation(alpha, g, problem.C)
-    start = Smo(alpha, g, i, low, gap, steps, running(gap, steps))
-
-    def body(s: Smo) -> Smo:
-        s, moved = _step(problem, s)
-        return s._replace(running=s.running & moved & running(s.gap, s.steps))
-
-    return lax.while_loop(lambda s: jnp.any(s.running), body, start)
+    start = Smo(alpha, g, steps, active)
+    return lax.while_loop(
+        lambda s: jnp.any(s.running), lambda s: _step(problem, s, target, limit), start
+    )
 
 
-def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
-    """Moves weight from j to i, the pair with the largest guaranteed decrease, up to a bound."""
-    C, diagonal, alpha, g = problem.C, problem.diagonal, s.alpha, s.g
+def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
+    """Moves weight from j to i, the pair with the largest guaranteed decrease, up to a bound.
+
+    A lane that needs no step takes none, and stops.
+    """
+    C, alpha, g = problem.C, s.alpha, s.g
     lanes = jnp.arange(C.shape[1], dtype=jnp.int32)
     rows = jnp.broadcast_to(jnp.arange(C.shape[0], dtype=jnp.int32)[:, None], C.shape)
 
@@ -66,28 +59,26 @@ def _step(problem: Problem, s: Smo) -> tuple[Smo, Bool[Array, "1 lanes"]]:
     def row(index: Array) -> Array:
         return problem.K.at[lanes, index[0]].get(mode="promise_in_bounds").T
 
-    i = s.i
-    K_i, diagonal_i = row(i), at(diagonal, i)
-    curvature = _curvature(diagonal, diagonal_i, K_i)
-    excess = g - s.low
-    gain = jnp.where((alpha > 0) & (excess > 0), excess * (excess / curvature), -1)
+    i, low, gap = kkt.violation(alpha, g, C)
+    K_i, excess = row(i), g - low
+    newton = excess / _curvature(problem.diagonal, at(problem.diagonal, i), K_i)
+    gain = jnp.where((alpha > 0) & (excess > 0), excess * newton, -1)
     j = kkt.first_where_equal(gain, jnp.max(gain, axis=0, keepdims=True))
-    K_j = row(j)
     alpha_i, alpha_j = at(alpha, i), at(alpha, j)
     room = at(C, i) - alpha_i
-    K_ij = problem.K.at[lanes, i[0], j[0]].get(mode="promise_in_bounds")[None]
-    newton = (at(g, j) - s.low) / _curvature(at(diagonal, j), diagonal_i, K_ij)
-    step = jnp.where(s.running, jnp.minimum(newton, jnp.minimum(room, alpha_j)), 0)
+    wanted = s.running & (gap > target) & (s.steps < limit)
+    step = jnp.where(wanted, jnp.minimum(at(newton, j), jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)
     # Whoever arrives at a bound is set to it exactly; see kkt.py.
     grown = jnp.where(step >= room, C, kkt.snapped(alpha + step, C))
     shrunk = jnp.where(step >= alpha_j, 0, alpha - step)
-    at_i, at_j = (rows == i) & s.running, (rows == j) & s.running
-    alpha = jnp.where(at_i, grown, jnp.where(at_j, shrunk, alpha))
-    g = g + step * (K_i - K_j)
-    i, low, gap = kkt.violation(alpha, g, C)
-    steps = s.steps + s.running.astype(jnp.int32)
-    return s._replace(alpha=alpha, g=g, i=i, low=low, gap=gap, steps=steps), moved
+    at_i, at_j = (rows == i) & wanted, (rows == j) & wanted
+    return Smo(
+        alpha=jnp.where(at_i, grown, jnp.where(at_j, shrunk, alpha)),
+        g=g + step * (K_i - row(j)),
+        steps=s.steps + wanted.astype(jnp.int32),
+        running=wanted & moved,
+    )
 
 
 def _curvature(K_jj: Array, K_ii: Array, K_ij: Array) -> Array:
