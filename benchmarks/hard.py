@@ -2,8 +2,9 @@
 
     python benchmarks/hard.py [--problems=100000] [--seed=0]
 
-Problems of tests/solver/hard.py (heavy tails, far rows, duplicates, rank-deficient, scales from 1e-30
-to 1e30, weights with zeros), half in float32, judged in extended precision by tests/oracles/exact.py:
+Problems of tests/solver/hard_problems.py (heavy tails, far rows, duplicates, rank-deficient, scales from
+1e-30 to 1e30, weights with zeros), half in float32, judged in extended precision by
+tests/oracles/exact.py:
 
 (a) the gap returned is an upper bound on the gap recomputed from alpha and K, always;
 (b) where the status is CONVERGED, each point lies on the side of the boundary on which the exact
@@ -27,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "solver")]
 
-import hard  # noqa: E402  # pyright: ignore[reportMissingImports]
+import hard_problems  # noqa: E402  # pyright: ignore[reportMissingImports]
 from oracles import exact  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from ocsvm_jax import Status, ocsvm_solve, provenance  # noqa: E402
@@ -69,16 +70,14 @@ def row(n: Any, dtype: str, counts: collections.Counter[str], farthest: str) -> 
     return f"| {n} | {dtype} | {' | '.join(str(counts[k]) for k in names)} | {farthest} |"
 
 
-def judged(
-    n: int, dtype: str, batches: int, seed: int
-) -> tuple[collections.Counter[str], float]:
+def judged(n: int, dtype: str, batches: int, seed: int) -> tuple[collections.Counter[str], float]:
     """The counts, and how far from the boundary a point on the wrong side was at most."""
     solve = jax.jit(jax.vmap(lambda K, nu, w: ocsvm_solve(K, nu, sample_weight=w)))
     counts: collections.Counter[str] = collections.Counter()
     farthest = 0.0
     for b in range(batches):
         rngs = [np.random.default_rng([seed, n, b, i]) for i in range(LANES)]
-        problems = [hard.problem(rng, n, dtype) for rng in rngs]
+        problems = [hard_problems.problem(rng, n, dtype) for rng in rngs]
         K, nu, w = (np.stack(a).astype(dtype) for a in zip(*problems, strict=True))
         solutions = jax.device_get(solve(jnp.asarray(K), jnp.asarray(nu), jnp.asarray(w)))
         for i in range(LANES):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ocsvm_jax
-from ocsvm_jax.blocks import ask_for_a_spare_thread, in_blocks
+from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
 
 ROOT = Path(__file__).parent.parent
@@ -209,12 +209,10 @@ print(in_blocks(function, [x], block=256).shape)
 """
 
 
-@pytest.mark.parametrize("before", ["", "from ocsvm_jax import blocks as b"])
-def test_batched_factorisations_in_several_threads_end(before):
-    """They hold all threads of XLA and wait for one another for ever, if there are too many."""
-    before = before and f"{before}; b.ask_for_a_spare_thread(); assert b._most_on_a_cpu() > 0"
+def test_batched_factorisations_in_several_threads_end():
+    """Each holds a thread of XLA, and all of them would wait for one another without end."""
     done = subprocess.run(
-        [sys.executable, "-c", before + _FACTORISATIONS],
+        [sys.executable, "-c", _FACTORISATIONS],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
@@ -222,6 +220,24 @@ def test_batched_factorisations_in_several_threads_end(before):
     assert done.stdout == "(25600,)\n", done.stderr
 
 
+@jax.jit
+def _identity(x):
+    return x
+
+
+@jax.jit
+def _factorised(x):
+    return x + jnp.linalg.cholesky(jnp.broadcast_to(jnp.eye(3), (len(x), 3, 3)))[:, 0, 0]
+
+
+@jax.jit
+def _solved(x):
+    """A localised solve: no LAPACK for a small system, one matrix at a time for a large one."""
+    z = jnp.sin(x[:, None, None] + jnp.arange(70.0 * 2).reshape(1, 70, 2))
+    return score_locations(fit_locations(z, nu=0.5, gamma=0.3), z)[:, 0]
+
+
+@pytest.mark.parametrize("function", [_identity, _factorised, _solved])
 @pytest.mark.parametrize(
     ("cores", "schedulable", "told", "most"),
     [
@@ -235,32 +251,26 @@ def test_batched_factorisations_in_several_threads_end(before):
         (2, 2, "none", 1),
     ],
 )
-def test_one_thread_of_a_cpu_is_left_free(monkeypatch, cores, schedulable, told, most):
+def test_a_block_for_each_core(monkeypatch, function, cores, schedulable, told, most):
+    """But for functions that factorise in batches: of XLA's threads one is left to them."""
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(schedulable)), raising=False)
     monkeypatch.setenv("NPROC", told)
     under_way, seen, lock = [0], [], threading.Lock()
 
-    def function(x):
-        with lock:
-            under_way[0] += 1
-            seen.append(under_way[0])
-        time.sleep(0.02)
-        with lock:
-            under_way[0] -= 1
-        return x
+    class Watched:
+        lower = staticmethod(function.lower)
 
-    in_blocks(function, [np.arange(4.0 * (most + 1))], block=1, devices=jax.devices()[:1])
-    assert max(seen) == most
+        def __call__(self, x):
+            with lock:
+                under_way[0] += 1
+                seen.append(under_way[0])
+            time.sleep(0.02)
+            with lock:
+                under_way[0] -= 1
+            return x
 
-
-def test_a_number_of_threads_that_is_asked_for_stays(monkeypatch):
-    monkeypatch.setenv("NPROC", "5")
-    ask_for_a_spare_thread()
-    assert os.environ["NPROC"] == "5"
-    monkeypatch.delenv("NPROC")
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
-    ask_for_a_spare_thread()
-    assert os.environ["NPROC"] == "4"
-    monkeypatch.delenv("NPROC")
+    expected = most if function is _factorised else schedulable
+    x = np.arange(4.0 * (expected + 1))
+    in_blocks(Watched(), [x], block=2, devices=jax.devices()[:1])
+    assert max(seen) == expected

@@ -104,13 +104,13 @@ def solve_lanes(
         rho=given.unit * rho,
         rho_weights=weights.T,
         shift=given.unit * given.shift,
-        gap=_in_units_of_K(given.unit, state.gap),
+        gap=_in_given_units(given.unit, state.gap),
         num_steps=state.num_steps,
         status=status,
     )
 
 
-def _in_units_of_K(unit: Float[Array, " lanes"], gap: Float[Array, " lanes"]) -> Array:
+def _in_given_units(unit: Float[Array, " lanes"], gap: Float[Array, " lanes"]) -> Array:
     """unit * gap; an underflow must not turn a bound into 0."""
     least = jnp.where(gap > 0, jnp.finfo(gap.dtype).tiny, -jnp.inf)
     return jnp.maximum(unit * gap, least)

@@ -1,6 +1,7 @@
 """Inverses of many small positive definite matrices, and the smallest pivot of each."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ def inverse_and_pivot(
     )
 
 
-def one_by_one(function, *arrays):
+def one_by_one(function: Callable[..., Any], *arrays: Any) -> Any:
     """`vmap` without batched calls of LAPACK, for a CPU.
 
     Those of jaxlib hold one of XLA's threads while they wait for work that they hand to the others:
@@ -36,7 +37,9 @@ def one_by_one(function, *arrays):
     return lax.map(lambda one: function(*one), arrays)
 
 
-def _by_cholesky(A: Float[Array, "size size"]) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
+def _by_cholesky(
+    A: Float[Array, "size size"],
+) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
     """The inverse through L^-T L^-1, and the smallest squared pivot."""
     L = lax.linalg.cholesky(A, symmetrize_input=False)
     eye = jnp.eye(A.shape[0], dtype=A.dtype)

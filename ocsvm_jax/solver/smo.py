@@ -82,7 +82,7 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
 
 
 def _curvature(K_jj: Array, K_ii: Array, K_ij: Array) -> Array:
-    """|phi_i - phi_j|^2, at least what it is rounded by: relative to these two points, no others."""
+    """|phi_i - phi_j|^2, at least what it is rounded by, relative to these two points alone."""
     size = jnp.abs(K_jj) + jnp.abs(K_ii)
     info = jnp.finfo(size.dtype)
     return jnp.maximum(K_jj + K_ii - 2 * K_ij, info.eps * size + info.tiny)

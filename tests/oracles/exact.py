@@ -93,7 +93,7 @@ def _newton(K, g, F, missing):
     if len(F) == 0:
         return step
     p = F[np.argmin(np.abs(np.diag(K)[F]))]
-    rest = F[F != p]
+    rest = F[p != F]
     step[p] = missing
     if len(rest) == 0:
         return step

@@ -7,7 +7,7 @@ any number of problems.
 import jax
 import numpy as np
 import pytest
-from hard import problem
+from hard_problems import problem
 from oracles import exact
 from problems import as_dtype, on_host, quick_jit, solve_one
 
@@ -53,8 +53,8 @@ def assert_honest(K, nu, w, solution):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_hard_problems(seed, dtype):
-    rngs = [np.random.default_rng([seed, i]) for i in range(BATCH)]
-    K, nu, w = (np.stack(a).astype(dtype) for a in zip(*(problem(r, N, dtype) for r in rngs)))
+    drawn = [problem(np.random.default_rng([seed, i]), N, dtype) for i in range(BATCH)]
+    K, nu, w = (np.stack(a).astype(dtype) for a in zip(*drawn, strict=True))
     solutions = on_host(_solve(*as_dtype((K, nu, w), dtype)))
     checked = [assert_honest(K[i], nu[i], w[i], on_host(solutions, i)) for i in range(BATCH)]
     assert np.mean(checked) > (0.85 if dtype == "float64" else 0.6)

@@ -76,7 +76,8 @@ for _ in range(3):
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
 with jax.set_mesh(mesh):
     for _ in range(3):
-        same, gradient = jax.block_until_ready(values(jax.device_put(K, NamedSharding(mesh, P("d")))))
+        sharded = jax.device_put(K, NamedSharding(mesh, P("d")))
+        same, gradient = jax.block_until_ready(values(sharded))
 assert same.sharding.spec[0] == gradient.sharding.spec[0] == "d"
 np.testing.assert_allclose(same, rho, rtol=1e-5)
 """

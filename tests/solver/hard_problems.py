@@ -67,7 +67,7 @@ def weights(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def problem(rng: np.random.Generator, n: int, dtype: str) -> tuple[np.ndarray, float, np.ndarray]:
-    """(K, nu, weights) in a dtype, K at a scale from 1e-30 to 1e30, as far as the dtype holds it."""
+    """(K, nu, weights) in a dtype; K at a scale from 1e-30 to 1e30, where the dtype holds it."""
     while True:
         K = matrix(rng, n)
         largest = float(np.max(np.abs(K)))
