@@ -2,8 +2,8 @@
 
     python benchmarks/hard.py [--problems=100000] [--seed=0]
 
-Problems of tests/solver/hard_problems.py (heavy tails, far rows, duplicates, rank-deficient, scales from
-1e-30 to 1e30, weights with zeros), half in float32, judged in extended precision by
+Problems of tests/solver/hard_problems.py (heavy tails, far rows, duplicates, rank-deficient, scales
+from 1e-30 to 1e30, weights with zeros), half in float32, judged in extended precision by
 tests/oracles/exact.py:
 
 (a) the gap returned is an upper bound on the gap recomputed from alpha and K, always;

@@ -57,12 +57,17 @@ def ocsvm_solve(
         lower bound on the share of support vectors.
       sample_weight: (n,) non-negative weights, all 1 by default. A point of weight 0 takes no part,
         so the weights also serve as a padding mask.
-      tol: bound on the KKT gap, in units of K. By default 1e-10 (float64) or 1e-6 (float32)
-        times the largest |K_ij - mean(K)|.
+      tol: bound on the KKT gap, in units of K. By default 1e-10 (float64) or 4e-6 (float32) times
+        alpha' |K - c| alpha, the scale of K as the support sees it: one far row, whose entries are
+        larger than those of all others by many orders, does not make it coarser. c is 0, or a
+        number that most of K lies close to.
       max_steps: bound on the two-variable steps, by default 10,000 + 100 n.
 
     Returns:
-      An `OCSVMSolution`. Look at `status` and `gap`: a solve that could not reach `tol` says so.
+      An `OCSVMSolution`. Look at `status` and `gap`: `gap` is an upper bound on the violation that
+      the returned alpha has, its own rounding included, and a solve that could not bring it down to
+      `tol` says so. CONVERGED means that every point lies on the side of the boundary on which the
+      exact solution has it, but for those whose f is 0 within the tolerance.
 
     Raises:
       ValueError: if shapes do not fit, or if arguments that are not being traced hold NaN or

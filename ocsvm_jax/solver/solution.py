@@ -14,13 +14,13 @@ class Status(enum.IntEnum):
     """How a solve ended; compare `OCSVMSolution.status` with these."""
 
     CONVERGED = 0
-    """The gap is at or below the tolerance."""
+    """The gap, its rounding included, is at or below the tolerance."""
     STALLED = 1
     """The tolerance is below what the dtype can resolve here; the gap says what was reached."""
     OUT_OF_STEPS = 2
     """`max_steps` was used up; the gap says what was reached."""
     INVALID = 3
-    """K or its sum is not finite, nu not in (0, 1], weights negative or all zero: all NaN."""
+    """K is not finite, nu not in (0, 1], weights negative or all zero: all NaN."""
 
 
 class ConvergenceWarning(UserWarning):
@@ -50,8 +50,11 @@ class OCSVMSolution(NamedTuple):
       rho: () offset of the decision function, `f = K_query @ alpha - rho`, in units of K.
       free: (n,) true where 0 < alpha_i < C_i, as the iteration itself kept account of it: an alpha
         at a bound is that bound exactly.
-      gap: () largest violation of the optimality conditions, max over alpha_j > 0 of (K alpha)_j
-        minus min over alpha_i < C_i of (K alpha)_i, in units of K; zero or less at a solution.
+      gap: () an upper bound on the violation of the optimality conditions, max over alpha_j > 0 of
+        (K alpha)_j minus min over alpha_i < C_i of (K alpha)_i, in units of K. Each (K alpha)_i is
+        taken at the unfavourable end of its rounding, (1 + sqrt(n) / 8) eps (|K| alpha)_i, so it
+        holds for the K that was handed over, whatever the range of its entries; at a solution it
+        is about that rounding.
       num_steps: () number of two-variable steps taken.
       status: () one of `Status`.
     """
