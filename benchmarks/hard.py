@@ -34,7 +34,7 @@ from oracles import exact  # noqa: E402  # pyright: ignore[reportMissingImports]
 from ocsvm_jax import Status, ocsvm_solve, provenance  # noqa: E402
 
 # The share of the problems that each size has.
-SIZES = {12: 0.25, 30: 0.35, 60: 0.25, 120: 0.1, 200: 0.05}
+SIZES = {12: 0.55, 30: 0.33, 60: 0.09, 120: 0.02, 200: 0.01}
 LANES = 64
 # How far from the boundary, relative to what a decision value is summed from, is not on it.
 BOUNDARY = {"float64": 1e-6, "float32": 1e-3}

@@ -1,10 +1,14 @@
 """The forward iteration: many duals at once, exactly. It does not know it will be differentiated.
 
 Each round runs sequential minimal optimisation (SMO, two variables a step, second-order choice of
-the pair; Fan, Chen and Lin 2005) until the active set is nearly right, then one Newton step on the
-free set, cut at the first bound it meets. SMO finds the active set in some ten steps but creeps
-along it; the Newton step lands on the solution of the active set at once. Both only ever lower the
-objective. Rounds repeat until the gap, from a freshly computed gradient, is within the tolerance.
+the pair; Fan, Chen and Lin 2005) until the active set is nearly right, then Newton steps on the
+free set, each cut at the first bound it meets, until one is not cut. SMO finds the active set in
+some ten steps but creeps along it; a Newton step lands on the solution of the active set at once.
+Both only ever lower the objective. Rounds repeat until the gap, from a freshly computed gradient and
+with its rounding, is within the tolerance.
+
+Nothing here is relative to the largest entry of K, which a single far row can make as large as it
+likes: tolerances go by what the support sees, curvatures by the two points they belong to.
 
 The arrays of the iteration are (n, lanes), one problem a lane: a reduction over n then runs through
 SIMD registers side by side, and what costs time (a Newton step) can be skipped when no lane needs

@@ -69,7 +69,7 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
     wanted = s.running & (gap > target) & (s.steps < limit)
     step = jnp.where(wanted, jnp.minimum(at(newton, j), jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)
-    # Whoever arrives at a bound is set to it exactly; see kkt.py.
+    # What arrives at a bound is set to it exactly; see kkt.py.
     grown = jnp.where(step >= room, C, kkt.snapped(alpha + step, C))
     shrunk = jnp.where(step >= alpha_j, 0, alpha - step)
     at_i, at_j = (rows == i) & wanted, (rows == j) & wanted

@@ -32,7 +32,7 @@ def measure(K: np.ndarray, alpha: np.ndarray, C: np.ndarray) -> tuple[float, np.
     return float(np.max(g[shrink]) - np.min(g[grow])), sizes
 
 
-def solve(K: np.ndarray, C: np.ndarray, start: np.ndarray, max_turns: int = 2000) -> Exact | None:
+def solve(K: np.ndarray, C: np.ndarray, start: np.ndarray, max_turns: int = 150) -> Exact | None:
     """The solution, or None where the search did not end; from any alpha near feasible.
 
     A turn: step to the solution of the free set, cut at the first bound, which is then left; where
