@@ -106,7 +106,8 @@ def judge(K: Any, nu: Any, w: Any, solution: Any, counts: collections.Counter[st
     counts["checked"] += 1
     offset = np.longdouble(float(solution.rho))
     f = K.astype(np.longdouble) @ solution.alpha.astype(np.longdouble) - offset
-    sizes = np.abs(K).astype(np.longdouble) @ expected.alpha
+    # f is the difference of a sum and of rho, which is a mean of such sums.
+    sizes = np.abs(K).astype(np.longdouble) @ expected.alpha + expected.scale
     wrong = (w > 0) & ((f < 0) != (expected.f < 0))
     return float(np.max(np.abs(expected.f[wrong]) / np.maximum(sizes[wrong], 1e-300), initial=0))
 

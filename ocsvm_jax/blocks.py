@@ -118,7 +118,7 @@ def _cores() -> int:
 def _in_threads(
     run: Callable[[int], Any], starts: Sequence[int], count: int
 ) -> Iterator[tuple[int, Any]]:
-    """Each start with what `run` makes of it, in order; whoever stops listening stops the rest."""
+    """Each start with what `run` makes of it, in order; to stop listening stops the rest."""
     pool = ThreadPoolExecutor(count)
     try:
         # The first alone: it compiles, and that of several threads would be done several times.

@@ -171,7 +171,9 @@ def _measure(
     seen = scale_seen(problem, alpha, m)
     # The rounding of a sum of n terms grows with the square root of n. What is too small for a
     # normal number counts as zero on most devices.
-    rounding = 0.5 * eps * (2 + 0.25 * math.sqrt(g.shape[0])) * m + problem.underflow
+    rounding = eps * (1 + 0.125 * math.sqrt(g.shape[0])) * m
+    rounding = jnp.where(m > 0, jnp.maximum(rounding, jnp.finfo(g.dtype).tiny), 0)
+    rounding = rounding + problem.underflow
     default = _TOLERANCE[g.dtype.name] * seen
     asked = problem.tol >= 0
     return {

@@ -261,7 +261,9 @@ def _add_share(access: KernelAccess, C: Float[Array, " n"], q: int, s: State) ->
         return s._replace(g=s.g + access.product(index, weight, s.offset), added=s.added + width)
 
     narrow, wide = min(q, n), min(_WIDE * q, n)
-    s = lax.cond(s.num_support - s.added > narrow, partial(add, wide), partial(add, narrow), s)
+    # A wide product takes as long as so many narrow ones.
+    much = s.num_support - s.added > (_WIDE - 1) * narrow
+    s = lax.cond(much, partial(add, wide), partial(add, narrow), s)
     # The rounding of a sum grows with the square root of its terms.
     terms = s.num_support.astype(C.dtype)
     rounding = 0.5 * jnp.finfo(C.dtype).eps * (1 + 0.125 * jnp.sqrt(terms))
@@ -276,7 +278,7 @@ def _working_set(
     _, grow = lax.top_k(jnp.where(alpha < C, -g, -jnp.inf), q // 2)
     taken = jnp.zeros(alpha.shape, bool).at[grow].set(True)
     worth = jnp.where((alpha > 0) & ~taken, g, -jnp.inf)
-    # An index already taken would be counted twice; one that can not move is harmless.
+    # An index already taken would be counted twice; one that cannot move is harmless.
     _, shrink = lax.top_k(
         jnp.where(taken, -jnp.inf, jnp.maximum(worth, -jnp.finfo(g.dtype).max)), q // 2
     )

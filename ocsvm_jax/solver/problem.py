@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 # Turns of the search for rho in the model of `start`.
 _MODEL_TURNS = 3
 # The binary exponent that the largest entry of K is brought to.
-_TOP = 90
+_TOP = 112
 _HIGHEST = lax.Precision.HIGHEST
 
 
@@ -107,8 +107,8 @@ def in_units(
 ) -> tuple[Float[Array, "lanes n n"], Float[Array, " lanes"], Float[Array, " lanes"]]:
     """K / unit, unit and 1 / unit.
 
-    The unit is a power of two that makes the largest entry about 2^90: there is room for sums above
-    that, and below it for all that the dtype can hold beside the largest. A matrix that is not
+    The unit is a power of two that makes the largest entry about 2^112: above that there is room for
+    sums, and below it for all that float32 can hold beside the largest. A matrix that is not
     finite becomes zero, and so does 1 / unit: on NaN the iteration would not end.
     """
     # By columns first: XLA makes a maximum over both axes at once one slow serial chain.

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(not exact.EXTENDED, reason="longdouble has no mo
 
 N, BATCH = 40, 64
 _solve = quick_jit(jax.vmap(solve_one))
-# What a decision value may be off by and yet count as one of the boundary, relative to what it is
-# summed from.
+# What a decision value may be off by and yet count as one of the boundary, relative to what it, and
+# rho, are summed from.
 BOUNDARY = {"float64": 1e-6, "float32": 1e-3}
 
 
@@ -44,7 +44,7 @@ def assert_honest(K, nu, w, solution):
     f = K.astype(np.longdouble) @ solution.alpha.astype(np.longdouble) - np.longdouble(
         float(solution.rho)
     )
-    sizes = np.abs(K).astype(np.longdouble) @ expected.alpha
+    sizes = np.abs(K).astype(np.longdouble) @ expected.alpha + expected.scale
     wrong = (w > 0) & ((f < 0) != (expected.f < 0))
     assert np.all(np.abs(expected.f[wrong]) <= BOUNDARY[dtype.name] * sizes[wrong])
     return True
@@ -97,3 +97,39 @@ def test_gap_of_zero_is_not_said_beside_what_underflows():
     solution = jax.jit(ocsvm_solve)(K, np.float32(0.5))
     assert solution.status == Status.STALLED
     assert solution.gap >= 1e-41
+
+
+@pytest.mark.parametrize("kernel", ["linear", "poly 2"])
+def test_derivatives_beside_a_far_row(kernel):
+    """The implicit derivative along a direction, against differences of the exact solutions.
+
+    Of "poly 3" float64 does not resolve the solution itself: that solve is STALLED.
+    """
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(N, 4)) + 4
+    x[0] *= -1e3
+    K = KERNELS[kernel](x)
+    root = np.sqrt(np.diag(K))
+    dK = 1e-3 * root[:, None] * root[None, :] * rng.normal(size=(N, N))
+    dK = dK + dK.T
+    nu, C = 0.13, np.full(N, 1 / (0.13 * N))
+
+    @quick_jit
+    def along(K, dK):
+        return jax.jvp(lambda K: _alpha_and_rho(K, nu), (K,), (dK,))
+
+    (alpha, _), (d_alpha, d_rho) = on_host(along(K, dK))
+    h = 1e-6
+    ends = [exact.solve(K + t * dK, C, alpha) for t in (-h, h)]
+    assert all(np.array_equal(end.alpha > 0, alpha > 0) for end in ends), "an active set changed"
+    expected = (ends[1].alpha - ends[0].alpha) / (2 * h)
+    # In units in which each alpha counts by what it adds to g.
+    np.testing.assert_allclose(
+        root * d_alpha, root * expected, rtol=1e-5, atol=1e-7 * np.mean(root)
+    )
+    assert d_rho == pytest.approx(float((ends[1].rho - ends[0].rho) / (2 * h)), rel=1e-5)
+
+
+def _alpha_and_rho(K, nu):
+    solution = ocsvm_solve(K, nu)
+    return solution.alpha, solution.rho
