@@ -4,8 +4,8 @@ Each round runs sequential minimal optimisation (SMO, two variables a step, seco
 the pair; Fan, Chen and Lin 2005) until the active set is nearly right, then Newton steps on the
 free set, each cut at the first bound it meets, until one is not cut. SMO finds the active set in
 some ten steps but creeps along it; a Newton step lands on the solution of the active set at once.
-Both only ever lower the objective. Rounds repeat until the gap, from a freshly computed gradient and
-with its rounding, is within the tolerance.
+Both only ever lower the objective. Rounds repeat until the gap, from a gradient computed from alpha
+and with its rounding, is within the tolerance.
 
 Nothing here is relative to the largest entry of K, which a single far row can make as large as it
 likes: tolerances go by what the support sees, curvatures by the two points they belong to.

@@ -7,9 +7,9 @@ With g = K alpha, alpha solves the dual exactly when some rho satisfies
     g_i <= rho where alpha_i = C_i.
 
 Every function works along axis 0, so it serves one problem, shape (n,), and many, shape (n, lanes).
-Whether an index is free is read off alpha by exact comparison: what sets an alpha to a bound sets it
-to that very number. A tolerance here would now and then call a bounded vector free, which
-moves rho, and with it every derivative, by far more than the tolerance.
+Whether an index is free is read off alpha by exact comparison: what sets an alpha to a bound sets
+it to that very number. A tolerance here would now and then call a bounded vector free, which moves
+rho, and with it every derivative, by far more than the tolerance.
 """
 
 import jax.numpy as jnp

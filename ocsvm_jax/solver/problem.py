@@ -107,9 +107,9 @@ def in_units(
 ) -> tuple[Float[Array, "lanes n n"], Float[Array, " lanes"], Float[Array, " lanes"]]:
     """K / unit, unit and 1 / unit.
 
-    The unit is a power of two that makes the largest entry about 2^112: above that there is room for
-    sums, and below it for all that float32 can hold beside the largest. A matrix that is not
-    finite becomes zero, and so does 1 / unit: on NaN the iteration would not end.
+    The unit is a power of two that makes the largest entry about 2^112: there is room for sums above
+    that, and below it for all that float32 can hold beside the largest. A matrix that is not finite
+    becomes zero, and so does 1 / unit: on NaN the iteration would not end.
     """
     # By columns first: XLA makes a maximum over both axes at once one slow serial chain.
     largest = jnp.max(jnp.max(jnp.abs(K), axis=1), axis=1)
