@@ -107,8 +107,8 @@ def in_units(
 ) -> tuple[Float[Array, "lanes n n"], Float[Array, " lanes"], Float[Array, " lanes"]]:
     """K / unit, unit and 1 / unit.
 
-    The unit is a power of two that makes the largest entry about 2^112: there is room for sums above
-    that, and below it for all that float32 can hold beside the largest. A matrix that is not finite
+    The unit is a power of two that makes the largest entry about 2^112: there is room for sums
+    above that, and below it for what float32 can hold beside the largest. A matrix not finite
     becomes zero, and so does 1 / unit: on NaN the iteration would not end.
     """
     # By columns first: XLA makes a maximum over both axes at once one slow serial chain.
