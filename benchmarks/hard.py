@@ -97,7 +97,8 @@ def judge(K: Any, nu: Any, w: Any, solution: Any, counts: collections.Counter[st
     C = np.where((solution.alpha > 0) & ~solution.free, solution.alpha, C)
     gap, sizes = exact.measure(K, solution.alpha, C)
     noise = 8 * np.finfo(np.longdouble).eps * len(K) * np.max(sizes[solution.alpha > 0])
-    counts["false a"] += not gap <= float(solution.gap) + float(noise)
+    noise = float(noise) + float(np.finfo(w.dtype).tiny)
+    counts["false a"] += not gap <= float(solution.gap) + noise
     if solution.status != Status.CONVERGED:
         return 0.0
     expected = exact.solve(K, C, solution.alpha)

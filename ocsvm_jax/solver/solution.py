@@ -53,8 +53,8 @@ class OCSVMSolution(NamedTuple):
       gap: () an upper bound on the violation of the optimality conditions, max over alpha_j > 0 of
         (K alpha)_j minus min over alpha_i < C_i of (K alpha)_i, in units of K. Each (K alpha)_i is
         taken at the unfavourable end of its rounding, (1 + sqrt(n) / 8) eps (|K| alpha)_i, so it
-        holds for the K that was handed over, whatever the range of its entries; at a solution it
-        is about that rounding.
+        holds for the K that was handed over, whatever the range of its entries (those below the
+        smallest normal number count as 0); at a solution it is about that rounding.
       num_steps: () number of two-variable steps taken.
       status: () one of `Status`.
     """
