@@ -64,7 +64,10 @@ def in_blocks(
         raise ValueError("devices is empty; leave it out to use all local ones.")
     at_once = len(devices)
     if devices[0].platform == "cpu":
-        at_once = _most_on_a_cpu(function, [_filled(a[:block], block) for a in arrays])
+        # In another thread, too, so that it is traced under the settings that it will run with.
+        with ThreadPoolExecutor(1) as pool:
+            parts = [_filled(a[:block], block) for a in arrays]
+            at_once = pool.submit(_most_on_a_cpu, function, parts).result()
     free: SimpleQueue[Any] = SimpleQueue()
     for device in devices * -(-at_once // len(devices)):
         free.put(device)

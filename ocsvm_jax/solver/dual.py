@@ -40,7 +40,7 @@ from ocsvm_jax.solver.solution import Status
 _HANDOVER = 3e-4
 # The default tolerance, relative to the scale seen; and how much further the iteration tries to go.
 _TOLERANCE = {"float64": 1e-10, "float32": 4e-6}
-_GOAL = {"float64": 1e-3, "float32": 1.0}
+_GOAL = {"float64": 1e-3, "float32": 0.25}
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
 

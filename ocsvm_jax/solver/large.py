@@ -312,7 +312,9 @@ def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: S
     new = s._replace(alpha=alpha, g=g, rounding=s.rounding + _rounding_of(s, W, change))
     new = _measured(access, C, new)
     # The decrease of the objective, in a form that does not cancel, against the rounding of g.
-    terms = 0.5 * change * (s.g[W] + g[W])
+    # From its mean, since the change sums to zero but for rounding.
+    level = jnp.sum(s.alpha * s.g)
+    terms = 0.5 * change * ((s.g[W] - level) + (g[W] - level))
     noise = 4 * eps * jnp.sum(jnp.abs(change) * _magnitude(access, new)[W])
     progress = (new.gap < 0.9 * s.best_gap) | (-jnp.sum(terms) > noise)
     keep = ~closing | (new.gap <= s.gap)
