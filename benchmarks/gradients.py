@@ -46,7 +46,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     rows = [row for n in SIZES for row in judged(n)]
     facts = provenance.facts()
-    RESULTS.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"facts": facts, "rows": rows}) + "\n")
     print(f"Machine: {'; '.join(facts.values())}\n")
     print_table(rows)
 
@@ -86,7 +86,7 @@ def _rows(
     for i, kept in enumerate(usable.tolist()):
         errors = {
             contestant: {
-                name: float(abs(derivative[i] - value[i])) / scale[name]
+                name: float(f"{abs(derivative[i] - value[i]) / scale[name]:.1e}")
                 for name, value in against.items()
             }
             for contestant, derivative in found.items()

@@ -35,7 +35,7 @@ def qpax_alpha(target_kappa: float = 1e-3) -> AlphaOf:
 
 
 def moreau_alpha(n: int, solver: str = "active_set", smoothing: float | None = None) -> AlphaOf:
-    """moreau's active set ("active_set") or interior point ("ipm"), at its default tolerances.
+    """moreau's active set ("active_set") or interior point ("ipm"), at default tolerances.
 
     It is a callback to the host, which under jit and vmap never came back where XLA had a single
     thread (NPROC=1, a batch of 8 of n = 50; moreau 0.4.1, jax 0.10.2): give it two cores.
@@ -49,6 +49,8 @@ def moreau_alpha(n: int, solver: str = "active_set", smoothing: float | None = N
     from moreau.jax import Solver  # pyright: ignore[reportMissingImports]
 
     settings = moreau.Settings(solver=solver)
+    if solver == "active_set":
+        settings.max_iter = 10_000  # at the default, 200, it gives up at n = 249 with alpha = 0
     if smoothing is not None:
         settings.active_set_settings = moreau.ActiveSetSettings(
             diff_method="smoothed", diff_smoothing_mu=smoothing
