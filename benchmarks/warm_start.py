@@ -39,9 +39,7 @@ class Found(NamedTuple):
 def main() -> None:
     """Measures and prints."""
     print(f"Machine: {'; '.join(provenance.facts().values())}\n")
-    print(
-        "| n | at once | nu | move | SMO steps, own start | from the previous alpha | time of it |"
-    )
+    print("| n | at once | nu | move | SMO steps, own start | previous alpha | times own start |")
     print("|---|---|---|---|---|---|---|")
     worst = 0.0
     for n, lanes in PROBLEMS:
