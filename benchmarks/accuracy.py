@@ -9,19 +9,23 @@ points, in units of K (sum of alpha = 1). An alpha within a millionth of its bou
 bound. LIBSVM itself keeps K in float32: some 1e-8 are its own.
 
 Prints a Markdown section for RESULTS.md and writes every row to results/accuracy.json. Peers solve
-up to 500 points and are left out where they are not installed.
+up to 500 points; where they are not installed, the reason is printed. What follows is the exactness
+of the derivatives, which `gradients.py` measures and explains.
 """
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 from sklearn.svm import OneClassSVM
 
 from ocsvm_jax import Status, ocsvm_fit, provenance, rbf
@@ -45,6 +49,8 @@ def main() -> None:
     RESULTS.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
     print(f"Machine: {'; '.join(facts.values())}\n")
     print_table(rows)
+    print("\n### Gradients\n")
+    gradients.main()
 
 
 def judged(sizes: list[int]) -> Iterator[dict[str, Any]]:
@@ -131,20 +137,19 @@ def with_ocsvm_fit(
     return solve
 
 
+@functools.cache
 def installed_peers() -> dict[str, Any]:
     """Solvers of the same dual that are installed."""
-    peers: dict[str, Any] = {}
-    for name, make in (
-        ("qpax", with_qpax),
-        ("jaxopt OSQP", with_jaxopt),
-        ("jaxopt BoxOSQP", with_box_osqp),
-        ("cvxpylayers", with_cvxpylayers),
-    ):
-        try:
-            peers[name] = make()
-        except ImportError:
-            continue
-    return peers
+    return peers.installed(
+        {
+            "moreau, active set": functools.partial(with_moreau, "active_set"),
+            "moreau, interior point": functools.partial(with_moreau, "ipm"),
+            "qpax": with_qpax,
+            "jaxopt OSQP": with_jaxopt,
+            "jaxopt BoxOSQP": with_box_osqp,
+            "cvxpylayers": with_cvxpylayers,
+        }
+    )
 
 
 def gram64(x: np.ndarray, gamma: float) -> np.ndarray:
@@ -155,6 +160,17 @@ def gram64(x: np.ndarray, gamma: float) -> np.ndarray:
     return 0.5 * (K + K.T)
 
 
+def with_moreau(solver: str) -> Any:
+    """moreau's active set or interior point, at its default tolerances."""
+    peers.moreau_alpha(1, solver)  # raises ImportError here, not in the first solve
+    of_size = functools.cache(lambda n: jax.jit(peers.moreau_alpha(n, solver)))
+
+    def solve(x: np.ndarray, nu: float, gamma: float) -> tuple[np.ndarray, str]:
+        return np.asarray(of_size(len(x))(gram64(x, gamma), nu)), ""
+
+    return solve
+
+
 def with_qpax() -> Any:
     """An interior point method, at a tolerance of 1e-8."""
     import qpax  # pyright: ignore[reportMissingImports]
@@ -162,11 +178,8 @@ def with_qpax() -> Any:
     solver = jax.jit(lambda *problem: qpax.solve_qp(*problem, solver_tol=1e-8)[0])
 
     def solve(x: np.ndarray, nu: float, gamma: float) -> tuple[np.ndarray, str]:
-        n = len(x)
-        G = np.concatenate([-np.eye(n), np.eye(n)])
-        h = np.concatenate([np.zeros(n), np.full(n, 1 / (nu * n))])
-        A, b = np.ones((1, n)), np.ones(1)
-        return np.asarray(solver(gram64(x, gamma), np.zeros(n), A, b, G, h)), ""
+        K = jnp.asarray(gram64(x, gamma))
+        return np.asarray(solver(*peers.qpax_problem(K, nu))), ""
 
     return solve
 
@@ -210,7 +223,7 @@ def with_cvxpylayers() -> Any:
     """cvxpylayers with its default solver and accuracy; K enters by its root."""
     import cvxpy as cp  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
-    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore[reportMissingImports]
+    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore
 
     def solve(x: np.ndarray, nu: float, gamma: float) -> tuple[np.ndarray, str]:
         n = len(x)

@@ -3,19 +3,21 @@
     python benchmarks/solver.py
 
 One problem (n = 50, d = 32, nu = 0.03, gamma = 0.01), its gradient, and 2,048 problems of n = 60
-under vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), cvxpylayers
-and qpax. Contestants take turns, the figure is the median over the turns; compilation stands apart.
-Prints a Markdown section for RESULTS.md.
+under vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), moreau,
+cvxpylayers and qpax. Contestants take turns, the figure is the median over the turns; compilation
+stands apart. Prints a Markdown section for RESULTS.md.
 """
 
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 from sklearn.svm import OneClassSVM
 
 from ocsvm_jax import gram, ocsvm_solve, provenance, rbf
@@ -49,12 +51,13 @@ def one_problem(K: np.ndarray, weights: np.ndarray) -> None:
     gradients: dict[str, Callable[[], Any]] = {"ocsvm_solve": lambda: both(device_K)}
     svm = OneClassSVM(kernel="precomputed", nu=NU, tol=1e-8)
     solves["scikit-learn fit (LIBSVM, tol 1e-8)"] = lambda: svm.fit(K)
-    for name, peers in (("qpax", qpax_peers), ("cvxpylayers", cvxpylayers_peers)):
-        try:
-            solve_peer, gradient_peer = peers(K, weights)
-        except ImportError as error:
-            print(f"{name} is left out: {error}\n")
-            continue
+    makers = {
+        "moreau, active set": partial(moreau_peers, "active_set", K, weights),
+        "moreau, interior point": partial(moreau_peers, "ipm", K, weights),
+        "qpax": partial(qpax_peers, K, weights),
+        "cvxpylayers": partial(cvxpylayers_peers, K, weights),
+    }
+    for name, (solve_peer, gradient_peer) in peers.installed(makers).items():
         if solve_peer:
             solves[name] = solve_peer
         gradients[name] = gradient_peer
@@ -66,7 +69,7 @@ def one_problem(K: np.ndarray, weights: np.ndarray) -> None:
 
 
 def many_problems(Ks: jax.Array) -> None:
-    """2,048 problems at once, against a loop of scikit-learn fits over a sample of them.
+    """2,048 problems at once, against moreau under vmap and scikit-learn fits on a sample of them.
 
     qpax under vmap is left out: on 2 CPU cores its batched factorisations waited for each other
     for ever inside XLA's thread pool (qpax 0.1.4, jax 0.10.2).
@@ -84,9 +87,14 @@ def many_problems(Ks: jax.Array) -> None:
         "ocsvm_solve under vmap": lambda: batched(Ks),
         "scikit-learn fits": fit_sample,
     }
-    share = {"ocsvm_solve under vmap": len(Ks), "scikit-learn fits": len(sample)}
+    for name, alpha in peers.installed(
+        {"moreau, active set, under vmap": partial(peers.moreau_alpha, Ks.shape[1])}
+    ).items():
+        theirs = jax.jit(jax.vmap(lambda K, alpha=alpha: alpha(K, NU)))
+        contestants[name] = partial(theirs, Ks[: len(sample)])
     times = interleaved(contestants, 3)
-    per_problem = {name: t / share[name] for name, t in times.items()}
+    count = {"ocsvm_solve under vmap": len(Ks)}
+    per_problem = {name: t / count.get(name, len(sample)) for name, t in times.items()}
     gap, unconverged = float(solution.gap.max()), int(jnp.sum(solution.status != 0))
     print(
         f"### 2,048 problems, n = 60, float64 (largest gap {gap:.0e}, {unconverged} unconverged)\n"
@@ -129,12 +137,13 @@ def print_table(what: str, times: dict[str, float], compile_seconds: float) -> N
     print(f"\nOurs compiles in {compile_seconds:.1f} s, once per shape.\n")
 
 
-def qpax_problem(K: jax.Array) -> tuple[jax.Array, ...]:
-    """The dual as qpax states a quadratic program: min x'Qx/2 + q'x, Ax = b, Gx <= h."""
-    n = K.shape[0]
-    eye = jnp.eye(n)
-    bounds = jnp.concatenate([jnp.zeros(n), jnp.full(n, 1 / (NU * n))])
-    return K, jnp.zeros(n), jnp.ones((1, n)), jnp.ones(1), jnp.concatenate([-eye, eye]), bounds
+def moreau_peers(solver: str, K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
+    """A solve and a solve with its gradient through moreau."""
+    device_K, w = jnp.asarray(K), jnp.asarray(weights)
+    alpha = peers.moreau_alpha(K.shape[0], solver)
+    solve = jax.jit(lambda K: alpha(K, NU))
+    both = jax.jit(jax.value_and_grad(lambda K: jnp.sum(w * alpha(K, NU))))
+    return lambda: solve(device_K), lambda: both(device_K)
 
 
 def qpax_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
@@ -142,10 +151,10 @@ def qpax_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
     import qpax  # pyright: ignore[reportMissingImports]
 
     device_K, w = jnp.asarray(K), jnp.asarray(weights)
-    solve = jax.jit(lambda K: qpax.solve_qp(*qpax_problem(K), solver_tol=1e-8)[0])
+    solve = jax.jit(lambda K: qpax.solve_qp(*peers.qpax_problem(K, NU), solver_tol=1e-8)[0])
 
     def functional(K: jax.Array) -> jax.Array:
-        return jnp.sum(w * qpax.solve_qp_primal(*qpax_problem(K), solver_tol=1e-8))
+        return jnp.sum(w * qpax.solve_qp_primal(*peers.qpax_problem(K, NU), solver_tol=1e-8))
 
     both = jax.jit(jax.value_and_grad(functional))
     return lambda: solve(device_K), lambda: both(device_K)
@@ -155,18 +164,15 @@ def cvxpylayers_peers(K: np.ndarray, weights: np.ndarray) -> tuple[Any, Any]:
     """Solve + gradient through cvxpylayers and torch, the authors' way; K enters by its root."""
     import cvxpy as cp  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
-    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore[reportMissingImports]
+    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore
 
     n = K.shape[0]
     values, vectors = np.linalg.eigh(K)
     root = torch.tensor(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T, requires_grad=True)
     a, L = cp.Variable(n), cp.Parameter((n, n))
     objective = cp.Minimize(0.5 * cp.sum_squares(L @ a))
-    layer = CvxpyLayer(
-        cp.Problem(objective, [a >= 0, a <= 1 / (NU * n), cp.sum(a) == 1]),
-        parameters=[L],
-        variables=[a],
-    )
+    bounds: Any = [a >= 0, a <= 1 / (NU * n), cp.sum(a) == 1]
+    layer = CvxpyLayer(cp.Problem(objective, bounds), parameters=[L], variables=[a])
     w = torch.tensor(weights)
 
     def gradient() -> Any:

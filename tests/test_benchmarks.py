@@ -11,6 +11,7 @@ import optax
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from ocsvm_jax import ocsvm_solve
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, Pair, stateless
 
@@ -160,3 +161,49 @@ def test_the_guidance_of_a_larger_batch_weighs_the_same(variants):
     larger = variants._larger(400, {"nu": 0.1}, 1e-3)
     assert larger["settings"] == {"nu": 0.1, "guidance_weight": pytest.approx(1e-3 / 16)}
     assert larger["train"] == {"batch_size": 400, "learning_rate": pytest.approx(2e-3)}
+
+
+def _beside_its_siblings(name, monkeypatch):
+    """A script that imports others of its folder, which running it would put on the path."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return _loaded(name)
+
+
+def test_central_differences_see_a_bend(monkeypatch):
+    gradients = _beside_its_siblings("gradients", monkeypatch)
+
+    def alphas(Ks, bend):
+        t = np.asarray(Ks)[:, 0, 0]
+        return np.stack([np.sin(t), np.maximum(t, bend)], axis=1)
+
+    K, directions = np.full((1, 1), 0.5), np.ones((1, 1, 1))
+    arguments = (np.array([1.0, 1.0]), K)
+    found, same = gradients.central_differences(alphas, *arguments, 0.0, directions, 1e-2)
+    np.testing.assert_allclose(found, np.cos(0.5) + 1, rtol=1e-8)
+    assert same.tolist() == [True]
+    _, same = gradients.central_differences(alphas, *arguments, 0.53, directions, 1e-2)
+    assert same.tolist() == [False]
+
+
+def test_the_peers_that_are_missing_are_named(monkeypatch, capsys):
+    peers = _beside_its_siblings("peers", monkeypatch)
+
+    def missing():
+        raise ImportError("No module named 'peer'")
+
+    assert peers.installed({"one": lambda: 1, "another": missing}) == {"one": 1}
+    assert "another is left out: No module named 'peer'" in capsys.readouterr().out
+
+
+def test_both_starts_reach_the_solution():
+    warm_start = _loaded("warm_start")
+    x = np.random.default_rng(0).standard_normal((1, 20, 3))
+    C = jnp.full((1, 20), 0.25, jnp.float32)
+    K = warm_start.gram_of(x)
+    expected = ocsvm_solve(K[0], 0.2)
+    own = warm_start.own_start(K, C, C)
+    again = warm_start.previous_alpha(K, C, own.alpha)
+    for found in (own, again):
+        np.testing.assert_allclose(found.alpha[0], expected.alpha, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.rho[0], expected.rho, rtol=1e-5)
+    assert again.num_steps[0] == 0

@@ -14,11 +14,12 @@ from sklearn.svm import OneClassSVM
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming_from.md"
 TOOLS_PAGE = ROOT / "docs" / "ecosystem.md"
-# What a section's blocks import; jaxopt, cvxpylayers and qpax are no dependencies.
+# What a section's blocks import; none of the peers is a dependency.
 PEERS = {
     "jaxopt": ("jaxopt",),
     "cvxpylayers": ("cvxpy", "cvxpylayers", "torch"),
     "qpax": ("qpax",),
+    "moreau": ("moreau",),
 }
 # The same of the page on other tools.
 TOOLS = {
