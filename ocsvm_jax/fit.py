@@ -64,7 +64,8 @@ def ocsvm_fit(
       gamma: of the default kernel: a positive number, "scale" or "auto".
       sample_weight: (n,) non-negative weights: numbers of repetitions, up to a common factor.
       tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve
-        and LIBSVM's (1e-3 / (nu * n) in this scale) beyond, but never below 4 eps of the dtype.
+        and LIBSVM's (1e-3 / (nu * n), relative to the scale of the kernel) beyond, but never below
+        what a sum over nu * n support vectors is rounded by, (4 + sqrt(nu * n) / 4) eps.
         1e-9 and less are met in float64.
       max_steps: bound on the steps: two-variable steps of the dense solve (by default
         10,000 + 100 n), rounds beyond (by default 10,000).
@@ -108,7 +109,9 @@ def _solved(
     else:
         if tol is None:
             # LIBSVM's, relative to the scale of the kernel; see `large.Settings`.
-            tol = -max(1e-3 / (float(nu) * n), 4 * float(jnp.finfo(x.dtype).eps))
+            # Below it the rounding of a sum over at least nu n support vectors hides the gap.
+            floor = (4 + 0.25 * (float(nu) * n) ** 0.5) * float(jnp.finfo(x.dtype).eps)
+            tol = -max(1e-3 / (float(nu) * n), floor)
         C = w / (nu * jnp.sum(w))
         solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
     if solution.status == Status.INVALID:
