@@ -67,7 +67,8 @@ def ocsvm_solve(
       An `OCSVMSolution`. Look at `status` and `gap`: `gap` is an upper bound on the violation that
       the returned alpha has, its own rounding included, and a solve that could not bring it down to
       `tol` says so. CONVERGED means that every point lies on the side of the boundary on which the
-      exact solution has it, but for those whose f is 0 within the tolerance.
+      exact solution has it, but for those whose f is 0 within the tolerance (in float32 not always
+      where K spans some 40 decades; counted in benchmarks/RESULTS.md, "Hard problems").
 
     Raises:
       ValueError: if shapes do not fit, or if arguments that are not being traced hold NaN or
