@@ -26,9 +26,11 @@ x = np.random.default_rng(0).normal(size=(8, 100, 4))
 x[:, 50:] = x[:, :50]
 K = jnp.asarray(np.exp(-0.1 * np.sum((x[:, :, None] - x[:, None]) ** 2, axis=-1)), jnp.float32)
 
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def values(K):
+def batch(K):
     return jax.vmap(jax.value_and_grad(lambda K: ocsvm_solve(K, 0.3).rho))(K)
+
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+values = quick(batch)
 
 def in_threads(*jobs):
     threads = [threading.Thread(target=job) for job in jobs]
@@ -69,7 +71,7 @@ DEVICES = """
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
-over = jax.jit(jax.shard_map(values, mesh=mesh, in_specs=P("d"), out_specs=P("d")))
+over = quick(jax.shard_map(batch, mesh=mesh, in_specs=P("d"), out_specs=P("d")))
 for _ in range(3):
     rho, _ = jax.block_until_ready(over(K))
 
