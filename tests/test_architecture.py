@@ -39,7 +39,8 @@ SOLVER_LAYERS = (
     "free_set problem",
     "smo",
     "dual",
-    "implicit large",
+    "implicit working_set",
+    "large",
 )
 WITHOUT_JAX = {
     "collapse",

@@ -18,7 +18,6 @@ it, which `vmap` of a single solve could not do.
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -241,19 +240,8 @@ def _newton(
 def _newton_step(problem: Problem, s: _Face) -> _Face:
     """One Newton step, cut at the first bound, kept only where it does not harm."""
     K, C, alpha, g = problem.K, problem.C, s.alpha, s.g
-    n = C.shape[0]
     free = kkt.free_set(alpha, C) & s.cut
-
-    def direction(size: int):
-        def solve() -> Array:
-            systems = free_set.reduced_systems(K, free.T, size)
-            return jax.vmap(free_set.solve_reduced)(systems, -g.T).T
-
-        return solve
-
-    sizes = free_set.gathered_sizes(n)
-    branch = free_set.size_branch(n, free.T)
-    p = lax.switch(branch, [direction(size) for size in sizes])
+    p = free_set.solve_reduced(K, problem.diagonal.T, free.T, -g.T).T
     stepped, cut = _step_to_bound(alpha, p, C)
     moved = _sum_restored(problem, stepped)
     g_moved = gradient(problem, moved)

@@ -14,6 +14,8 @@ The free set is usually much smaller than n. Its indices are first gathered into
 smallest of a few fixed sizes that holds it, which makes the O(m^3) work small under static shapes.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,17 +27,26 @@ from ocsvm_jax.solver import kkt
 from ocsvm_jax.solver.inverse import inverse_and_pivot
 
 
-class ReducedSystem(NamedTuple):
-    """The inverse of D R D on gathered indices; a lanes axis leads where there are many."""
+class Reduction(NamedTuple):
+    """What takes a problem to its reduced system and back; a lanes axis leads where there are many.
 
-    indices: Int[Array, " size"]  # the free indices first, then zeros
-    valid: Bool[Array, " size"]
-    reference: Bool[Array, " size"]  # true at p
-    movable: Bool[Array, " size"]  # valid, neither p nor a point that coincides with it
-    position: Int[Array, " n"]  # where index i was gathered to
+    Slots hold the free indices in order; what stands on the slots left over is of no meaning.
+    """
+
+    slots: Int[Array, " n"]  # the index of a slot
+    position: Int[Array, " n"]  # the slot of a free index
     free: Bool[Array, " n"]
-    scale: Float[Array, " size"]  # the diagonal of D, positive
-    matrix: Float[Array, "size size"]  # D R D, the identity on what is not movable
+    reference: Bool[Array, " n"]  # true at p
+    scale: Float[Array, " n"]  # the diagonal of D; 0 at p and what coincides with it, and off F
+    to_reference: Float[Array, " n"]  # K_ip
+    offset: Float[Array, ""]  # K_pp
+    coincide: Bool[Array, ""]  # whether another free point coincides with p
+
+
+class ReducedSystem(NamedTuple):
+    """D R D on the gathered indices, the identity on what is not movable."""
+
+    matrix: Float[Array, "size size"]
     inverse: Float[Array, "size size"]
     singular: Bool[Array, ""]
 
@@ -50,11 +61,12 @@ def gathered_sizes(n: int) -> tuple[int, ...]:
     return (*sizes, n)
 
 
-def size_branch(n: int, free: Bool[Array, "lanes n"]) -> Int[Array, ""]:
-    """Which of `gathered_sizes(n)` holds the largest free set among the lanes."""
+def at_smallest_size(free: Bool[Array, "lanes n"], function: Callable[[int], Any]) -> Any:
+    """function(size) at the first of `gathered_sizes` that holds the free set of every lane."""
+    sizes = gathered_sizes(free.shape[1])
     largest = jnp.max(jnp.sum(free, axis=1, dtype=jnp.int32))
-    limits = jnp.asarray(gathered_sizes(n)[:-1], dtype=jnp.int32)
-    return jnp.sum(limits < largest, dtype=jnp.int32)
+    branch = jnp.sum(jnp.asarray(sizes[:-1], dtype=jnp.int32) < largest, dtype=jnp.int32)
+    return lax.switch(branch, [partial(function, size) for size in sizes])
 
 
 def matvec(A: Float[Array, "m n"], v: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -69,120 +81,155 @@ def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float
     return jnp.where(valid, inside - jnp.sum(inside) / count, 0)
 
 
+def reduction(
+    K: Float[Array, "n n"], diagonal: Float[Array, " n"], free: Bool[Array, " n"]
+) -> Reduction:
+    """Of one problem, K's diagonal handed over."""
+    n = K.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    position = jnp.cumsum(free, dtype=jnp.int32) - 1
+    here = free[None, :] & (position[None, :] == index[:, None])
+    slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
+    # The smallest diagonal makes the smallest entries, which round off least.
+    size = jnp.abs(diagonal)
+    own = jnp.where(free, size, jnp.inf)
+    p = kkt.first_where_equal(own, jnp.min(own, keepdims=True))[0]
+    reference = free & (index == p)
+    to_p, K_pp = K[p], diagonal[p]
+    length = diagonal - 2 * to_p + K_pp
+    rounded_from = size + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
+    apart = length > 8 * jnp.finfo(K.dtype).eps * rounded_from
+    movable = free & ~reference & apart
+    scale = jnp.where(movable, length, jnp.inf) ** -0.5
+    position = jnp.maximum(position, 0)
+    coincide = jnp.any(free & ~reference & ~movable)
+    return Reduction(slots, position, free, reference, scale, to_p, K_pp, coincide)
+
+
+def on_slots(part: Reduction, *values: Float[Array, " n"]) -> list[Float[Array, " n"]]:
+    """Values of the indices, each on the slots; 0 on those left over."""
+    # One gather for all: on a CPU each takes as long to compile as two other kernels.
+    gathered = jnp.stack(values)[:, part.slots]
+    used = jnp.arange(part.slots.shape[0], dtype=jnp.int32) < jnp.sum(part.free, dtype=jnp.int32)
+    return list(jnp.where(used[None, :], gathered, 0))
+
+
 def reduced_systems(
-    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], size: int
+    K: Float[Array, "lanes n n"],
+    parts: Reduction,
+    scale: Float[Array, "lanes n"],
+    to_reference: Float[Array, "lanes n"],
+    size: int,
 ) -> ReducedSystem:
     """Inverts D R D of each lane on its free set, gathered into `size` slots.
 
-    A multiple of the rounding unit is added to the diagonal so that a singular matrix (duplicate
-    points, a linear kernel with fewer dimensions than points) still has an inverse; `singular`
-    reports it.
+    `scale` and `to_reference` on the slots. A multiple of the rounding unit is added to the
+    diagonal so that a singular matrix (duplicate points, a linear kernel with fewer dimensions than
+    points) still has an inverse; `singular` reports it.
     """
-    parts = jax.vmap(lambda k, f: _scaled(k, f, size))(K, free)
+
+    def scaled(K: Float[Array, "n n"], part: Reduction, d: Array, to_p: Array) -> Array:
+        at, d, to_p = part.slots[:size], d[:size], to_p[:size]
+        R = K[at[:, None], at[None, :]] - to_p[:, None] - to_p[None, :] + part.offset
+        both = (d > 0)[:, None] & (d > 0)[None, :]
+        R = jnp.where(both, R * (d[:, None] * d[None, :]), 0)
+        return R + jnp.diag((d == 0).astype(K.dtype))
+
+    matrix = jax.vmap(scaled)(K, parts, scale, to_reference)
     damping = 4 * size * float(jnp.finfo(K.dtype).eps)
-    damped = parts.matrix + damping * jnp.eye(size, dtype=K.dtype)[None]
-    steps = jnp.max(jnp.sum(parts.valid, axis=1, dtype=jnp.int32))
+    damped = matrix + damping * jnp.eye(size, dtype=K.dtype)[None]
+    steps = jnp.max(jnp.sum(parts.free, axis=1, dtype=jnp.int32))
     inverse, pivot = inverse_and_pivot(damped, steps)
     # NaN, from a matrix that is not positive semi-definite, counts as singular too.
-    singular = ~(pivot > 250 * damping)
-    coincide = jnp.any(parts.valid & ~parts.reference & ~parts.movable, axis=1)
-    return parts._replace(inverse=inverse, singular=singular | coincide)
+    return ReducedSystem(matrix, inverse, ~(pivot > 250 * damping) | parts.coincide)
 
 
-def _scaled(K: Float[Array, "n n"], free: Bool[Array, " n"], size: int) -> ReducedSystem:
-    """Gathers the free set to the front and forms D R D; the inverse is still to come."""
-    n = K.shape[0]
-    position = jnp.cumsum(free, dtype=jnp.int32) - 1
-    slot = jnp.arange(size, dtype=jnp.int32)
-    here = free[None, :] & (position[None, :] == slot[:, None])
-    indices = jnp.sum(jnp.where(here, jnp.arange(n, dtype=jnp.int32)[None, :], 0), axis=1)
-    valid = slot < jnp.sum(free, dtype=jnp.int32)
-    G = K[indices[:, None], indices[None, :]]
-    # The smallest diagonal makes the smallest entries, which round off least.
-    diagonal = jnp.abs(jnp.diagonal(G))
-    own = jnp.where(valid, diagonal, jnp.inf)
-    p = kkt.first_where_equal(own, jnp.min(own, keepdims=True))[0]
-    reference = valid & (slot == p)
-    to_p, K_pp = G[p], G[p, p]
-    R = G - to_p[:, None] - to_p[None, :] + K_pp
-    length = jnp.diagonal(R)
-    rounded_from = diagonal + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
-    apart = length > 8 * jnp.finfo(K.dtype).eps * rounded_from
-    movable = valid & ~reference & apart
-    scale = jnp.where(movable, length, jnp.where(rounded_from > 0, rounded_from, 1)) ** -0.5
-    both = movable[:, None] & movable[None, :]
-    R = jnp.where(both, R * (scale[:, None] * scale[None, :]), 0)
-    matrix = R + jnp.diag((~movable).astype(K.dtype))
-    position = jnp.maximum(position, 0)
-    no = jnp.bool_(False)
-    return ReducedSystem(
-        indices, valid, reference, movable, position, free, scale, matrix, matrix, no
-    )
-
-
-def solve_reduced(system: ReducedSystem, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
+def solve_reduced(
+    K: Float[Array, "lanes n n"],
+    diagonal: Float[Array, "lanes n"],
+    free: Bool[Array, "lanes n"],
+    rhs: Float[Array, "lanes n"],
+) -> Float[Array, "lanes n"]:
     """y with (K y - rhs)_i equal over the free set and sum(y) = 0, refined once; zero off the set.
 
     Of a regular system; of a singular one, some y that comes near it.
     """
-    values = rhs[system.indices]
-    differences = values - jnp.sum(jnp.where(system.reference, values, 0))
-    b = jnp.where(system.movable, system.scale * differences, 0)
-    x = matvec(system.inverse, b)
-    x = x + matvec(system.inverse, b - matvec(system.matrix, x))
-    y = jnp.where(system.movable, system.scale * x, 0)
-    y = jnp.where(system.reference, -jnp.sum(y), y)
-    return jnp.where(system.free, y[system.position], 0)
+    n = K.shape[1]
+    parts = jax.vmap(reduction)(K, diagonal, free)
+    at_p = jnp.sum(jnp.where(parts.reference, rhs, 0), axis=1, keepdims=True)
+    b = parts.scale * (rhs - at_p)
+    scale, to_reference, b = jax.vmap(on_slots)(parts, parts.scale, parts.to_reference, b)
+
+    def solve(size: int) -> Float[Array, "lanes n"]:
+        system = reduced_systems(K, parts, scale, to_reference, size)
+        product = jax.vmap(matvec)
+        right = b[:, :size]
+        x = product(system.inverse, right)
+        x = x + product(system.inverse, right - product(system.matrix, x))
+        return jnp.pad(x, ((0, 0), (0, n - size)))
+
+    x = jnp.take_along_axis(at_smallest_size(free, solve), parts.position, axis=1)
+    y = parts.scale * x
+    return jnp.where(parts.reference, -jnp.sum(y, axis=1, keepdims=True), y)
 
 
-def projected_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
-    """The matrix of `solve_reduced`, on all n indices: the pseudo-inverse of P K P, P = I - 11'/m.
+def projected_inverse(
+    inverse: Float[Array, "size size"],
+    scale: Float[Array, " size"],
+    reference: Bool[Array, " size"],
+) -> Float[Array, "size size"]:
+    """The matrix of `solve_reduced` on slots: the pseudo-inverse of P K P, P = I - 11'/m.
 
     Of a regular system; then it is unique, whatever the reference.
     """
-    both = system.movable[:, None] & system.movable[None, :]
-    scaled = system.scale[:, None] * system.inverse * system.scale[None, :]
-    return scatter(_with_reference(jnp.where(both, scaled, 0), system), system)
+    return _with_reference(scale[:, None] * inverse * scale[None, :], reference)
 
 
-def pseudo_inverse(system: ReducedSystem) -> Float[Array, "n n"]:
-    """The pseudo-inverse of P K P, whatever its rank, by eigendecomposition of D R D.
+def pseudo_inverse(
+    matrix: Float[Array, "size size"],
+    scale: Float[Array, " size"],
+    reference: Bool[Array, " size"],
+    used: Bool[Array, " size"],
+) -> Float[Array, "size size"]:
+    """The pseudo-inverse of P K P on slots, whatever its rank, by eigendecomposition of D R D.
 
     The minimum-norm solution differs from any other by directions that K does not see; these are
     the null vectors of R, taken off here in the norm of alpha, not of D.
     """
-    size, dtype = system.matrix.shape[0], system.matrix.dtype
-    at = system.valid & ~system.reference
-    R = jnp.where(system.movable[:, None] & system.movable[None, :], system.matrix, 0)
+    size, dtype = matrix.shape[0], matrix.dtype
+    movable = scale > 0
+    R = jnp.where(movable[:, None] & movable[None, :], matrix, 0)
     values, vectors = jnp.linalg.eigh(R)
     cutoff = 10 * size * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values))
     seen = values > cutoff
     weights = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
-    vectors = jnp.where(at[:, None], system.scale[:, None] * vectors, 0)
+    # A point that coincides with the reference is a null vector of its own, of any length.
+    d = jnp.where(movable, scale, 1)
+    vectors = jnp.where((used & ~reference)[:, None], d[:, None] * vectors, 0)
     some = _product(vectors * weights[None, :], vectors.T)
     # Null vectors of length one, in terms of alpha; zero columns beside them.
     null = jnp.where(seen[None, :], 0, vectors)
-    null = jnp.where(system.reference[:, None], -jnp.sum(null, axis=0)[None, :], null)
+    null = jnp.where(reference[:, None], -jnp.sum(null, axis=0)[None, :], null)
     length = jnp.sqrt(jnp.sum(null**2, axis=0))
     null = null / jnp.where(length > 0, length, 1)[None, :]
     values, directions = jnp.linalg.eigh(_product(null, null.T))
     unseen = jnp.where(values > 100 * size * jnp.finfo(dtype).eps, directions, 0)
     off = jnp.eye(size, dtype=dtype) - _product(unseen, unseen.T)
-    return scatter(_product(_product(off, _with_reference(some, system)), off), system)
+    return _product(_product(off, _with_reference(some, reference)), off)
 
 
 def _with_reference(
-    inverse: Float[Array, "size size"], system: ReducedSystem
-) -> Float[Array, "size size"]:
+    inverse: Float[Array, "m m"], reference: Bool[Array, " m"]
+) -> Float[Array, "m m"]:
     """A matrix on the other indices, completed so that what it gives and takes sums to zero."""
-    rows = jnp.where(system.reference[:, None], -jnp.sum(inverse, axis=0)[None, :], inverse)
-    return jnp.where(system.reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
+    rows = jnp.where(reference[:, None], -jnp.sum(inverse, axis=0)[None, :], inverse)
+    return jnp.where(reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
 
 
-def scatter(inverse: Float[Array, "size size"], system: ReducedSystem) -> Float[Array, "n n"]:
-    """Puts a matrix on gathered indices back on all n, zero off the free set."""
-    everywhere = inverse[system.position[:, None], system.position[None, :]]
-    return jnp.where(system.free[:, None] & system.free[None, :], everywhere, 0)
+def on_indices(part: Reduction, matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A matrix on slots taken back to the indices; zero off the free set."""
+    both = part.free[:, None] & part.free[None, :]
+    return jnp.where(both, matrix[part.position[:, None], part.position[None, :]], 0)
 
 
 def _product(A: Float[Array, "m k"], B: Float[Array, "k n"]) -> Any:

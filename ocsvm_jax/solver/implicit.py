@@ -178,24 +178,28 @@ def _projected_inverses(
 ) -> Float[Array, "lanes n n"]:
     """The pseudo-inverse of H = P K P of each lane, on all n indices (zero off the free set)."""
     n = K.shape[1]
-    sizes = free_set.gathered_sizes(n)
+    parts = jax.vmap(free_set.reduction)(K, jnp.diagonal(K, axis1=1, axis2=2), free)
+    ones = free.astype(K.dtype)
+    scale, to_reference, used, reference = jax.vmap(free_set.on_slots)(
+        parts, parts.scale, parts.to_reference, ones, parts.reference.astype(K.dtype)
+    )
 
-    def at_size(size: int):
-        def run() -> Array:
-            systems = free_set.reduced_systems(K, free, size)
-            inverses = jax.vmap(free_set.projected_inverse)(systems)
+    def at_size(size: int) -> Array:
+        systems = free_set.reduced_systems(K, parts, scale, to_reference, size)
+        ours = scale[:, :size], reference[:, :size] > 0, used[:, :size] > 0
 
-            def by_eigenvalues() -> Array:
-                pseudo = lax.platform_dependent(
-                    systems,
-                    cpu=lambda systems: one_by_one(free_set.pseudo_inverse, systems),
-                    default=jax.vmap(free_set.pseudo_inverse),
-                )
-                return jnp.where(systems.singular[:, None, None], pseudo, inverses)
+        def by_eigenvalues() -> Array:
+            return lax.platform_dependent(
+                systems.matrix,
+                *ours,
+                cpu=partial(one_by_one, free_set.pseudo_inverse),
+                default=jax.vmap(free_set.pseudo_inverse),
+            )
 
-            # An eigendecomposition costs twenty times a Cholesky factorisation: only if needed.
-            return lax.cond(jnp.any(systems.singular), by_eigenvalues, lambda: inverses)
+        inverses = jax.vmap(free_set.projected_inverse)(systems.inverse, *ours[:2])
+        # An eigendecomposition costs twenty times a Cholesky factorisation: only if needed.
+        pseudo = lax.cond(jnp.any(systems.singular), by_eigenvalues, lambda: inverses)
+        inverses = jnp.where(systems.singular[:, None, None], pseudo, inverses)
+        return jnp.pad(inverses, ((0, 0), (0, n - size), (0, n - size)))
 
-        return run
-
-    return lax.switch(free_set.size_branch(n, free), [at_size(size) for size in sizes])
+    return jax.vmap(free_set.on_indices)(parts, free_set.at_smallest_size(free, at_size))

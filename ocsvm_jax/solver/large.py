@@ -11,9 +11,7 @@ The loop can be left and entered again: `begin`, then `advance` a number of turn
 is computed from alpha. The host can report progress between the calls, and be interrupted there.
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ocsvm_jax.solver import dual, kkt
-from ocsvm_jax.solver.problem import conditioned, in_units, make_problem
+from ocsvm_jax.solver import kkt, working_set
+from ocsvm_jax.solver.problem import common_value
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
 # The restricted problem is solved this much further than the gap it starts with.
@@ -32,9 +30,11 @@ _PATIENCE = 5
 # Fresh gradients before a solve counts as stalled; each is computed because the updated one claims
 # convergence or because rounding has eaten all progress.
 _REFRESHES = 4
-# A fresh gradient takes this many working sets a turn, while there are so many support vectors
-# left: wider products are the faster ones.
-_WIDE = 4
+# Columns of a product, in working sets. A round moves few indices where the start was good; a fresh
+# gradient takes as many columns as it can, since wider products are the faster ones.
+_NARROW, _WIDE = 0.25, 4
+# The start is made from the mean of so many columns.
+_START_SAMPLE = 512
 # So many points tell whether K lies around one number.
 _SAMPLE = 64
 
@@ -84,17 +84,19 @@ class State(NamedTuple):
 def begin(access: KernelAccess, C: Float[Array, " n"], q: int) -> State:
     """The state of a cold start: alpha filled from the points farthest from a sample of all."""
     n = C.shape[0]
-    sample = jnp.linspace(0, n - 1, min(q, n)).astype(jnp.int32)
+    sample = jnp.linspace(0, n - 1, min(_START_SAMPLE, n)).astype(jnp.int32)
     even = jnp.full(sample.shape, 1 / sample.shape[0], C.dtype)
-    return begin_at(access, _fill(access.product(sample, even, jnp.zeros((), C.dtype)), C))
+    closeness = access.product(sample, even, jnp.zeros((), C.dtype))
+    return begin_at(access, working_set.fill(closeness, C))
 
 
 def begin_at(access: KernelAccess, alpha: Float[Array, " n"]) -> State:
     """The state of a start from a feasible alpha."""
     n = alpha.shape[0]
     sample = jnp.linspace(0, n - 1, min(_SAMPLE, n)).astype(jnp.int32)
-    some = conditioned(access.square(sample)[None], jnp.ones((1, sample.shape[0]), bool))
-    offset = some.unit[0] * some.shift[0]
+    some = access.square(sample)[None]
+    value, common = common_value(some, jnp.ones((1, sample.shape[0]), bool), jnp.sum(some, axis=2))
+    offset = jnp.where(common, value, 0)[0]
     zero, unknown = jnp.int32(0), jnp.asarray(jnp.inf, alpha.dtype)
     state = State(
         alpha=alpha,
@@ -132,15 +134,9 @@ def advance(
     def body(carry: tuple[State, Array]) -> tuple[State, Array]:
         s, left = carry
         claimed = _claimed(settings, s) & ~_closing(C, settings, s)
-        doubtful = claimed | (s.fruitless >= _PATIENCE)
-        # 0: a share of the fresh gradient; 1: begin one; 2: a round.
-        branch = jnp.where(_incomplete(s), 0, jnp.where(doubtful, 1, 2))
-        turn = [
-            lambda s: _add_share(access, C, settings.working_set, s),
-            _refresh,
-            lambda s: _round(access, C, settings, s),
-        ]
-        return lax.switch(branch, turn, s), left - 1
+        doubtful = ~_incomplete(s) & (claimed | (s.fruitless >= _PATIENCE))
+        s = lax.cond(doubtful, _refresh, lambda s: s, s)
+        return _turn(access, C, settings, s), left - 1
 
     more = lambda carry: running(C, settings, carry[0]) & (carry[1] > 0)  # noqa: E731
     return lax.while_loop(more, body, (s, turns))[0]
@@ -221,95 +217,108 @@ def _closing(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array,
     return _claimed(settings, s) & ~s.closed & fits
 
 
-def _fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Fills the boxes of the points least close, until the sum is 1."""
-    n = C.shape[0]
-    order = jnp.argsort(closeness)
-    ordered = C[order]
-    # Rounding of a sum that ends near 1, added up in a tree. A point it alone keeps from its bound
-    # is put there: one that is free sets rho.
-    rounding = 4 * (1 + math.log2(n)) * jnp.finfo(C.dtype).eps
-    whole = (jnp.cumsum(ordered) <= 1 + rounding) | (jnp.sum(ordered) <= 1 + rounding)
-    place = jnp.arange(n, dtype=jnp.int32)
-    last = jnp.min(jnp.where(whole, jnp.int32(n), place))
-    rest = 1 - jnp.sum(jnp.where(place < last, ordered, 0))
-    rest = jnp.where(rest <= rounding, 0, rest)
-    alpha = jnp.where(
-        place < last, ordered, jnp.where(place == last, jnp.minimum(rest, ordered), 0)
-    )
-    return jnp.zeros_like(C).at[order].set(alpha)
-
-
 def _refresh(s: State) -> State:
     """Begins to compute the gradient from alpha, over its support vectors."""
     return s._replace(
         g=jnp.zeros_like(s.alpha),
-        order=jnp.argsort(s.alpha == 0, stable=True).astype(jnp.int32),
+        order=working_set.first_true(s.alpha > 0),
         num_support=jnp.sum(s.alpha > 0, dtype=jnp.int32),
         added=jnp.int32(0),
         refreshes=s.refreshes + 1,
     )
 
 
-def _add_share(access: KernelAccess, C: Float[Array, " n"], q: int, s: State) -> State:
-    n = C.shape[0]
+class _Move(NamedTuple):
+    """What a turn adds to alpha, or takes of it into g."""
 
-    def add(width: int, s: State) -> State:
-        slot = s.added + jnp.arange(width, dtype=jnp.int32)
-        index = s.order[jnp.minimum(slot, n - 1)]
-        weight = jnp.where(slot < s.num_support, s.alpha[index], 0)
-        return s._replace(g=s.g + access.product(index, weight, s.offset), added=s.added + width)
+    indices: Int[Array, " width"]
+    weight: Float[Array, " width"]
+    used: Int[Array, ""]  # how many of them, the first ones, are to be added
+    alpha: Float[Array, " width"]  # what alpha becomes there
 
-    narrow, wide = min(q, n), min(_WIDE * q, n)
-    # A wide product takes as long as so many narrow ones.
-    much = s.num_support - s.added > (_WIDE - 1) * narrow
-    s = lax.cond(much, partial(add, wide), partial(add, narrow), s)
+
+def _turn(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
+    """One product: a share of a fresh gradient, or a round."""
+    n, q = C.shape[0], settings.working_set
+    widths = sorted({min(max(int(w * q), 1), n) for w in (_NARROW, 1, _WIDE)})
+    fresh = _incomplete(s)
+    move = lax.cond(
+        fresh,
+        lambda: _share(s, widths[-1]),
+        lambda: _restricted_move(access, C, settings, s, widths[-1]),
+    )
+    # One more of the next width takes as long as this one.
+    most = jnp.asarray([widths[0], *((_WIDE - 1) * w for w in widths[1:-1])], jnp.int32)
+    branch = jnp.sum(most < move.used, dtype=jnp.int32) if len(widths) > 1 else jnp.int32(0)
+    product = [
+        lambda w=w: access.product(move.indices[:w], move.weight[:w], s.offset) for w in widths
+    ]
+    g = s.g + lax.switch(branch, product)
+    return lax.cond(
+        fresh,
+        lambda: _share_added(access, C, s, g, jnp.asarray(widths, jnp.int32)[branch]),
+        lambda: _judged(access, C, settings, s, move, g),
+    )
+
+
+def _share(s: State, width: int) -> _Move:
+    """The next support vectors of a fresh gradient."""
+    slot = s.added + jnp.arange(width, dtype=jnp.int32)
+    index = s.order[jnp.minimum(slot, s.order.shape[0] - 1)]
+    alpha = s.alpha[index]
+    weight = jnp.where(slot < s.num_support, alpha, 0)
+    return _Move(index, weight, s.num_support - s.added, alpha)
+
+
+def _share_added(
+    access: KernelAccess, C: Float[Array, " n"], s: State, g: Float[Array, " n"], width: Array
+) -> State:
     # The rounding of a sum grows with the square root of its terms.
     terms = s.num_support.astype(C.dtype)
     rounding = 0.5 * jnp.finfo(C.dtype).eps * (1 + 0.125 * jnp.sqrt(terms))
-    s = _measured(access, C, s._replace(rounding=rounding, fruitless=jnp.int32(0)))
+    s = s._replace(g=g, added=s.added + width, rounding=rounding, fruitless=jnp.int32(0))
+    s = _measured(access, C, s)
     return s._replace(best_gap=s.gap)
 
 
-def _working_set(
-    alpha: Float[Array, " n"], g: Float[Array, " n"], C: Float[Array, " n"], q: int
-) -> Int[Array, " q"]:
-    """The q/2 indices of lowest g that can grow; of the rest, q/2 of highest g that can shrink."""
-    _, grow = lax.top_k(jnp.where(alpha < C, -g, -jnp.inf), q // 2)
-    taken = jnp.zeros(alpha.shape, bool).at[grow].set(True)
-    worth = jnp.where((alpha > 0) & ~taken, g, -jnp.inf)
-    # An index already taken would be counted twice; one that cannot move is harmless.
-    _, shrink = lax.top_k(
-        jnp.where(taken, -jnp.inf, jnp.maximum(worth, -jnp.finfo(g.dtype).max)), q // 2
-    )
-    return jnp.concatenate([grow, shrink]).astype(jnp.int32)
-
-
-def _closing_set(
-    alpha: Float[Array, " n"], g: Float[Array, " n"], C: Float[Array, " n"], q: int
-) -> Int[Array, " q"]:
-    """The free indices, at most q, then those whose g lies farthest on the wrong side of rho."""
-    free = kkt.free_set(alpha, C)
-    rho = jnp.sum(kkt.rho_weights(alpha, g, C, jnp.ones_like(g)) * g)
-    wrong = jnp.where(alpha < C, rho - g, g - rho)
-    _, W = lax.top_k(jnp.where(free, jnp.inf, jnp.where(C > 0, wrong, -jnp.inf)), q)
-    return W.astype(jnp.int32)
-
-
-def _round(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
-    """Solves the dual on a working set: the worst violators, at the end all free indices."""
-    q, eps = settings.working_set, jnp.finfo(C.dtype).eps
+def _restricted_move(
+    access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State, width: int
+) -> _Move:
+    """The solution on a working set: the worst violators, at the end all free indices."""
+    q = settings.working_set
     closing = _closing(C, settings, s)
-    choices = (_closing_set(s.alpha, s.g, C, q), _working_set(s.alpha, s.g, C, q))
-    W = jnp.where(closing, *choices)
+    W = lax.cond(
+        closing,
+        lambda: working_set.closing(s.alpha, s.g, C, s.gap, q),
+        lambda: working_set.violators(s.alpha, s.g, C, s.gap, q),
+    )
     # A negative tolerance is the default of the dtype: as exact as can be.
     tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.25 * _tolerance(settings, s))
     tol = jnp.where(closing, -1, tol)
-    moved = _solve_restricted(access, W, s.alpha[W], s.g[W], C[W], s.offset, tol)
-    change = moved - s.alpha[W]
-    alpha = s.alpha.at[W].set(moved)
-    g = s.g + access.product(W, change, s.offset)
-    new = s._replace(alpha=alpha, g=g, rounding=s.rounding + _rounding_of(s, W, change))
+    K = access.square(W) - s.offset
+    alpha = working_set.solve_restricted(K, s.alpha[W], s.g[W], C[W], tol)
+    still = alpha == s.alpha[W]
+    order = jnp.argsort(still, stable=True)
+    slot = jnp.arange(width, dtype=jnp.int32)
+    at = order[jnp.minimum(slot, q - 1)]
+    index, count = W[at], jnp.sum(~still, dtype=jnp.int32)
+    weight = jnp.where(slot < count, alpha[at] - s.alpha[index], 0)
+    return _Move(index, weight, count, alpha[at])
+
+
+def _judged(
+    access: KernelAccess,
+    C: Float[Array, " n"],
+    settings: Settings,
+    s: State,
+    move: _Move,
+    g: Float[Array, " n"],
+) -> State:
+    """The state after a round, whose gradient is g."""
+    W, change, eps = move.indices, move.weight, jnp.finfo(C.dtype).eps
+    closing = _closing(C, settings, s)
+    rounding = s.rounding + _rounding_of(s, W, change)
+    new = s._replace(alpha=s.alpha.at[W].set(move.alpha), g=g, rounding=rounding)
     new = _measured(access, C, new)
     # The decrease of the objective, in a form that does not cancel, against the rounding of g.
     # From its mean, since the change sums to zero but for rounding.
@@ -336,24 +345,3 @@ def _rounding_of(s: State, W: Int[Array, " q"], change: Float[Array, " q"]) -> F
     whole = jnp.sum(s.alpha * s.root)
     share = jnp.where(whole > 0, s.root[W] / jnp.where(whole > 0, whole, 1), 1)
     return jnp.finfo(change.dtype).eps * (2 * jnp.linalg.norm(share * change) + 0.5)
-
-
-def _solve_restricted(
-    access: KernelAccess,
-    W: Int[Array, " q"],
-    alpha: Float[Array, " q"],
-    g: Float[Array, " q"],
-    C: Float[Array, " q"],
-    offset: Float[Array, ""],
-    tol: Float[Array, ""],
-) -> Float[Array, " q"]:
-    """The dual over W with all else held, from alpha."""
-    K = access.square(W) - offset
-    # In units that neither over- nor underflow.
-    K, _, inverse = in_units(K[None])
-    tol = jnp.where(tol < 0, tol, tol * inverse[0])
-    linear = g * inverse[0] - jnp.matmul(K[0], alpha, precision=lax.Precision.HIGHEST)
-    column = lambda v: v[:, None]  # noqa: E731
-    total = jnp.sum(alpha).reshape(1, 1)
-    problem = make_problem(K, column(linear), column(C), total, tol.reshape(1, 1), 0 * total)
-    return dual.refine(problem, column(alpha), max_steps=20 * W.shape[0]).alpha[0]

@@ -61,15 +61,7 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     K, unit, inverse = in_units(given)
     K = 0.5 * (K + K.transpose(0, 2, 1))
     sums = _row_sums(K)
-    # The points of smallest norm are those that the support is made of.
-    shift = jnp.min(jnp.where(part, jnp.diagonal(K, axis1=1, axis2=2), jnp.inf), axis=1)
-    shift = _few_bits(jnp.where(jnp.isfinite(shift), shift, 0))
-    # Most rows lie around it, be there far ones.
-    count = jnp.sum(part, axis=1, dtype=K.dtype)[:, None]
-    around = part & (
-        jnp.abs(sums - count * shift[:, None]) < 0.25 * count * jnp.abs(shift)[:, None]
-    )
-    tried = 2 * jnp.sum(around, axis=1, dtype=K.dtype) > count[:, 0]
+    shift, tried = common_value(K, part, sums)
 
     def try_it() -> tuple[Array, Array, Array]:
         moved, exact = _less_exactly(K, shift, both)
@@ -84,6 +76,19 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     small = jnp.any(_may_underflow(jnp.diagonal(given, axis1=1, axis2=2), unit), axis=1)
     underflow = jnp.where(small, jnp.maximum(tiny * inverse, tiny), 0)
     return Conditioned(K, shift, unit, sums, underflow, inverse > 0)
+
+
+def common_value(
+    K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"], row_sums: Float[Array, "lanes n"]
+) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"]]:
+    """A number of few digits, and whether most rows of K lie around it, be there far ones."""
+    # The points of smallest norm are those that the support is made of.
+    least = jnp.min(jnp.where(part, jnp.diagonal(K, axis1=1, axis2=2), jnp.inf), axis=1)
+    value = _few_bits(jnp.where(jnp.isfinite(least), least, 0))
+    count = jnp.sum(part, axis=1, dtype=K.dtype)[:, None]
+    off = jnp.abs(row_sums - count * value[:, None])
+    around = part & (off < 0.25 * count * jnp.abs(value)[:, None])
+    return value, 2 * jnp.sum(around, axis=1, dtype=K.dtype) > count[:, 0]
 
 
 def _row_sums(K: Float[Array, "lanes n n"]) -> Float[Array, "lanes n"]:
@@ -211,9 +216,10 @@ def start(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
         weight = jnp.where(active, stiffness, 0)
         return (1 + _sum(weight * c)) / _sum(weight)
 
-    active = part
-    for _ in range(_MODEL_TURNS):
-        active = active & (c < level(active))
+    # Varies over a mesh as K does, though C may not, which a loop under shard_map asks for.
+    active = part & (c < jnp.inf)
+    turn = lambda _, active: active & (c < level(active))  # noqa: E731
+    active = lax.fori_loop(0, _MODEL_TURNS, turn, active)
     rho = level(active)
     alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
     alpha = alpha / _sum(alpha)
