@@ -40,6 +40,8 @@ SOLVER_LAYERS = (
     "smo",
     "dual",
     "implicit working_set",
+    "large_state",
+    "large_turn",
     "large",
 )
 WITHOUT_JAX = {

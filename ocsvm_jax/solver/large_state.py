@@ -1,0 +1,104 @@
+"""What the solver for many points sees of K, and where it stands."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ocsvm_jax.solver import kkt, working_set
+
+
+class KernelAccess(NamedTuple):
+    """All that the solver sees of K."""
+
+    square: Callable[[Int[Array, " q"]], Float[Array, "q q"]]
+    """K on a working set."""
+    product: Callable[[Int[Array, " q"], Float[Array, " q"], Float[Array, ""]], Float[Array, " n"]]
+    """(K - offset) v for all points, v given on the indices of a working set."""
+    diagonal: Callable[[], Float[Array, " n"]]
+    """k(x_i, x_i) of all points."""
+    one_sign: bool = False
+    """Whether no two entries of K - offset differ in sign, for any offset `begin` may choose."""
+
+
+class Settings(NamedTuple):
+    """What bounds a solve; the sizes are static."""
+
+    tol: Float[Array, ""]  # of the KKT gap, in units of K; negative: -tol times the scale seen
+    working_set: int
+    max_rounds: Int[Array, ""] | int
+
+
+class State(NamedTuple):
+    """Where a solve stands; feasible at every moment."""
+
+    alpha: Float[Array, " n"]
+    g: Float[Array, " n"]  # (K - offset) alpha, once `added` has reached `num_support`
+    offset: Float[Array, ""]
+    root: Float[Array, " n"]  # the square root of |K_ii - offset|
+    order: Int[Array, " n"]  # support vectors first, as of the last fresh gradient
+    num_support: Int[Array, ""]  # how many they were
+    added: Int[Array, ""]  # how many of them g holds
+    gap: Float[Array, ""]
+    best_gap: Float[Array, ""]  # since g was last computed from alpha
+    rounding: Float[Array, ""]  # of g, relative to the size of what it is summed from
+    bound: Float[Array, ""]  # the gap, with each g at the unfavourable end of its rounding
+    seen: Float[Array, ""]  # the scale of K as the support sees it
+    rounds: Int[Array, ""]
+    fruitless: Int[Array, ""]  # consecutive rounds without progress
+    refreshes: Int[Array, ""]
+    closed: Bool[Array, ""]  # whether the closing round, exact on the free set, was run
+
+
+def incomplete(s: State) -> Bool[Array, ""]:
+    """Whether g still lacks support vectors."""
+    return s.added < s.num_support
+
+
+def tolerance(settings: Settings, s: State) -> Float[Array, ""]:
+    """What the gap is held against, in units of K."""
+    return jnp.where(settings.tol < 0, -settings.tol * s.seen, settings.tol)
+
+
+def claimed(settings: Settings, s: State) -> Bool[Array, ""]:
+    """Whether the updated gradient leaves nothing to gain by further rounds."""
+    tol = tolerance(settings, s)
+    return s.gap <= jnp.maximum(tol - (s.bound - s.gap), 0.5 * tol)
+
+
+def magnitude(access: KernelAccess, s: State) -> Float[Array, " n"]:
+    """A bound on |K - offset| alpha, what each g is summed from.
+
+    Without products of its own: where the terms have one sign it is |g|; else that of a positive
+    semi-definite kernel, |K_ij|^2 <= K_ii K_jj.
+    """
+    if access.one_sign:
+        return jnp.abs(s.g)
+    return jnp.maximum(jnp.abs(s.g), s.root * jnp.sum(s.alpha * s.root))
+
+
+def measured(access: KernelAccess, C: Float[Array, " n"], s: State) -> State:
+    """The state with its gap, its bound and its scale as of its alpha and g."""
+    gap = kkt.violation(s.alpha, s.g, C)[2][0]
+    bound = kkt.gap_bound(s.alpha, s.g, C, s.rounding * magnitude(access, s))[0]
+    seen = jnp.maximum(jnp.sum(s.alpha * s.root) ** 2, jnp.abs(jnp.sum(s.alpha * s.g)))
+    return s._replace(gap=gap, bound=bound, seen=seen)
+
+
+def closing_is_due(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
+    """Whether the closing round is due: it comes once, where the free set fits a working set."""
+    num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
+    fits = (num_free > 1) & (num_free <= settings.working_set)
+    return claimed(settings, s) & ~s.closed & fits
+
+
+def refreshed(s: State) -> State:
+    """Begins to compute the gradient from alpha, over its support vectors."""
+    return s._replace(
+        g=jnp.zeros_like(s.alpha),
+        order=working_set.first_true(s.alpha > 0),
+        num_support=jnp.sum(s.alpha > 0, dtype=jnp.int32),
+        added=jnp.int32(0),
+        refreshes=s.refreshes + 1,
+    )
