@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ocsvm_jax import forks
+
 # Functions of ocsvm_jax.kernels that return a kernel: easily passed without being called.
 _FACTORIES = ("rbf", "laplacian", "linear", "polynomial", "sigmoid", "scaled", "precomputed")
 _LARGEST_COUNT = 2**31 - 1  # of the int32 that a loop counts with
@@ -18,7 +20,10 @@ def as_float(x: Any, name: str = "the argument") -> jax.Array:
 
     Raises:
       TypeError, ValueError: as `as_numbers`.
+      RuntimeError: in a forked process, in which JAX would hang.
     """
+    forks.refuse("ocsvm_jax")
+    forks.note_jax_in_use()
     x = as_numbers(x, name)
     dtype = float_dtype(x.dtype)
     if isinstance(x, np.ndarray):

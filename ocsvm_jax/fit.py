@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from ocsvm_jax.fit_arguments import FitArguments, checked_fit, checked_limits
 from ocsvm_jax.kernel_sums import kernel_sum
-from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_one_at_zero
+from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_shift_invariant
 from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver import large as large_solver
@@ -223,7 +223,7 @@ def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:
         product=lambda W, v, offset: kernel_sum(kernel, x[W], v, x, offset),
         diagonal=lambda: jax.vmap(kernel)(x, x),
         # Between 0 and 1; an offset, where there is one, is 1.
-        one_sign=is_one_at_zero(kernel),
+        one_sign=is_shift_invariant(kernel),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from ocsvm_jax import forks
 from ocsvm_jax.arguments import (
     as_float,
     as_numbers,
@@ -17,7 +18,13 @@ from ocsvm_jax.arguments import (
     float_dtype,
     is_concrete,
 )
-from ocsvm_jax.kernels import PairwiseKernel, Precomputed, rbf, resolve_gamma
+from ocsvm_jax.kernels import (
+    PairwiseKernel,
+    Precomputed,
+    is_shift_invariant,
+    rbf,
+    resolve_gamma,
+)
 from ocsvm_jax.points import check_parameters, fitted_points, less_a_constant
 from ocsvm_jax.solver.checks import check_kernel_values, checked_nu, normalized_weights
 from ocsvm_jax.summary import shown
@@ -43,6 +50,7 @@ class FitArguments(NamedTuple):
 
 def checked_fit(x: Any, nu: Any, kernel: Any, gamma: Any, sample_weight: Any) -> FitArguments:
     """Points, kernel, nu and weights of `ocsvm_fit`; raises as that says."""
+    forks.refuse("ocsvm_fit")
     _refuse_tracers(x, nu, kernel, gamma, sample_weight)
     x = _checked_points(x)
     w = _checked_weights(sample_weight, x.shape[0])
@@ -54,7 +62,7 @@ def checked_fit(x: Any, nu: Any, kernel: Any, gamma: Any, sample_weight: Any) ->
         check_kernel_values(np.asarray(x)[part][:, part], float_dtype(x.dtype))
         points, centre = as_float(x, "x"), None
     else:
-        points, centre = fitted_points(x, kernel)
+        points, centre = fitted_points(x, is_shift_invariant(kernel))
     share = checked_nu(nu, points.dtype)
     return FitArguments(points, centre, kernel, share, jnp.asarray(w, points.dtype))
 

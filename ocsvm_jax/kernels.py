@@ -16,8 +16,9 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arguments import as_float, check_kernel, is_concrete
+from ocsvm_jax.arguments import as_float, as_numbers, check_kernel, is_concrete
 from ocsvm_jax.distances import absolute_distances, squared_distances_to
+from ocsvm_jax.points import pairs_in_one_dtype
 from ocsvm_jax.pytrees import pytree
 from ocsvm_jax.scaling import variance_of_entries
 
@@ -223,31 +224,41 @@ def gram(
       apart for the dtype gives 0. With kernels of x'y, the error of x'y is up to (d + 2) eps times
       |x| |y|.
 
+    NumPy's points that the dtype would round noticeably (time stamps) are first moved near 0, in
+    float64, where the kernel is known to depend on differences alone.
+
+    Warns:
+      PrecisionWarning: where it is not, and the cast moves the points by more than 1e-3 of the
+        spread of a column.
+
     Raises:
       TypeError: if kernel is none, such as its name, or x or y hold no numbers.
       ValueError: if x or y is not two-dimensional, or their dimensions differ.
     """
     check_kernel(kernel)
-    x = as_float(x, "x")
-    same = y is None
-    y = x if y is None else as_float(y, "y").astype(x.dtype)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+    given_x = as_numbers(x, "x")
+    given_y = given_x if y is None else as_numbers(y, "y")
+    if given_x.ndim != 2 or given_y.ndim != 2 or given_x.shape[1] != given_y.shape[1]:
         raise ValueError(
-            f"gram takes points as rows, (n, d) and (m, d); received {x.shape} and {y.shape}."
+            f"gram takes points as rows, (n, d) and (m, d); received {given_x.shape} and "
+            f"{given_y.shape}."
         )
+    same = y is None
+    x, y = pairs_in_one_dtype(given_x, None if same else given_y, is_shift_invariant(kernel))
+    y = x if y is None else y
     if not isinstance(kernel, PairwiseKernel):
         return jax.vmap(lambda a: jax.vmap(lambda b: kernel(a, b))(y))(x)
     K = kernel.pairwise(x, y)
-    if same and is_one_at_zero(kernel):
+    if same and is_shift_invariant(kernel):
         # k(x, x) = 1; the expanded distance of a point to itself rounds to a little more than 0.
         K = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, K)
     return K
 
 
-def is_one_at_zero(kernel: Any) -> bool:
-    """Whether it is a kernel of distances, with values between 0 and k(x, x) = 1."""
+def is_shift_invariant(kernel: Any) -> bool:
+    """Whether it is known to be one of differences, with values between 0 and k(x, x) = 1."""
     if isinstance(kernel, Scaled):
-        return is_one_at_zero(kernel.kernel)
+        return is_shift_invariant(kernel.kernel)
     return isinstance(kernel, RBF | Laplacian)
 
 

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num, Shaped
 
-from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.arguments import as_float, as_numbers, float_dtype, is_concrete
 from ocsvm_jax.distances import squared_distances
 from ocsvm_jax.kernels import resolve_gamma
+from ocsvm_jax.points import warn_of_cast
 from ocsvm_jax.scaling import standardized
 from ocsvm_jax.solver import ocsvm_solve
 
@@ -55,8 +58,8 @@ class LocalizedModel(NamedTuple):
 
 
 def fit_locations(
-    z: Float[Array, "v n d"],
-    present: Bool[Array, "v n"] | None = None,
+    z: Num[ArrayLike, "v n d"],
+    present: Shaped[ArrayLike, "v n"] | None = None,
     *,
     nu: Any,
     gamma: Any,
@@ -75,16 +78,22 @@ def fit_locations(
       standardize: subtract the mean and divide by the (biased) standard deviation + 1e-6 of each
         location and dimension.
 
+    Warns:
+      PrecisionWarning: where the cast of NumPy's points to the dtype of the computation moves them
+        by more than 1e-3 of the spread of a dimension at a location.
+
     Raises:
       ValueError: if shapes do not fit, or gamma is another string or no positive number.
     """
-    z = as_float(z)
+    z = as_numbers(z, "z")
     if z.ndim != 3:
         raise ValueError(f"z has shape {z.shape}; it must be (locations, points, dimensions).")
     present = jnp.ones(z.shape[:2], bool) if present is None else jnp.asarray(present, bool)
     if present.shape != z.shape[:2]:
         raise ValueError(f"present has shape {present.shape}; z asks for {z.shape[:2]}.")
     _check_gamma(gamma)
+    _warn_of_cast(z, present)
+    z = as_float(z, "z")
 
     def one(z: Array, present: Array) -> LocalizedModel:
         weight = present.astype(z.dtype)
@@ -110,7 +119,20 @@ def fit_locations(
     return jax.vmap(one)(z, present)
 
 
-def score_locations(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Float[Array, "v m"]:
+def _warn_of_cast(z: Any, present: Array) -> None:
+    dtype = float_dtype(z.dtype)
+    narrower = z.dtype.kind in "iuf" and z.dtype.itemsize >= 4 and z.dtype != dtype
+    if not (narrower and isinstance(z, np.ndarray) and is_concrete(present) and z.size):
+        return
+    # A missing point may hold anything; one that is there takes its place.
+    there = np.asarray(present)[..., None]
+    z = np.where(there, z, np.take_along_axis(z, np.argmax(there, axis=1)[:, None], axis=1))
+    columns = np.moveaxis(z, 1, 0).reshape(z.shape[1], -1)
+    if np.all(np.isfinite(columns)):
+        warn_of_cast(columns, dtype, stacklevel=5)
+
+
+def score_locations(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[Array, "v m"]:
     """-f of m queries at each location: larger for more anomalous, in units of the kernel.
 
     Args:
@@ -128,7 +150,7 @@ def score_locations(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Fl
 
 
 def log_score_locations(
-    model: LocalizedModel, queries: Float[Array, "v m d"]
+    model: LocalizedModel, queries: Num[ArrayLike, "v m d"]
 ) -> Float[Array, "v m"]:
     """log(rho) - log(sum_j alpha_j k(z_j, z)): -f on a scale without an end; 0 on the boundary.
 
@@ -162,7 +184,7 @@ def log_score_locations(
     return jax.vmap(one)(model, _checked(model, queries))
 
 
-def _checked(model: LocalizedModel, queries: Float[Array, "v m d"]) -> Float[Array, "v m d"]:
+def _checked(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[Array, "v m d"]:
     queries = as_float(queries).astype(model.z.dtype)
     v, _, d = model.z.shape
     if queries.ndim != 3 or queries.shape[0] != v or queries.shape[2] != d:

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
-from ocsvm_jax import model_file
+from ocsvm_jax import forks, model_file
 from ocsvm_jax.arguments import as_float, as_numbers
 from ocsvm_jax.calibrated import CalibratedOCSVM
 from ocsvm_jax.kernel_sums import kernel_sum
@@ -106,6 +106,7 @@ class OCSVM:
         """
         if isinstance(self.kernel, Precomputed):
             return self._precomputed_expansion(x)
+        forks.refuse("OCSVM")
         x = self.in_coordinates(x)
         return kernel_sum(self.kernel, self.support_vectors, self.coefficients, x)
 

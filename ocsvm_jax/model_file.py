@@ -13,7 +13,7 @@ import numpy as np
 from ocsvm_jax import kernels
 from ocsvm_jax.conformal import round_down
 from ocsvm_jax.files import whole_file
-from ocsvm_jax.points import cast, centred, check_parameters, is_shift_invariant, two_parts
+from ocsvm_jax.points import cast, centred, check_parameters, two_parts
 
 # The second, of models with a centre or a calibration, would mislead who knows the first alone.
 _FORMATS = ("ocsvm_jax.OCSVM/1", "ocsvm_jax.OCSVM/2")
@@ -133,7 +133,9 @@ def _in_dtype_of_jax(
         vectors = arrays.pop("support_vectors")
         centre = arrays.pop("centre", None)
         if centre is None:
-            vectors, centre = centred(vectors, dtype, is_shift_invariant(kernel), stacklevel=6)
+            vectors, centre = centred(
+                vectors, dtype, kernels.is_shift_invariant(kernel), stacklevel=6
+            )
         else:
             # What the parts of the smaller dtype leave over goes back into the points.
             total = centre[0] + centre[1]

@@ -15,7 +15,6 @@ from jax import Array
 from jaxtyping import Float, Num
 
 from ocsvm_jax.arguments import as_float, float_dtype, is_concrete
-from ocsvm_jax.kernels import RBF, Laplacian, Scaled
 from ocsvm_jax.summary import shown
 
 # In units of a column's spread: from here on the points are centred, and from here on a cast that
@@ -30,17 +29,14 @@ class PrecisionWarning(UserWarning):
     """The cast to the dtype of a model has moved the points, or its numbers, noticeably."""
 
 
-def is_shift_invariant(kernel: Any) -> bool:
-    """Whether the kernel is known to depend on the difference of its two points alone."""
-    if isinstance(kernel, Scaled):
-        return is_shift_invariant(kernel.kernel)
-    return isinstance(kernel, RBF | Laplacian)
-
-
 def fitted_points(
-    x: np.ndarray | Array, kernel: Any
+    x: np.ndarray | Array, shift_invariant: bool
 ) -> tuple[Float[Array, "n d"], Float[np.ndarray, "2 d"] | None]:
-    """Finite points to fit to, in one float dtype, and the centre that was subtracted, if any.
+    """Finite points in one float dtype, and the centre that was subtracted, if any.
+
+    Args:
+      x: (n, d) points.
+      shift_invariant: whether a kernel of differences alone is all that will see them.
 
     Warns:
       PrecisionWarning: where the kernel allows no centre and the cast moves the points by more
@@ -53,7 +49,7 @@ def fitted_points(
     if x.dtype == dtype or x.dtype.itemsize < 4:
         return as_float(x, "x"), None
     x = np.asarray(x)
-    values, centre = centred(x, dtype, is_shift_invariant(kernel), stacklevel=6)
+    values, centre = centred(x, dtype, shift_invariant, stacklevel=6)
     return jnp.asarray(values), centre
 
 
@@ -76,7 +72,7 @@ def centred(
 def query_points(
     x: np.ndarray | Array,
     support_vectors: Float[Array, "m d"],
-    centre: Float[Array, "2 d"] | None,
+    centre: Float[Array | np.ndarray, "2 d"] | None,
 ) -> Float[Array, "q d"]:
     """Queries in the dtype and the coordinates of a model: its support vectors and its centre.
 
@@ -91,11 +87,11 @@ def query_points(
     known = is_concrete(x) and is_concrete(support_vectors) and is_concrete(centre)
     whole = not jnp.issubdtype(x.dtype, jnp.floating)
     if not known or (isinstance(x, Array) and not whole):
-        x = as_float(x, "x")
+        traced = as_float(x, "x")
         if centre is not None:
-            high, low = centre[0][None, :].astype(x.dtype), centre[1][None, :].astype(x.dtype)
-            x = (x - high) - low
-        return x.astype(dtype)
+            high, low = jnp.asarray(centre, traced.dtype)[:, None, :]
+            traced = (traced - high) - low
+        return traced.astype(dtype)
     x = np.asarray(x)
     exact = _float64(x) if centre is None else subtract_centre(x, np.asarray(centre))
     values = cast("x", exact, dtype)
@@ -107,6 +103,38 @@ def query_points(
         moved = np.where(np.abs(exact - middle) <= _NEAR * spread, moved, 0)
         _warn(moved, spread, dtype, share=1, stacklevel=6)
     return jnp.asarray(values)
+
+
+def pairs_in_one_dtype(
+    x: Num[np.ndarray | Array, "n d"],
+    y: Num[np.ndarray | Array, "m d"] | None,
+    shift_invariant: bool,
+) -> tuple[Float[Array, "n d"], Float[Array, "m d"] | None]:
+    """Two sets of points in the float dtype of the first, less one centre where that keeps digits.
+
+    Warns:
+      PrecisionWarning: where there may be no centre and the cast moves them noticeably.
+    """
+    if isinstance(x, np.ndarray) and not np.all(np.isfinite(x)):
+        x = as_float(x, "x")
+    x, centre = fitted_points(x, shift_invariant)
+    if y is None:
+        return x, None
+    if isinstance(y, np.ndarray) and not np.all(np.isfinite(y)):
+        y = as_float(y, "y")
+    return x, query_points(y, x, centre)
+
+
+def warn_of_cast(x: Num[np.ndarray, "n d"], dtype: Any, *, stacklevel: int) -> None:
+    """Warns if a cast moves points noticeably, in the look of standard deviations at first.
+
+    There may be a million columns, of which medians take long.
+    """
+    moved = np.abs(_difference(x, cast("x", x, dtype).astype(np.float64)))
+    doubtful = np.any(moved > _LITTLE * np.std(x, axis=0, dtype=np.float64), axis=0)
+    if np.any(doubtful):
+        x, moved = x[:, doubtful], moved[:, doubtful]
+        _warn(moved, _location(x)[1], dtype, stacklevel=stacklevel)
 
 
 def less_a_constant(x: np.ndarray | Array) -> np.ndarray | Array:

@@ -16,11 +16,13 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 
 # Lowest first: a module imports from lower lines only (and, in a folder, from its own).
 LAYERS = (
+    "forks",
     "arguments blocks checkpoints collapse contrast distances files provenance pytrees resampling "
     "scaling",
     "summary",
+    "points",
     "kernels solver data metrics",
-    "conformal decision figures kernel_sums points stats workdir",
+    "conformal decision figures kernel_sums stats workdir",
     "fit_arguments model_file page",
     "calibrated report",
     "guidance model networks",

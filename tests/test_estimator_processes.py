@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ocsvm_jax import gram, ocsvm_fit, ocsvm_solve, rbf
+from ocsvm_jax.localized import fit_locations
+from ocsvm_jax.path import choose_model
 from ocsvm_jax.sklearn import SVDD, OneClassSVM
 
 pytestmark = [
@@ -90,6 +93,25 @@ def test_a_child_refuses_what_would_hang_it():
         in_a_forked_child(model.fit, X)
     with pytest.raises(RuntimeError, match="Scoring with this kernel runs JAX"):
         in_a_forked_child(model.predict, X)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda model: ocsvm_fit(X, 0.1), "ocsvm_fit"),
+        (lambda model: model.decision_function(QUERIES), "OCSVM"),
+        (lambda model: model.calibrate(QUERIES), "OCSVM"),
+        (lambda model: gram(rbf(0.1), X), "ocsvm_jax"),
+        (lambda model: ocsvm_solve(np.eye(5), 0.5), "ocsvm_jax"),
+        (lambda model: choose_model(X), "ocsvm_jax"),
+        (lambda model: fit_locations(X[None], nu=0.5, gamma=1.0), "ocsvm_jax"),
+    ],
+    ids=["fit", "scores", "calibrate", "gram", "solve", "choose", "locations"],
+)
+def test_functions_of_jax_refuse_at_once(function, name):
+    model = ocsvm_fit(X, 0.1)
+    with pytest.raises(RuntimeError, match=f"{name} runs JAX, which hangs.*spawn"):
+        in_a_forked_child(function, model)
 
 
 class Constant:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ocsvm_jax import OCSVM, PrecisionWarning, gram, laplacian, linear, ocsvm_fit, rbf, scaled
 from ocsvm_jax.explain import contributions, decision_gradient, integrated_gradients
 from ocsvm_jax.export import export_scoring
+from ocsvm_jax.localized import fit_locations
 from ocsvm_jax.path import ocsvm_path
 from ocsvm_jax.points import subtract_centre, two_parts
 from ocsvm_jax.sklearn import OneClassSVM
@@ -212,3 +213,26 @@ def test_weights_count_by_their_ratios():
 def test_gram_is_of_the_points_as_they_are():
     K = gram(rbf(1e-3), NEAR)
     assert K.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+@pytest.mark.parametrize("kernel", [rbf(1e-3), laplacian(0.02)], ids=["rbf", "laplacian"])
+def test_gram_of_time_stamps(kernel, dtype):
+    x, z = ((1.7e9 + np.rint(a)).astype(dtype) for a in (NEAR, QUERIES))
+    near, queries = (np.rint(a) for a in (NEAR, QUERIES))
+    np.testing.assert_allclose(gram(kernel, x), gram(kernel, near), rtol=1e-5)
+    np.testing.assert_allclose(
+        gram(kernel, x, z), gram(kernel, near, queries), rtol=1e-5, atol=1e-7
+    )
+    with pytest.warns(PrecisionWarning, match="moves column"):
+        gram(linear(), x)
+
+
+def test_locations_warn_with_the_figure():
+    """Each has a place of its own: they are not centred, and say so."""
+    z = np.stack([NEAR, 1.7e9 + NEAR])
+    missing = np.zeros(z.shape[:2], bool)
+    missing[:, 0], z[:, 0] = True, 3e9
+    fit_locations(z[:1], ~missing[:1], nu=0.5, gamma=1e-3)
+    with pytest.warns(PrecisionWarning, match=r"float32 moves column \d .*times its spread"):
+        fit_locations(z, ~missing, nu=0.5, gamma=1e-3)

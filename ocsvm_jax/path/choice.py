@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
-from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
+from ocsvm_jax.kernels import Kernel, gram, is_shift_invariant, rbf, resolve_gamma
 from ocsvm_jax.path.criteria import finest_gamma
 from ocsvm_jax.path.defaults import NU, neighbour_gamma
 from ocsvm_jax.path.grid import check_axes
@@ -173,7 +173,7 @@ def _runner(
     limits: dict[str, Any],
 ) -> Callable[[float], float]:
     """Of a gamma the share, by weight, of the points outside the model of the other folds."""
-    x, _ = fitted_points(rows.x, kernel(gammas[0]))
+    x, _ = fitted_points(rows.x, is_shift_invariant(kernel(gammas[0])))
     run = partial(_outside, kernel, int(np.max(fold)) + 1, limits["max_steps"])
     given = x, jnp.asarray(fold), jnp.asarray(rows.weight, x.dtype), limits["tol"]
     return lambda gamma: float(run(*given, jnp.asarray(gamma, x.dtype)))

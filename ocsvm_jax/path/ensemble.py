@@ -129,7 +129,7 @@ def ocsvm_ensemble(
     check_axes([nu], gammas)
     gammas = np.asarray(gammas, np.float64)
     fold = deal(rows.x, num_folds, fold_key)
-    points, centre = fitted_points(rows.x, rbf(gammas[0]))
+    points, centre = fitted_points(rows.x, shift_invariant=True)
     members = _Members(points, nu, jnp.asarray(gammas, points.dtype), tol, max_steps)
     clock = Clock((int(np.max(fold)) + 2) * len(gammas), callback)
     held_out = _held_out(members, rows.weight, fold, clock)

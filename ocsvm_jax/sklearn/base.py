@@ -9,8 +9,9 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ocsvm_jax import forks
 from ocsvm_jax.kernels import Precomputed
-from ocsvm_jax.sklearn import forks, inputs
+from ocsvm_jax.sklearn import inputs
 from ocsvm_jax.sklearn.accuracy import Request, Solved
 from ocsvm_jax.sklearn.fitted_kernel import FittedKernelMixin
 from ocsvm_jax.sklearn.parameters import (
@@ -78,7 +79,10 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
           RuntimeError: in a forked process, where JAX would hang.
         """
         del y
-        forks.refuse(f"{type(self).__name__}.fit")
+        forks.refuse(
+            f"{type(self).__name__}.fit",
+            " Scoring with the kernels that have a name works here.",
+        )
         check_parameters(self)
         X = self._validated(X, reset=True)
         self.__dict__.pop("_X_fit", None)

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
+from ocsvm_jax import forks
 from ocsvm_jax.model import OCSVM
-from ocsvm_jax.sklearn import forks
 from ocsvm_jax.sklearn.host_kernels import (
     DENSE_DIMENSIONS,
     dense,
@@ -68,7 +68,9 @@ def expansion(
     small = dtype == np.float64 and fits_the_host(kernel, q, m, d)
     if has_host_form(kernel) and (high or small or forks.jax_is_unusable()):
         return unit * host_sum(kernel, centres, coefficients, x)
-    forks.refuse("Scoring with this kernel")
+    forks.refuse(
+        "Scoring with this kernel", " Scoring with the kernels that have a name works here."
+    )
     centres = dense(centres)
     if not sparse.issparse(x):
         return unit * _in_jax(kernel, centres, coefficients, x, dtype)

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Num
 
 from ocsvm_jax.solver import dual, free_set, kkt
 from ocsvm_jax.solver.batching import lanes_function
@@ -36,11 +37,11 @@ from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
 
 def ocsvm_solve(
-    K: Float[Array, "n n"],
+    K: Num[ArrayLike, "n n"],
     nu: Any,
     *,
-    sample_weight: Float[Array, " n"] | None = None,
-    tol: Float[Array, ""] | float | None = None,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
+    tol: Float[ArrayLike, ""] | float | None = None,
     max_steps: int | None = None,
 ) -> OCSVMSolution:
     """Solves the one-class SVM dual exactly; differentiable in K, nu and sample_weight.

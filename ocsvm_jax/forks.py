@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 _THREADS = Path("/proc/self/task")
-# Whether an estimator has used JAX in this process; other code may have: see `_before_fork`.
+# Whether the package has used JAX in this process; other code may have: see `_before_fork`.
 _started = False
 _unusable = False
 
@@ -25,14 +25,13 @@ def jax_is_unusable() -> bool:
     return _unusable
 
 
-def refuse(what: str) -> None:
-    """Raises RuntimeError in a process in which JAX would never come back."""
+def refuse(what: str, but: str = "") -> None:
+    """Raises RuntimeError in a process in which JAX would never come back; `but` ends its text."""
     if _unusable:
         raise RuntimeError(
             f"{what} runs JAX, which hangs in a process forked from one that has used it. Start "
             'the process with multiprocessing.get_context("spawn") or "forkserver", or use '
-            "joblib, whose default (loky) does not fork. Scoring with the kernels that have a name "
-            "works here."
+            "joblib, whose default (loky) does not fork." + but
         )
 
 
