@@ -40,6 +40,8 @@ _HANDOVER = 3e-4
 # The default tolerance, relative to the scale seen; and how much further the iteration tries to go.
 _TOLERANCE = {"float64": 1e-10, "float32": 4e-6}
 _GOAL = {"float64": 1e-3, "float32": 0.25}
+# Points with k(x, x) below this part of the scale seen are of another scale.
+_ALIKE = 1e-3
 # Rounds without progress, in the gap and in the objective, before a lane is called stalled.
 _PATIENCE = 3
 
@@ -173,7 +175,7 @@ def _measure(
     rounding = eps * (1 + 0.125 * math.sqrt(g.shape[0])) * m
     rounding = jnp.where(m > 0, jnp.maximum(rounding, jnp.finfo(g.dtype).tiny), 0)
     rounding = rounding + problem.underflow
-    default = _TOLERANCE[g.dtype.name] * seen
+    default = _TOLERANCE[g.dtype.name] * _resolved(problem, alpha, g, seen)
     asked = problem.tol >= 0
     return {
         "gap": kkt.gap_bound(alpha, g, problem.C, rounding),
@@ -181,6 +183,24 @@ def _measure(
         "goal": jnp.where(asked, problem.tol, _GOAL[g.dtype.name] * default),
         "noise": eps * seen,
     }
+
+
+def _resolved(
+    problem: Problem,
+    alpha: Float[Array, "n lanes"],
+    g: Float[Array, "n lanes"],
+    seen: Float[Array, "1 lanes"],
+) -> Float[Array, "1 lanes"]:
+    """The scale seen, where it says something of the decision values of most points.
+
+    A support of huge terms that cancel sees a scale beside which those of all other points are
+    nothing, and a gap within it nothing proves. What is left of the terms is the scale then.
+    """
+    value = jnp.abs(jnp.sum(alpha * g, axis=0, keepdims=True))
+    part = problem.C > 0
+    alike = part & (jnp.abs(problem.diagonal) >= _ALIKE * seen)
+    most = 2 * jnp.sum(alike, axis=0, keepdims=True) >= jnp.sum(part, axis=0, keepdims=True)
+    return jnp.where(most | (value >= _ALIKE * seen), seen, value)
 
 
 def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
