@@ -107,14 +107,16 @@ def posed(K: jax.Array, C: jax.Array) -> tuple[problem.Problem, problem.Conditio
     """The problem as `dual.solve_lanes` poses it, at the default tolerance."""
     given = problem.conditioned(K, C > 0)
     one = jnp.ones((1, K.shape[0]), K.dtype)
-    made = problem.make_problem(given.K, 0 * C.T, C.T, one, -one, given.underflow[None])
+    made = problem.make_problem(
+        given.K, 0 * C.T, C.T, one, -one, given.underflow[None], given.one_sign[None]
+    )
     return made, given
 
 
 def finished(made: problem.Problem, given: problem.Conditioned, alpha: jax.Array) -> Found:
     """Solved from alpha."""
     state = dual.refine(made, alpha, MAX_STEPS)
-    m = problem.magnitude(made, state.alpha.T)
+    m = problem.magnitude(made, state.alpha.T, state.g.T)
     weights = kkt.rho_weights(state.alpha.T, state.g.T, made.C, m)
     rho = given.unit * (jnp.sum(weights * state.g.T, axis=0) + given.shift)
     return Found(state.alpha, rho, state.num_steps, given.unit * state.gap)

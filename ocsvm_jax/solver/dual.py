@@ -98,9 +98,10 @@ def solve_lanes(
     given = conditioned(K, C > 0)
     linear, total = jnp.zeros((n, lanes), K.dtype), jnp.ones((1, lanes), K.dtype)
     tol, underflow = (tol / given.unit)[None, :], given.underflow[None, :]
-    problem = make_problem(given.K, linear, C.T, total, tol, underflow)
+    one_sign = given.one_sign[None, :]
+    problem = make_problem(given.K, linear, C.T, total, tol, underflow, one_sign)
     state = refine(problem, start(problem, given.row_sums.T), max_steps)
-    m = magnitude(problem, state.alpha.T)
+    m = magnitude(problem, state.alpha.T, state.g.T)
     weights = kkt.rho_weights(state.alpha.T, state.g.T, problem.C, m)
     rho = jnp.sum(weights * state.g.T, axis=0) + given.shift * jnp.sum(state.alpha, axis=1)
     status = jnp.where(given.finite, state.status, jnp.int32(Status.INVALID))
@@ -168,19 +169,22 @@ def _measure(
     beside a far row whose entries cancel, no gap below it can be claimed.
     """
     eps = jnp.finfo(g.dtype).eps
-    m = magnitude(problem, alpha)
+    m = magnitude(problem, alpha, g)
     seen = scale_seen(problem, alpha, m)
     # The rounding of a sum of n terms grows with the square root of n. What is too small for a
     # normal number counts as zero on most devices.
-    rounding = eps * (1 + 0.125 * math.sqrt(g.shape[0])) * m
+    units = eps * (1 + 0.125 * math.sqrt(g.shape[0]))
+    rounding = units * m
     rounding = jnp.where(m > 0, jnp.maximum(rounding, jnp.finfo(g.dtype).tiny), 0)
     rounding = rounding + problem.underflow
     default = _TOLERANCE[g.dtype.name] * _resolved(problem, alpha, g, seen)
+    goal = jnp.maximum(_GOAL[g.dtype.name] * default, 5 * units * seen)
     asked = problem.tol >= 0
     return {
         "gap": kkt.gap_bound(alpha, g, problem.C, rounding),
         "tol": jnp.where(asked, problem.tol, default),
-        "goal": jnp.where(asked, problem.tol, _GOAL[g.dtype.name] * default),
+        # Not where the bound would hold little but its rounding.
+        "goal": jnp.where(asked, problem.tol, jnp.minimum(default, goal)),
         "noise": eps * seen,
     }
 

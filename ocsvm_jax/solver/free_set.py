@@ -26,6 +26,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ocsvm_jax.solver import kkt
 from ocsvm_jax.solver.inverse import inverse_and_pivot
 
+# Up to here, n^2 comparisons find the free indices faster than n writes one after the other.
+_FEW = 128
+
 
 class Reduction(NamedTuple):
     """What takes a problem to its reduced system and back; a lanes axis leads where there are many.
@@ -88,8 +91,11 @@ def reduction(
     n = K.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
     position = jnp.cumsum(free, dtype=jnp.int32) - 1
-    here = free[None, :] & (position[None, :] == index[:, None])
-    slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
+    if n <= _FEW:
+        here = free[None, :] & (position[None, :] == index[:, None])
+        slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
+    else:
+        slots = kkt.first_true(free)
     # The smallest diagonal makes the smallest entries, which round off least.
     size = jnp.abs(diagonal)
     own = jnp.where(free, size, jnp.inf)

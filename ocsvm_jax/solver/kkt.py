@@ -48,6 +48,13 @@ def first_where_equal(
     return jnp.min(jnp.where(values == target, index, jnp.int32(n - 1)), axis=0, keepdims=True)
 
 
+def first_true(which: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """The indices where `which` is true, in order; what follows them is not said."""
+    place = jnp.where(which, jnp.cumsum(which, dtype=jnp.int32) - 1, which.shape[0])
+    index = jnp.arange(which.shape[0], dtype=jnp.int32)
+    return jnp.zeros_like(index).at[place].set(index, mode="drop")
+
+
 def violation(
     alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
 ) -> tuple[Int[Array, "1 *lanes"], Float[Array, "1 *lanes"], Float[Array, "1 *lanes"]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ocsvm_jax.solver import kkt, working_set
+from ocsvm_jax.solver import kkt
 
 
 class KernelAccess(NamedTuple):
@@ -97,7 +97,7 @@ def refreshed(s: State) -> State:
     """Begins to compute the gradient from alpha, over its support vectors."""
     return s._replace(
         g=jnp.zeros_like(s.alpha),
-        order=working_set.first_true(s.alpha > 0),
+        order=kkt.first_true(s.alpha > 0),
         num_support=jnp.sum(s.alpha > 0, dtype=jnp.int32),
         added=jnp.int32(0),
         refreshes=s.refreshes + 1,

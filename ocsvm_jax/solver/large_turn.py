@@ -94,7 +94,7 @@ def _restricted_move(
     tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.25 * tolerance(settings, s))
     tol = jnp.where(closing, -1, tol)
     K = access.square(W) - s.offset
-    alpha = working_set.solve_restricted(K, s.alpha[W], s.g[W], C[W], tol)
+    alpha = working_set.solve_restricted(K, s.alpha[W], s.g[W], C[W], tol, access.one_sign)
     still = alpha == s.alpha[W]
     order = jnp.argsort(still, stable=True)
     slot = jnp.arange(width, dtype=jnp.int32)

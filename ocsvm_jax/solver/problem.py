@@ -23,6 +23,7 @@ class Problem(NamedTuple):
     tol: Float[Array, "1 lanes"]  # of the gap; negative asks for the default of the dtype
     diagonal: Float[Array, "n lanes"]
     underflow: Float[Array, "1 lanes"]  # what an entry of K may have lost to it
+    one_sign: Bool[Array, "1 lanes"]  # known to hold of the entries of K
 
 
 def meaningful(K: Float[Array, "n n"], part: Bool[Array, " n"]) -> Float[Array, "n n"]:
@@ -52,6 +53,7 @@ class Conditioned(NamedTuple):
     row_sums: Float[Array, "lanes n"]
     underflow: Float[Array, " lanes"]  # what entries of K, or their products, may lose to it
     finite: Bool[Array, " lanes"]
+    one_sign: Bool[Array, " lanes"]  # whether the entries of K are known to have it
 
 
 def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> Conditioned:
@@ -75,7 +77,10 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     tiny = jnp.finfo(K.dtype).tiny
     small = jnp.any(_may_underflow(jnp.diagonal(given, axis1=1, axis2=2), unit), axis=1)
     underflow = jnp.where(small, jnp.maximum(tiny * inverse, tiny), 0)
-    return Conditioned(K, shift, unit, sums, underflow, inverse > 0)
+    # Most kernels are positive, and not above what is taken off them.
+    sign = jnp.where(shift == 0, 1, -jnp.sign(shift)).astype(K.dtype)[:, None, None]
+    one_sign = jnp.min(jnp.min(sign * K, axis=1), axis=1) >= 0
+    return Conditioned(K, shift, unit, sums, underflow, inverse > 0, one_sign)
 
 
 def common_value(
@@ -160,9 +165,11 @@ def make_problem(
     total: Float[Array, "1 lanes"],
     tol: Float[Array, "1 lanes"],
     underflow: Float[Array, "1 lanes"],
+    one_sign: Bool[Array, "1 lanes"],
 ) -> Problem:
     """The problem, with what the iteration needs of K."""
-    return Problem(K, linear, C, total, tol, jnp.diagonal(K, axis1=1, axis2=2).T, underflow)
+    diagonal = jnp.diagonal(K, axis1=1, axis2=2).T
+    return Problem(K, linear, C, total, tol, diagonal, underflow, one_sign)
 
 
 def gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
@@ -171,10 +178,18 @@ def gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "
     return product + problem.linear
 
 
-def magnitude(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def magnitude(
+    problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
+) -> Float[Array, "n lanes"]:
     """|K| alpha + |linear|: what each g is summed from, so that it is rounded by so many eps."""
-    terms = jnp.abs(problem.K) * alpha.T[:, :, None]
-    return jnp.sum(terms, axis=1).T + jnp.abs(problem.linear)
+
+    def summed() -> Float[Array, "n lanes"]:
+        return jnp.sum(jnp.abs(problem.K) * alpha.T[:, :, None], axis=1).T
+
+    # A pass over K that most kernels do not need.
+    known = jnp.all(problem.one_sign)
+    size = lax.cond(known, lambda: jnp.abs(g - problem.linear), summed)
+    return size + jnp.abs(problem.linear)
 
 
 def scale_seen(

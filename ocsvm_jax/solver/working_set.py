@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.solver import dual, kkt
 from ocsvm_jax.solver.problem import in_units, make_problem
@@ -27,13 +27,6 @@ def fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, "
         place < last, ordered, jnp.where(place == last, jnp.minimum(rest, ordered), 0)
     )
     return jnp.zeros_like(C).at[order].set(alpha)
-
-
-def first_true(which: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """The indices where `which` is true, in order; what follows them is not said."""
-    place = jnp.where(which, jnp.cumsum(which, dtype=jnp.int32) - 1, which.shape[0])
-    index = jnp.arange(which.shape[0], dtype=jnp.int32)
-    return jnp.zeros_like(index).at[place].set(index, mode="drop")
 
 
 def violators(
@@ -90,6 +83,7 @@ def solve_restricted(
     g: Float[Array, " q"],
     C: Float[Array, " q"],
     tol: Float[Array, ""],
+    one_sign: bool,
 ) -> Float[Array, " q"]:
     """The dual over a working set with all else held, from alpha; tol as of `dual.solve_lanes`."""
     # In units that neither over- nor underflow.
@@ -98,5 +92,6 @@ def solve_restricted(
     linear = g * inverse[0] - jnp.matmul(K[0], alpha, precision=lax.Precision.HIGHEST)
     column = lambda v: v[:, None]  # noqa: E731
     total = jnp.sum(alpha).reshape(1, 1)
-    problem = make_problem(K, column(linear), column(C), total, tol.reshape(1, 1), 0 * total)
+    tol, signs = tol.reshape(1, 1), (0 * total == 0) & one_sign
+    problem = make_problem(K, column(linear), column(C), total, tol, 0 * total, signs)
     return dual.refine(problem, column(alpha), max_steps=20 * alpha.shape[0]).alpha[0]

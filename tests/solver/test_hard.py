@@ -5,6 +5,7 @@ any number of problems.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hard_problems import problem
@@ -97,6 +98,20 @@ def test_gap_of_zero_is_not_said_beside_what_underflows():
     solution = jax.jit(ocsvm_solve)(K, np.float32(0.5))
     assert solution.status == Status.STALLED
     assert solution.gap >= 1e-41
+
+
+def test_huge_terms_that_cancel_make_no_tolerance():
+    """Entries from 1e-26 to 1e9: a support of the largest, cancelling, sees a scale of 5e7."""
+    given = problem(np.random.default_rng([1, 12, 40, 5]), 12, "float32")
+    K, nu, w = (np.asarray(a, np.float32) for a in given)
+    solution = on_host(_solve(*(jnp.asarray(a[None]) for a in (K, nu, w))), 0)
+    assert solution.status == Status.STALLED
+    assert_honest(K, nu, w, solution)
+    # A scale of ordinary points that cancel is theirs: a linear kernel around the origin.
+    x = np.float32(np.concatenate([np.eye(12), -np.eye(12)]))
+    found = on_host(solve_one(*as_dtype((x @ x.T, 1.0, np.ones(24)), "float32")))
+    assert found.status == Status.CONVERGED
+    np.testing.assert_allclose(found.rho, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", ["linear", "poly 2"])
