@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num, Shaped
 
+from ocsvm_jax import forks
 from ocsvm_jax.arguments import as_float, as_numbers, float_dtype, is_concrete
 from ocsvm_jax.distances import squared_distances
 from ocsvm_jax.kernels import resolve_gamma
@@ -85,6 +86,7 @@ def fit_locations(
     Raises:
       ValueError: if shapes do not fit, or gamma is another string or no positive number.
     """
+    forks.refuse("fit_locations")
     z = as_numbers(z, "z")
     if z.ndim != 3:
         raise ValueError(f"z has shape {z.shape}; it must be (locations, points, dimensions).")

@@ -103,8 +103,8 @@ def test_a_child_refuses_what_would_hang_it():
         (lambda model: model.calibrate(QUERIES), "OCSVM"),
         (lambda model: gram(rbf(0.1), X), "ocsvm_jax"),
         (lambda model: ocsvm_solve(np.eye(5), 0.5), "ocsvm_jax"),
-        (lambda model: choose_model(X), "ocsvm_jax"),
-        (lambda model: fit_locations(X[None], nu=0.5, gamma=1.0), "ocsvm_jax"),
+        (lambda model: choose_model(X), "choose_model"),
+        (lambda model: fit_locations(X[None], nu=0.5, gamma=1.0), "fit_locations"),
     ],
     ids=["fit", "scores", "calibrate", "gram", "solve", "choose", "locations"],
 )

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ocsvm_jax import forks
 from ocsvm_jax.arguments import as_numbers, is_concrete
 from ocsvm_jax.solver.checks import normalized_weights
 
@@ -30,6 +31,7 @@ def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
       ValueError: if x is traced, is not (n, d), holds NaN or infinite values in a row of positive
         weight, has fewer than two different such rows, or the weights do not fit.
     """
+    forks.refuse(caller)
     if not is_concrete(x) or not is_concrete(sample_weight):
         raise ValueError(
             f"{caller} looks at the points and so can not be traced; call it outside of jit, vmap "
