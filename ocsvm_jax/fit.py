@@ -240,7 +240,7 @@ def _settings(limits: tuple[Array, Array], n: int) -> large_solver.Settings:
 
 @jax.jit
 def _begin(kernel: Any, x: Array, C: Array) -> large_solver.State:
-    return large_solver.begin(_access(kernel, x), C, min(_WORKING_SET, x.shape[0]))
+    return large_solver.begin(_access(kernel, x), C)
 
 
 @jax.jit

@@ -130,8 +130,7 @@ def _warn_of_cast(z: Any, present: Array) -> None:
     there = np.asarray(present)[..., None]
     z = np.where(there, z, np.take_along_axis(z, np.argmax(there, axis=1)[:, None], axis=1))
     columns = np.moveaxis(z, 1, 0).reshape(z.shape[1], -1)
-    if np.all(np.isfinite(columns)):
-        warn_of_cast(columns, dtype, stacklevel=5)
+    warn_of_cast(columns[:, np.all(np.isfinite(columns), axis=0)], dtype, stacklevel=5)
 
 
 def score_locations(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[Array, "v m"]:

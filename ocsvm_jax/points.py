@@ -115,12 +115,12 @@ def pairs_in_one_dtype(
     Warns:
       PrecisionWarning: where there may be no centre and the cast moves them noticeably.
     """
-    if isinstance(x, np.ndarray) and not np.all(np.isfinite(x)):
+    if x.size == 0 or (isinstance(x, np.ndarray) and not np.all(np.isfinite(x))):
         x = as_float(x, "x")
     x, centre = fitted_points(x, shift_invariant)
     if y is None:
         return x, None
-    if isinstance(y, np.ndarray) and not np.all(np.isfinite(y)):
+    if x.size == 0 or (isinstance(y, np.ndarray) and not np.all(np.isfinite(y))):
         y = as_float(y, "y")
     return x, query_points(y, x, centre)
 

@@ -236,3 +236,9 @@ def test_locations_warn_with_the_figure():
     fit_locations(z[:1], ~missing[:1], nu=0.5, gamma=1e-3)
     with pytest.warns(PrecisionWarning, match=r"float32 moves column \d .*times its spread"):
         fit_locations(z, ~missing, nu=0.5, gamma=1e-3)
+
+
+@pytest.mark.parametrize("shapes", [((0, 3), None), ((0, 3), (2, 3)), ((2, 3), (0, 3))])
+def test_gram_of_no_points(shapes):
+    x, y = (None if shape is None else np.zeros(shape) for shape in shapes)
+    assert gram(rbf(1.0), x, y).shape == (shapes[0][0], (shapes[1] or shapes[0])[0])

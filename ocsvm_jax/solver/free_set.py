@@ -209,8 +209,10 @@ def pseudo_inverse(
     cutoff = 10 * size * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values))
     seen = values > cutoff
     weights = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
-    # A point that coincides with the reference is a null vector of its own, of any length.
-    d = jnp.where(movable, scale, 1)
+    # A point that coincides with the reference is a null vector of its own, of any length: one
+    # that other null vectors do not drown, whatever the scale of K.
+    longest = jnp.max(scale)
+    d = jnp.where(movable, scale, jnp.where(longest > 0, longest, 1))
     vectors = jnp.where((used & ~reference)[:, None], d[:, None] * vectors, 0)
     some = _product(vectors * weights[None, :], vectors.T)
     # Null vectors of length one, in terms of alpha; zero columns beside them.

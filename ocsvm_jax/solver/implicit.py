@@ -61,15 +61,16 @@ def ocsvm_solve(
       tol: bound on the KKT gap, in units of K. By default 1e-10 (float64) or 4e-6 (float32) times
         alpha' |K - c| alpha, the scale of K as the support sees it: one far row, whose entries are
         larger than those of all others by many orders, does not make it coarser. c is 0, or a
-        number that most of K lies close to.
+        number that most of K lies close to. Where that scale is a thousand times k(x, x) of most
+        points and alpha' (K - c) alpha, huge terms cancel, and the latter is the scale.
       max_steps: bound on the two-variable steps, by default 10,000 + 100 n.
 
     Returns:
       An `OCSVMSolution`. Look at `status` and `gap`: `gap` is an upper bound on the violation that
       the returned alpha has, its own rounding included, and a solve that could not bring it down to
       `tol` says so. CONVERGED means that every point lies on the side of the boundary on which the
-      exact solution has it, but for those whose f is 0 within the tolerance (in float32 not always
-      where K spans some 40 decades; counted in benchmarks/RESULTS.md, "Hard problems").
+      exact solution has it, but for those whose f is 0 within the tolerance (counted on
+      ill-scaled problems in benchmarks/RESULTS.md, "Hard problems").
 
     Raises:
       ValueError: if shapes do not fit, or if arguments that are not being traced hold NaN or

@@ -42,7 +42,7 @@ _START_SAMPLE = 512
 _SAMPLE = 64
 
 
-def begin(access: KernelAccess, C: Float[Array, " n"], q: int) -> State:
+def begin(access: KernelAccess, C: Float[Array, " n"]) -> State:
     """The state of a cold start: alpha filled from the points farthest from a sample of all."""
     n = C.shape[0]
     sample = jnp.linspace(0, n - 1, min(_START_SAMPLE, n)).astype(jnp.int32)
@@ -133,6 +133,6 @@ def solve_large(access: KernelAccess, C: Float[Array, " n"], settings: Settings)
       The solution, its `num_steps` the number of rounds. Where K is not finite, the status is
       INVALID.
     """
-    state = begin(access, C, settings.working_set)
+    state = begin(access, C)
     forever = jnp.int32(jnp.iinfo(jnp.int32).max)
     return finish(access, C, settings, advance(access, C, settings, state, forever))
