@@ -39,7 +39,7 @@ SOLVER_LAYERS = (
     "solution",
     "batching checks inverse kkt",
     "free_set problem",
-    "smo",
+    "newton smo",
     "dual",
     "implicit working_set",
     "large_state",
