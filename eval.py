@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ocsvm_jax import cli, data, experiment, metrics, results, scoring, training
-from ocsvm_jax.experiment import Config
+from ocsvm_jax import data
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation import scores as scoring
+from ocsvm_jax.experiments import cli
+from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.experiments.images import results
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import Method
 from ocsvm_jax.model import OCSVM
+from ocsvm_jax.training import loop as training
 
 
 def main(

@@ -12,22 +12,19 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from ocsvm_jax import (
-    cli,
-    data,
-    experiment,
-    metrics,
-    provenance,
-    report,
-    results,
-    scoring,
-    training,
-)
-from ocsvm_jax.brain import experiment as brain
-from ocsvm_jax.experiment import Config
+from ocsvm_jax import data
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation import scores as scoring
+from ocsvm_jax.experiments import cli
+from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.brain import experiment as brain
+from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.experiments.images import report, results
+from ocsvm_jax.experiments.table import experiment as table
+from ocsvm_jax.experiments.workdir import check_images, image_digests, note_images, sole_user
 from ocsvm_jax.methods import Method
-from ocsvm_jax.table import experiment as table
-from ocsvm_jax.workdir import check_images, image_digests, note_images, sole_user
+from ocsvm_jax.reports import provenance
+from ocsvm_jax.training import loop as training
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:

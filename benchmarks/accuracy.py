@@ -28,8 +28,9 @@ import numpy as np
 import peers
 from sklearn.svm import OneClassSVM
 
-from ocsvm_jax import Status, ocsvm_fit, provenance, rbf
+from ocsvm_jax import Status, ocsvm_fit, rbf
 from ocsvm_jax.kernel_sums import kernel_sum
+from ocsvm_jax.reports import provenance
 
 SIZES = (50, 500, 4000, 16553)
 NUS = (0.01, 0.03, 0.1, 0.5)

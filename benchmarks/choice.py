@@ -51,9 +51,9 @@ from sklearn import datasets
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
-from ocsvm_jax import provenance
 from ocsvm_jax.path import choose_model, finest_gamma, robust_defaults
 from ocsvm_jax.path.rows import deal
+from ocsvm_jax.reports import provenance
 
 GRIDS = {
     "review": ((0.01, 0.05, 0.1, 0.5), (0.03, 0.1, 0.3, 1, 3)),

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ocsvm_jax import data  # noqa: E402
-from ocsvm_jax.table import judge, outcome, rows, runs  # noqa: E402
+from ocsvm_jax.experiments.table import judge, outcome, rows, runs  # noqa: E402
 
 _FPR = np.linspace(1e-5, 1 - 1e-5, 20_001)
 

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 
-from ocsvm_jax import gram, ocsvm_solve, provenance, rbf
+from ocsvm_jax import gram, ocsvm_solve, rbf
+from ocsvm_jax.reports import provenance
 
 SIZES = (50, 60)
 NUS = (0.01, 0.03, 0.1, 0.5)

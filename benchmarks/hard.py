@@ -31,7 +31,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "solver")]
 import hard_problems  # noqa: E402  # pyright: ignore[reportMissingImports]
 from oracles import exact  # noqa: E402  # pyright: ignore[reportMissingImports]
 
-from ocsvm_jax import Status, ocsvm_solve, provenance  # noqa: E402
+from ocsvm_jax import Status, ocsvm_solve  # noqa: E402
+from ocsvm_jax.reports import provenance  # noqa: E402
 
 # The share of the problems that each size has.
 SIZES = {12: 0.55, 30: 0.33, 60: 0.09, 120: 0.02, 200: 0.01}

@@ -25,8 +25,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.svm import OneClassSVM
 
-from ocsvm_jax import OCSVM, ocsvm_fit, provenance, rbf
+from ocsvm_jax import OCSVM, ocsvm_fit, rbf
 from ocsvm_jax.kernel_sums import kernel_sum
+from ocsvm_jax.reports import provenance
 
 FIGURE = Path(__file__).parent / "results" / "large.png"
 SIZES = (1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000, 256000)

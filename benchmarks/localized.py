@@ -21,9 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ocsvm_jax import provenance
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
+from ocsvm_jax.reports import provenance
 
 NU = 0.03
 CEREBRUM = 1_460_000

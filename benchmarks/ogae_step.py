@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from configs import mnistc  # noqa: E402
-from ocsvm_jax import experiment, provenance, training  # noqa: E402
+from ocsvm_jax.experiments import config as experiment  # noqa: E402
+from ocsvm_jax.reports import provenance  # noqa: E402
+from ocsvm_jax.training import loop as training  # noqa: E402
 
 STEPS, BATCH, TURNS = 20, 100, 15
 

@@ -3,7 +3,8 @@
     python benchmarks/population.py [--data_dir=PATH_TO_MNIST_C] [--models=1,2,4,8,16] [--turns=3]
 
 The plain autoencoder and OgAE on 28 x 28 images, batch 100, float32, settings of configs/mnistc.py,
-through the programs of `ocsvm_jax.population` that search and table use. The members differ in
+through the programs of `ocsvm_jax.training.population` that search and table use. The members
+differ in
 their seed, and those of OgAE in the weight of the guidance and in gamma. An epoch is one compiled
 scan of 20 steps. k runs one after the other are k epochs of the program of one model (for k above
 4, k / 4 times four of them); the two take turns, the figures are medians over the turns,
@@ -26,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from configs import mnistc  # noqa: E402
-from ocsvm_jax import data, experiment, population, provenance  # noqa: E402
+from ocsvm_jax import data  # noqa: E402
+from ocsvm_jax.experiments import config as experiment  # noqa: E402
+from ocsvm_jax.reports import provenance  # noqa: E402
+from ocsvm_jax.training import population  # noqa: E402
 
 STEPS, BATCH = 20, 100
 LONGEST = 4  # runs one after the other that are timed in a turn; more of them are as many times

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ocsvm_jax import figures
-from ocsvm_jax.brain import pictures
 from ocsvm_jax.data import brain, nifti
+from ocsvm_jax.experiments.brain import pictures
+from ocsvm_jax.reports import figures
 
 
 def main() -> None:

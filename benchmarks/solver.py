@@ -20,7 +20,8 @@ import numpy as np
 import peers
 from sklearn.svm import OneClassSVM
 
-from ocsvm_jax import gram, ocsvm_solve, provenance, rbf
+from ocsvm_jax import gram, ocsvm_solve, rbf
+from ocsvm_jax.reports import provenance
 
 NU, GAMMA = 0.03, 0.01
 _CALLS = 5

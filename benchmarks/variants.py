@@ -31,8 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from configs import mnistc, mnistc_table1  # noqa: E402
-from ocsvm_jax import data, metrics, population, provenance  # noqa: E402
-from ocsvm_jax.contrast import half_turn, stretch  # noqa: E402
+from ocsvm_jax import data  # noqa: E402
+from ocsvm_jax.evaluation import metrics  # noqa: E402
+from ocsvm_jax.evaluation.contrast import half_turn, stretch  # noqa: E402
+from ocsvm_jax.experiments.table import judge, outcome  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
 from ocsvm_jax.guidance import guidance_loss, misfit, remembered, solve_halves  # noqa: E402
 from ocsvm_jax.methods import METHODS  # noqa: E402
@@ -41,7 +43,8 @@ from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E40
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
-from ocsvm_jax.table import judge, outcome  # noqa: E402
+from ocsvm_jax.reports import provenance  # noqa: E402
+from ocsvm_jax.training import population  # noqa: E402
 
 CARD: Any = mnistc.get_config()
 # Keras's defaults where they are not PyTorch's, which the networks of this library follow.

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ocsvm_jax import gram, provenance, rbf
+from ocsvm_jax import gram, rbf
+from ocsvm_jax.reports import provenance
 from ocsvm_jax.solver import dual, kkt, problem
 
 PROBLEMS = ((60, 1), (60, 8), (200, 1), (200, 8), (1000, 1))  # n, lanes

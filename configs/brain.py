@@ -7,7 +7,8 @@ Without a folder the volumes are synthetic brains, made from the MNI152 template
 nilearn (pip install 'ocsvm_jax[mri]'): what they show says nothing of real patients. A folder holds
 <cohort>/<subject>_T1.nii.gz, registered to one space, and where they exist _mask and _lesion beside
 them; name its cohorts below. About an hour for three seeds on 2 CPU cores. All volumes
-are held in memory, 6 bytes for each voxel and subject; see ocsvm_jax/brain/maps.py for the rest.
+are held in memory, 6 bytes for each voxel and subject; ocsvm_jax/experiments/brain/maps.py tells
+of the rest.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -86,7 +87,7 @@ def get_config() -> ConfigDict:
     config.maps.nifti = "first_seed"  # score volumes to write: or "all", "none"
 
     config.eval = ConfigDict()
-    config.eval.resamples = 2000  # p < 0.01 against 12 rivals takes 1,200, see ocsvm_jax/stats.py
+    config.eval.resamples = 2000  # p < 0.01 against 12 rivals takes 1,200: evaluation/comparison.py
     config.eval.median = 3  # post-processing: side of the median filter, voxels
     config.eval.erosion = 2  # of the brain mask, voxels
     return config

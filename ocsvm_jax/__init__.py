@@ -4,6 +4,7 @@ Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind
 `ocsvm_solve`, its iteration ocsvm_jax/solver/dual.py, its derivative ocsvm_jax/solver/implicit.py.
 """
 
+from ocsvm_jax.arrays.points import PrecisionWarning
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.fit import Progress, ocsvm_fit
 from ocsvm_jax.guidance import GuidanceAux, constant_betas, guidance_loss, two_phase_betas
@@ -19,7 +20,6 @@ from ocsvm_jax.kernels import (
     sigmoid,
 )
 from ocsvm_jax.model import OCSVM, FitInfo
-from ocsvm_jax.points import PrecisionWarning
 from ocsvm_jax.solver import ConvergenceWarning, OCSVMSolution, Status, ocsvm_solve
 
 __all__ = [

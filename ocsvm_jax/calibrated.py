@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Num
 
 from ocsvm_jax import model_file
+from ocsvm_jax.arrays.pytrees import pytree
+from ocsvm_jax.arrays.summary import counted, shown_range
 from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
-from ocsvm_jax.pytrees import pytree
-from ocsvm_jax.summary import counted, shown_range
 
 
 @pytree(

@@ -7,7 +7,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arrays.arguments import as_float
 from ocsvm_jax.solver.solution import OCSVMSolution
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.kernels import Precomputed, gram
 from ocsvm_jax.model import OCSVM
 

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from ocsvm_jax import forks
-from ocsvm_jax.arguments import (
+from ocsvm_jax.arrays.arguments import (
     as_float,
     as_numbers,
     check_kernel,
@@ -18,6 +18,8 @@ from ocsvm_jax.arguments import (
     float_dtype,
     is_concrete,
 )
+from ocsvm_jax.arrays.points import check_parameters, fitted_points, less_a_constant
+from ocsvm_jax.arrays.summary import shown
 from ocsvm_jax.kernels import (
     PairwiseKernel,
     Precomputed,
@@ -25,9 +27,7 @@ from ocsvm_jax.kernels import (
     rbf,
     resolve_gamma,
 )
-from ocsvm_jax.points import check_parameters, fitted_points, less_a_constant
 from ocsvm_jax.solver.checks import check_kernel_values, checked_nu, normalized_weights
-from ocsvm_jax.summary import shown
 
 
 class FitArguments(NamedTuple):

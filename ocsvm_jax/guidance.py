@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arrays.arguments import as_float
+from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
-from ocsvm_jax.scaling import standardized
 from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
 
 

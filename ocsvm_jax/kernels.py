@@ -16,11 +16,11 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arguments import as_float, as_numbers, check_kernel, is_concrete
-from ocsvm_jax.distances import absolute_distances, squared_distances_to
-from ocsvm_jax.points import pairs_in_one_dtype
-from ocsvm_jax.pytrees import pytree
-from ocsvm_jax.scaling import variance_of_entries
+from ocsvm_jax.arrays.arguments import as_float, as_numbers, check_kernel, is_concrete
+from ocsvm_jax.arrays.distances import absolute_distances, squared_distances_to
+from ocsvm_jax.arrays.points import pairs_in_one_dtype
+from ocsvm_jax.arrays.pytrees import pytree
+from ocsvm_jax.arrays.scaling import variance_of_entries
 
 Kernel = Callable[[Float[Array, " d"], Float[Array, " d"]], Float[Array, ""]]
 

@@ -18,11 +18,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num, Shaped
 
 from ocsvm_jax import forks
-from ocsvm_jax.arguments import as_float, as_numbers, float_dtype, is_concrete
-from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.arrays.arguments import as_float, as_numbers, float_dtype, is_concrete
+from ocsvm_jax.arrays.distances import squared_distances
+from ocsvm_jax.arrays.points import warn_of_cast
+from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.kernels import resolve_gamma
-from ocsvm_jax.points import warn_of_cast
-from ocsvm_jax.scaling import standardized
 from ocsvm_jax.solver import ocsvm_solve
 
 _TINY = 1e-30  # below every alpha that is not 0

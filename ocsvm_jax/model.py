@@ -12,14 +12,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax import forks, model_file
-from ocsvm_jax.arguments import as_float, as_numbers
+from ocsvm_jax.arrays.arguments import as_float, as_numbers
+from ocsvm_jax.arrays.points import query_points
+from ocsvm_jax.arrays.pytrees import pytree
+from ocsvm_jax.arrays.summary import counted, shown, shown_range
 from ocsvm_jax.calibrated import CalibratedOCSVM
 from ocsvm_jax.kernel_sums import kernel_sum
 from ocsvm_jax.kernels import Precomputed
-from ocsvm_jax.points import query_points
-from ocsvm_jax.pytrees import pytree
 from ocsvm_jax.solver.solution import describe_status
-from ocsvm_jax.summary import counted, shown, shown_range
 
 # What decides in `predict` is a difference of numbers rounded by about this many units.
 _ROUNDING_UNITS = 64

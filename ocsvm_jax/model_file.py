@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ocsvm_jax import kernels
+from ocsvm_jax.arrays.points import cast, centred, check_parameters, two_parts
 from ocsvm_jax.conformal import round_down
 from ocsvm_jax.files import whole_file
-from ocsvm_jax.points import cast, centred, check_parameters, two_parts
 
 # The second, of models with a centre or a calibration, would mislead who knows the first alone.
 _FORMATS = ("ocsvm_jax.OCSVM/1", "ocsvm_jax.OCSVM/2")

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import ocsvm_jax
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
 
@@ -180,7 +179,7 @@ def test_eight_devices_make_what_one_makes():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(ocsvm_jax.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
     }
     done = subprocess.run(
         [sys.executable, "-c", EIGHT, str(Path(__file__).parent)],

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from float_modes import float32_mode, float64_mode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.float_modes import float32_mode, float64_mode
 
 from ocsvm_jax.conformal import benjamini_hochberg, conformal_p_values, conformal_threshold
 from ocsvm_jax.fit import ocsvm_fit

@@ -41,7 +41,16 @@ NAMED = "OneClassSVM or oneclass or immutable_coef or n_iter_libsvm"
     not (Path(sklearn.svm.__file__).parent / "tests").is_dir(), reason="scikit-learn has no tests"
 )
 def test_scikit_learns_own_tests(tmp_path):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "ours_inside", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "support.ours_inside",
+        "-p",
+        "no:cacheprovider",
+    ]
     options = ["-p", "no:xdist", "--rootdir", str(tmp_path), "-k", NAMED, "--pyargs", *THEIRS]
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}

@@ -21,7 +21,7 @@ from ocsvm_jax import (
     precomputed,
     rbf,
 )
-from ocsvm_jax.arguments import as_float, as_numbers
+from ocsvm_jax.arrays.arguments import as_float, as_numbers
 from ocsvm_jax.kernels import RBF
 
 N = 60

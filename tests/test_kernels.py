@@ -7,7 +7,7 @@ from jax.test_util import check_grads
 from oracles import pairwise
 from sklearn.svm import OneClassSVM
 
-from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.arrays.distances import squared_distances
 from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import (
     gram,

@@ -19,9 +19,11 @@ import jax
 import numpy as np
 import pytest
 
-from ocsvm_jax import experiment, metrics, training
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.workdir import sole_user
 from ocsvm_jax.model import OCSVM
-from ocsvm_jax.workdir import sole_user
+from ocsvm_jax.training import loop as training
 
 ROOT = Path(__file__).parent.parent
 train = runpy.run_path(str(ROOT / "train.py"), run_name="train")["main"]
@@ -288,7 +290,7 @@ def answers(tmp_path_factory):
         for name, ((script, *rest), _) in MISTAKES.items()
     ]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "commands.py")],
+        [sys.executable, str(ROOT / "tests" / "support" / "commands.py")],
         input=json.dumps(commands),
         capture_output=True,
         text=True,

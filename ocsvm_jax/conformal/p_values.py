@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arguments import as_numbers, float_dtype
+from ocsvm_jax.arrays.arguments import as_numbers, float_dtype
 from ocsvm_jax.conformal.values import check_not_nan, checked, float64, on_host, rounded
 
 

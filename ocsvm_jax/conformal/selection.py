@@ -5,7 +5,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from ocsvm_jax.arguments import as_float, as_numbers, is_concrete
+from ocsvm_jax.arrays.arguments import as_float, as_numbers, is_concrete
 from ocsvm_jax.conformal.values import check_in_unit_interval, check_not_nan, float64, on_host
 
 

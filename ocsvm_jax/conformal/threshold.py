@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arrays.arguments import as_float
 from ocsvm_jax.conformal.values import (
     check_in_unit_interval,
     checked,

@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ocsvm_jax.arguments import as_float, as_numbers, check_real_number, float_dtype, is_concrete
+from ocsvm_jax.arrays.arguments import (
+    as_float,
+    as_numbers,
+    check_real_number,
+    float_dtype,
+    is_concrete,
+)
 
 
 def round_down(value: Any, dtype: Any) -> Any:

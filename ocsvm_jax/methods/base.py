@@ -43,7 +43,7 @@ class Method(NamedTuple):
       update: `update(state, images, epoch) -> (state, parts)`: one step; `parts` are the scalars
         worth logging, "loss" among them. `epoch` counts from 0.
       score: `score(state, images) -> {name: Score}`, larger for more anomalous. The score "ocsvm"
-        is not among them: every method has it, from `encode` (see `ocsvm_jax.scoring`).
+        is not among them: every method has it, from `encode` (see `ocsvm_jax.evaluation.scores`).
       encode: `encode(state, images) -> (b, d)` latents.
       loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
       prepare: `prepare(state, mean_of, epoch) -> (state, preparing)`, before the steps of an epoch.

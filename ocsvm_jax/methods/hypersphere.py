@@ -97,7 +97,7 @@ def sphere_method(
         parts = {
             "loss": loss,
             "distance": mean,
-            # Watched: towards 0, the distances of all images are the same (`ocsvm_jax.collapse`).
+            # Towards 0, the distances of all images are the same: see evaluation/collapse.py.
             "spread": jnp.std(distances) / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny),
             "radius2": sphere.squared_radius,
         }

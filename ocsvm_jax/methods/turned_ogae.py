@@ -2,9 +2,10 @@
 
 The score of an image under a corruption never seen moves with the corruption more than with the
 digit. What the same image scores when it is turned by 180 degrees moves with it, so the difference
-of the two, the contrast, hardly does (`ocsvm_jax.contrast`). The third term of this loss makes the
-one-class SVM of the batch prefer the upright images. The idea of turned images as made anomalies is
-that of Golan and El-Yaniv, Deep Anomaly Detection Using Geometric Transformations, NeurIPS 2018.
+of the two, the contrast, hardly does (`ocsvm_jax.evaluation.contrast`). The third term of this loss
+makes the one-class SVM of the batch prefer the upright images. The idea of turned images as made
+anomalies is that of Golan and El-Yaniv, Deep Anomaly Detection Using Geometric Transformations,
+NeurIPS 2018.
 
 On MNIST-C the third term alone is better than together with the guidance of equation (7)
 (benchmarks/RESULTS.md): set `guidance_weight` to 0 for that.
@@ -20,8 +21,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from ocsvm_jax.contrast import half_turn, stretch
-from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.arrays.distances import squared_distances
+from ocsvm_jax.evaluation.contrast import half_turn, stretch
 from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error
 from ocsvm_jax.methods.ogae import guidance_settings, guided_method

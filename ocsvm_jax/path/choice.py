@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
+from ocsvm_jax.arrays.points import fitted_points
 from ocsvm_jax.kernels import Kernel, gram, is_shift_invariant, rbf, resolve_gamma
 from ocsvm_jax.path.criteria import finest_gamma
 from ocsvm_jax.path.defaults import NU, neighbour_gamma
@@ -18,7 +19,6 @@ from ocsvm_jax.path.grid import check_axes
 from ocsvm_jax.path.progress import Clock, GridProgress
 from ocsvm_jax.path.rows import Rows, checked_rows, deal, draw
 from ocsvm_jax.path.unseen import leave_folds_out
-from ocsvm_jax.points import fitted_points
 
 # The default grid, in units of the gamma of `robust_defaults`: a decade and a half to each side.
 _MULTIPLES = 10 ** np.linspace(-1.5, 1.5, 13)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ocsvm_jax.arguments import as_float
+from ocsvm_jax.arrays.arguments import as_float
 
 
 def uniform_in_ball(

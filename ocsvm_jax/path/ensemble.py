@@ -11,7 +11,9 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
-from ocsvm_jax.arguments import as_numbers
+from ocsvm_jax.arrays.arguments import as_numbers
+from ocsvm_jax.arrays.points import fitted_points, query_points
+from ocsvm_jax.arrays.pytrees import pytree
 from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
 from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import rbf
@@ -20,8 +22,6 @@ from ocsvm_jax.path.defaults import NU
 from ocsvm_jax.path.grid import check_axes
 from ocsvm_jax.path.progress import Clock, GridProgress
 from ocsvm_jax.path.rows import checked_rows, deal
-from ocsvm_jax.points import fitted_points, query_points
-from ocsvm_jax.pytrees import pytree
 
 # A decade to each side of the gamma chosen.
 _MULTIPLES = 10 ** np.linspace(-1, 1, 5)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.kernels import Kernel, gram, rbf
 from ocsvm_jax.path.batches import map_in_batches
 from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ocsvm_jax import forks
-from ocsvm_jax.arguments import as_numbers, is_concrete
+from ocsvm_jax.arrays.arguments import as_numbers, is_concrete
 from ocsvm_jax.solver.checks import normalized_weights
 
 

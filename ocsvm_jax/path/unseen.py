@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ocsvm_jax.arguments import as_float, is_concrete
+from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.path.batches import map_in_batches
 from ocsvm_jax.solver import ocsvm_solve

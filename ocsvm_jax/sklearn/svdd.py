@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from sklearn.utils.validation import check_is_fitted
 
-from ocsvm_jax.distances import squared_distances
+from ocsvm_jax.arrays.distances import squared_distances
+from ocsvm_jax.arrays.pytrees import pytree
 from ocsvm_jax.kernels import RBF, Linear, gram
-from ocsvm_jax.pytrees import pytree
 from ocsvm_jax.sklearn import host_kernels
 from ocsvm_jax.sklearn.accuracy import Solved, slack
 from ocsvm_jax.sklearn.calibration import CalibratedMixin

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ocsvm_jax.arguments import (
+from ocsvm_jax.arrays.arguments import (
     as_float,
     as_numbers,
     check_real_number,

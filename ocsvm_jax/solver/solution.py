@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ocsvm_jax.summary import counted, is_readable, shown, shown_range
+from ocsvm_jax.arrays.summary import counted, is_readable, shown, shown_range
 
 
 class Status(enum.IntEnum):

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tiny_mnist_c import Arrays, make_arrays, write_archive, write_folder
+from support.tiny_mnist_c import Arrays, make_arrays, write_archive, write_folder
 
 
 @pytest.fixture(autouse=True)

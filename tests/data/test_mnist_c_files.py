@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mnist_c import CORRUPTIONS, assert_same, write_archive, write_folder
+from support.tiny_mnist_c import CORRUPTIONS, assert_same, write_archive, write_folder
 
 from ocsvm_jax.data import load, mnist_c_files
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import tensorflow_datasets as tfds
-from tiny_mnist_c import assert_same
+from support.tiny_mnist_c import assert_same
 
 from ocsvm_jax.data import load, mnist_c, mnist_c_tfds
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from sklearn.svm import OneClassSVM
-from small import (
+from support.small import (
     BATCH,
     DECODER,
     LATENT,
@@ -21,9 +21,9 @@ from small import (
     total,
 )
 
-from ocsvm_jax import training
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, stateless
+from ocsvm_jax.training import loop as training
 
 STEPS, STEPS_PER_EPOCH, RATE = 150, 15, 2e-3
 PRETRAINED = {"pretrain": 0.3}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import (
+from support.small import (
     LATENT,
     decodings,
     encodings,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import (
+from support.small import (
     BATCH,
     LATENT,
     adam,
@@ -21,9 +21,9 @@ from small import (
     total,
 )
 
-from ocsvm_jax import training
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.hypersphere import off_the_origin, pretraining_epochs
+from ocsvm_jax.training import loop as training
 
 FAMILY = ("deep_svdd", "soft_deep_svdd", "dspsvdd")
 WITHOUT_DECODER = FAMILY[:2]

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from sklearn.svm import OneClassSVM
-from small import BATCH, LATENT, NETWORK, normal_images, settings, strange_images, total
+from support.small import BATCH, LATENT, NETWORK, normal_images, settings, strange_images, total
 
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.ogae import beta_schedule, last_m_score

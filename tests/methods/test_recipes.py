@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import settings
+from support.small import settings
 
-from ocsvm_jax import experiment
+from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.methods import METHODS
 
 WITHOUT_BIAS = {"deep_svdd", "soft_deep_svdd", "dspsvdd"}

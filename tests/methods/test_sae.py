@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from sklearn.metrics.pairwise import paired_cosine_distances
-from small import (
+from support.small import (
     BATCH,
     NETWORK,
     decodings,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import BATCH, encodings, network, normal_images, settings
+from support.small import BATCH, encodings, network, normal_images, settings
 
 from ocsvm_jax.methods import METHODS
 

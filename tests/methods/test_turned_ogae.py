@@ -5,9 +5,9 @@ import optax
 import pytest
 from scipy.special import log1p
 from sklearn.svm import OneClassSVM
-from small import BATCH, NETWORK, normal_images, settings
+from support.small import BATCH, NETWORK, normal_images, settings
 
-from ocsvm_jax.contrast import half_turn
+from ocsvm_jax.evaluation.contrast import half_turn
 from ocsvm_jax.guidance import guidance_loss, solve_halves
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.turned_ogae import turned_log_odds

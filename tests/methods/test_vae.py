@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from scipy import stats
-from small import (
+from support.small import (
     BATCH,
     LATENT,
     decodings,

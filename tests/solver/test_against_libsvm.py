@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import libsvm, optimality
-from problems import BATCH, as_dtype, on_host, rbf_matrices, solve_batch
+from support.problems import BATCH, as_dtype, on_host, rbf_matrices, solve_batch
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, rbf

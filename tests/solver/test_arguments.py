@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from float_modes import float32_mode
-from problems import on_host, rbf_matrices, solve
+from support.float_modes import float32_mode
+from support.problems import on_host, rbf_matrices, solve
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.solver import Status, ocsvm_solve

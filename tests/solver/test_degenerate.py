@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import differences, optimality
-from problems import as_dtype, on_host, quick_jit, solution_and_derivatives
+from support.problems import as_dtype, on_host, quick_jit, solution_and_derivatives
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, linear, rbf, sigmoid

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import optimality
-from problems import (
+from support.problems import (
     BATCH,
     as_dtype,
     derivatives_batch,

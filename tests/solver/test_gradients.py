@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from oracles import differences, equations
-from problems import (
+from support.problems import (
     BATCH,
     alpha_and_rho,
     as_dtype,

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hard_problems import problem
 from oracles import exact
-from problems import as_dtype, on_host, quick_jit, solve_one
+from support.hard_problems import problem
+from support.problems import as_dtype, on_host, quick_jit, solve_one
 
 from ocsvm_jax.solver import Status, ocsvm_solve
 

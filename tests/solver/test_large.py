@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import libsvm, optimality
-from problems import rbf_matrices
+from support.problems import rbf_matrices
 
 from ocsvm_jax.solver import Status
 from ocsvm_jax.solver.large import KernelAccess, Settings, solve_large

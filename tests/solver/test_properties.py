@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracles import optimality
-from problems import (
+from support.problems import (
     BATCH,
     as_dtype,
     on_host,

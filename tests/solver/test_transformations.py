@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from problems import on_host, quick_jit, rbf_matrices
+from support.problems import on_host, quick_jit, rbf_matrices
 
 import ocsvm_jax
 from ocsvm_jax.solver import Status, ocsvm_solve

@@ -1,0 +1,367 @@
+"""Which method detects best, and how surely: paired bootstrap, corrected p-values, mean ± sd.
+
+Every method is compared with the best one on the same resamples of the images, and a method stands
+for the mean over its training seeds, never for one lucky run.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.metrics import METRICS
+
+_POINT_VALUES = dict(zip(METRICS, (metrics.auroc, metrics.aupr, metrics.auroc30), strict=True))
+# Figures this close differ by rounding alone: 36,000 images and 5 seeds have steps of 3e-10.
+_TIE = 1e-12
+
+
+class Rival(NamedTuple):
+    """One method against the best.
+
+    Attributes:
+      difference: value of the best minus that of this rival, on the images as they are; not
+        negative, but for rounding.
+      low: lower end of the 95% percentile interval of the difference.
+      high: upper end of it.
+      p: share of the resamples in which this rival beats the best; a tie counts one half.
+      p_bonferroni: adjusted for the number of rivals. A `p` below 1 / num_resamples enters as
+        1 / num_resamples, so this is then an upper bound (`format_p` prints it as one).
+      p_holm: adjusted after Holm, from the same values.
+      significant: whether `p_bonferroni` is at most alpha.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_bonferroni: float
+    p_holm: float
+    significant: bool
+
+
+class Comparison(NamedTuple):
+    """All methods against the best one, in one metric.
+
+    Attributes:
+      metric: a name in `metrics.METRICS`.
+      values: for each method, the mean over its seeds on the images as they are.
+      best: the method with the largest value; of several, the one given first.
+      rivals: the other methods, in the order given.
+      num_resamples: number of resamples behind the p-values.
+      alpha: level of `Rival.significant`.
+    """
+
+    metric: str
+    values: dict[str, float]
+    best: str
+    rivals: dict[str, Rival]
+    num_resamples: int
+    alpha: float
+
+
+class Resampled(NamedTuple):
+    """The figures of some methods, each the mean over its seeds, by metric and method.
+
+    Attributes:
+      values: on the images as they are.
+      resampled: (num_resamples,) on each resample, the same images for all methods.
+    """
+
+    values: dict[str, dict[str, float]]
+    resampled: dict[str, dict[str, Float[np.ndarray, " resamples"]]]
+
+
+def compare(
+    labels: ArrayLike,
+    scores: Mapping[str, Iterable[ArrayLike]],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    alpha: float = 0.01,
+) -> dict[str, Comparison]:
+    """The paired bootstrap test of the paper (arXiv 2507.21164), over several seeds.
+
+    The images are drawn with replacement, once for all methods and seeds (see
+    `metrics.bootstrap`). On each resample a method's figure is the mean of the metric over its
+    seeds. The resamples stand for other images, not for other seeds: the spread over the seeds is
+    what `mean_sd` reports.
+
+    A bootstrap cannot tell p-values below 1 / num_resamples apart. With m rivals nothing is
+    therefore significant unless `num_resamples` is at least m / alpha (1,100 for 11 rivals and
+    alpha 0.01).
+
+    Args:
+      labels: (n,) 1 for an anomalous image and 0 for a normal one; both must occur.
+      scores: for each of two or more methods, (seeds, n) finite scores, larger for more anomalous,
+        as an array or as one (n,) array for each seed. The number of seeds may differ.
+      num_resamples: number of resamples, at least 1.
+      seed: seed of the resamples.
+      alpha: level of significance, in (0, 1).
+
+    Returns:
+      A comparison for each metric of `metrics.METRICS`.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    _check_comparison(list(scores), alpha)
+    return among(resample(labels, scores, num_resamples=num_resamples, seed=seed), alpha=alpha)
+
+
+def resample(
+    labels: ArrayLike,
+    scores: Mapping[str, Iterable[ArrayLike]],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """The resamples of `compare`: they take its time, and serve any selection of the methods.
+
+    Args:
+      labels: as there.
+      scores: as there, of one or more methods.
+      num_resamples: as there.
+      seed: as there.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    runs = {method: _named_runs(method, rows) for method, rows in scores.items()}
+    every_run = {name: row for named in runs.values() for name, row in named.items()}
+    drawn = metrics.bootstrap(labels, every_run, num_resamples=num_resamples, seed=seed)
+    values, resampled = {}, {}
+    for metric, point_value in _POINT_VALUES.items():
+        values[metric] = {
+            method: float(np.mean([point_value(labels, row) for row in named.values()]))
+            for method, named in runs.items()
+        }
+        resampled[metric] = {
+            method: np.mean([drawn[name][metric] for name in named], axis=0)
+            for method, named in runs.items()
+        }
+    return Resampled(values, resampled)
+
+
+def among(
+    resampled: Resampled, methods: Iterable[str] | None = None, *, alpha: float = 0.01
+) -> dict[str, Comparison]:
+    """What `compare` says of some of the methods: the best of these against each other one of them.
+
+    Args:
+      resampled: of these and perhaps more methods.
+      methods: two or more of them; None for all.
+      alpha: level of significance, in (0, 1).
+
+    Returns:
+      A comparison for each metric of `metrics.METRICS`.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    known = next(iter(resampled.values.values()))
+    chosen = list(known if methods is None else methods)
+    _check_comparison(chosen, alpha)
+    if unknown := [method for method in chosen if method not in known]:
+        raise ValueError(f"{unknown[0]!r} is not among the methods resampled: {', '.join(known)}.")
+    return {
+        metric: _against_the_best(
+            metric,
+            {method: values[method] for method in chosen},
+            {method: resampled.resampled[metric][method] for method in chosen},
+            alpha,
+        )
+        for metric, values in resampled.values.items()
+    }
+
+
+def bonferroni(p: ArrayLike) -> Float[np.ndarray, " m"]:
+    """P-values adjusted for their number, in the order given: m * p, at most 1.
+
+    Args:
+      p: (m,) p-values in [0, 1].
+
+    Raises:
+      ValueError: `p` does not fit this description.
+    """
+    values = _checked_p(p, "p")
+    return np.minimum(values.size * values, 1.0)
+
+
+def holm(p: ArrayLike) -> Float[np.ndarray, " m"]:
+    """P-values adjusted by the step-down method of Holm (1979), in the order given.
+
+    The smallest is multiplied by m, the next by m - 1 and so on; each is then at least as large as
+    the one before, and at most 1. Never larger than `bonferroni`.
+
+    Args:
+      p: (m,) p-values in [0, 1].
+
+    Raises:
+      ValueError: `p` does not fit this description.
+    """
+    values = _checked_p(p, "p")
+    order = np.argsort(values, kind="stable")
+    steps = np.arange(values.size, 0, -1) * values[order]
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def format_p(p: float, num_resamples: int, *, adjusted: float | None = None) -> str:
+    """A p-value of a bootstrap for a table, such as ``0.024`` or ``< 1/1000``.
+
+    A share below 1 / num_resamples is a bound and is printed as one. So is a value adjusted from
+    it: the floor of 1/1000, times 11 rivals, is ``< 11/1000``. Where that bound reaches 1 it says
+    nothing, and ``1.000`` is printed.
+
+    Args:
+      p: the share of the resamples, in [0, 1]: `Rival.p`.
+      num_resamples: number of resamples, at least 1.
+      adjusted: the value to print in place of `p`, `Rival.p_bonferroni` or `Rival.p_holm`: the
+        adjustment of max(p, 1 / num_resamples). The share alone tells a bound from a value.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1.")
+    _checked_p([p], "p")
+    floor = 1.0 / num_resamples
+    floored = max(p, floor)
+    printed = floored if adjusted is None else adjusted
+    _checked_p([printed], "adjusted")
+    if printed < floored * (1.0 - 1e-9):
+        raise ValueError(
+            f"adjusted is {printed}, below {floored}, the larger of p and 1 / num_resamples: pass "
+            "p_bonferroni or p_holm of the same rival and the same number of resamples."
+        )
+    if p < floor * (1.0 - 1e-9) and printed < 1.0:
+        return f"< {round(printed * num_resamples)}/{num_resamples}"
+    # As many digits as the resamples resolve.
+    decimals = max(3, math.ceil(math.log10(num_resamples)))
+    return f"{printed:.{decimals}f}"
+
+
+def mean_sd(values: ArrayLike) -> tuple[float, float]:
+    """The mean and the sample standard deviation (divisor n - 1), NaN for a single value.
+
+    Args:
+      values: (n,) finite numbers, such as one metric for each seed; n at least 1.
+
+    Raises:
+      ValueError: `values` does not fit this description.
+    """
+    numbers = _numbers(values, "values")
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        raise ValueError(
+            f"values holds {numbers[~finite][0]} at index {np.argmin(finite)}: leave the runs that "
+            "failed out, and say how many they were."
+        )
+    sd = float(np.std(numbers, ddof=1)) if numbers.size > 1 else math.nan
+    return float(np.mean(numbers)), sd
+
+
+def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: bool = True) -> str:
+    """``0.563 ± 0.012``, or ``.563 ± .012`` without the leading zeros; the mean alone if sd is NaN.
+
+    Args:
+      mean: see `mean_sd`.
+      sd: see `mean_sd`.
+      decimals: digits after the point, at least 0.
+      leading_zero: whether to write the zero before the point.
+
+    Raises:
+      ValueError: `decimals` is negative.
+    """
+    if decimals < 0:
+        raise ValueError(f"decimals is {decimals}: it must be at least 0.")
+    texts = [f"{value:.{decimals}f}" for value in ((mean,) if math.isnan(sd) else (mean, sd))]
+    if not leading_zero and decimals > 0:
+        # At the start, after a sign at most: the zero of 10.5 is not one to drop.
+        texts = [t.replace("0.", ".", 1) if t.lstrip("-").startswith("0.") else t for t in texts]
+    return " ± ".join(texts)
+
+
+def _check_comparison(methods: Sequence[str], alpha: float) -> None:
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}: pass a level between 0 and 1, such as 0.01.")
+    if len(methods) < 2:
+        given = f"only {methods[0]!r}" if methods else "none"
+        raise ValueError(f"A comparison takes two methods or more and was given {given}.")
+
+
+def _named_runs(method: str, runs: Iterable[ArrayLike]) -> dict[str, ArrayLike]:
+    """A name for the scores of each seed; `metrics.bootstrap` checks the scores themselves."""
+    rows = list(runs)
+    if not rows:
+        raise ValueError(f"{method} has no runs: pass scores of shape (seeds, n), or leave it out.")
+    if np.ndim(rows[0]) == 0:
+        raise ValueError(
+            f"{method} has scores of shape ({len(rows)},): pass (seeds, n), and [scores] for the "
+            "scores of a single seed."
+        )
+    return {f"{method}, run {i}": row for i, row in enumerate(rows)}
+
+
+def _against_the_best(
+    metric: str,
+    values: dict[str, float],
+    resampled: dict[str, Float[np.ndarray, " resamples"]],
+    alpha: float,
+) -> Comparison:
+    top = max(values.values())
+    best = next(method for method, value in values.items() if value >= top - _TIE)
+    gaps = {method: resampled[best] - drawn for method, drawn in resampled.items()}
+    del gaps[best]
+    num_resamples = resampled[best].size
+    p = np.array([_share_of_wins(gap) for gap in gaps.values()])
+    floored = np.maximum(p, 1.0 / num_resamples)
+    adjusted = zip(bonferroni(floored).tolist(), holm(floored).tolist(), strict=True)
+    rivals = {}
+    for (method, gap), share, (by_bonferroni, by_holm) in zip(
+        gaps.items(), p.tolist(), adjusted, strict=True
+    ):
+        low, high = np.percentile(gap, (2.5, 97.5)).tolist()
+        rivals[method] = Rival(
+            difference=values[best] - values[method],
+            low=low,
+            high=high,
+            p=share,
+            p_bonferroni=by_bonferroni,
+            p_holm=by_holm,
+            # 10 rivals at the floor of 1/1000 are at 0.01, and not above it by a rounding error.
+            significant=by_bonferroni <= alpha * (1.0 + 1e-9),
+        )
+    return Comparison(metric, values, best, rivals, num_resamples, alpha)
+
+
+def _share_of_wins(gap: Float[np.ndarray, " resamples"]) -> float:
+    """How often the gap to the best is negative; half for a tie, as for two identical methods."""
+    return float(np.mean(gap < -_TIE) + 0.5 * np.mean(np.abs(gap) <= _TIE))
+
+
+def _checked_p(p: ArrayLike, name: str) -> Float[np.ndarray, " m"]:
+    values = _numbers(p, name)
+    # The negation of what is right also finds NaN.
+    wrong = ~((values >= 0.0) & (values <= 1.0))
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds {values[wrong][0]} at index {np.argmax(wrong)}: p-values lie in [0, 1]."
+        )
+    return values
+
+
+def _numbers(values: ArrayLike, name: str) -> Float[np.ndarray, " n"]:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} does not hold numbers: pass real ones, shape (n,).") from error
+    if numbers.ndim != 1 or numbers.size == 0:
+        raise ValueError(f"{name} has shape {numbers.shape}: pass one number or more, shape (n,).")
+    return numbers

@@ -1,0 +1,171 @@
+"""Which methods differ, over patients: rank tests of a measure, one value per method and patient.
+
+All methods are scored on the same patients, so `friedman_wilcoxon`, which compares the methods
+within each patient, is the test that fits. `kruskal_dunn` is the one of the paper: it takes the
+values as independent samples, and thereby loses power where patients differ more than methods do.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy import stats as distributions
+
+from ocsvm_jax.evaluation.comparison import bonferroni, holm
+
+_Values = Float[np.ndarray, "methods patients"]
+
+
+class Pair(NamedTuple):
+    """Two methods against each other.
+
+    Attributes:
+      difference: the first minus the second. Of the Wilcoxon test, the median over patients of the
+        difference of their values; of Dunn's, the difference of their mean ranks.
+      p: two-sided p-value of this pair alone.
+      p_adjusted: for the number of pairs, after Holm (Wilcoxon) or Bonferroni (Dunn).
+    """
+
+    difference: float
+    p: float
+    p_adjusted: float
+
+
+class RankTest(NamedTuple):
+    """A test of all methods together, and of every pair of them.
+
+    Attributes:
+      overall: name of the test of all methods, "Friedman" or "Kruskal-Wallis".
+      pairwise: name of the test of a pair and of the adjustment.
+      statistic: of the test of all methods, corrected for ties; about chi-squared with
+        `methods - 1` degrees of freedom if they are all alike.
+      p: its p-value.
+      pairs: for each pair of names, in the order given, its `Pair`.
+      patients: number of patients.
+    """
+
+    overall: str
+    pairwise: str
+    statistic: float
+    p: float
+    pairs: dict[tuple[str, str], Pair]
+    patients: int
+
+
+def friedman_wilcoxon(values: Mapping[str, ArrayLike]) -> RankTest:
+    """The Friedman test, and Wilcoxon's signed-rank test of every pair, adjusted after Holm.
+
+    Patients on whom two methods have the same value do not count in the test of this pair. Its
+    p-value is exact for up to 50 patients without ties, and from the normal approximation with
+    ties corrected for otherwise. Methods that never differ have p = 1.
+
+    Args:
+      values: for each of two or more methods, (patients,) finite values of a measure; the i-th
+        value of every method belongs to the same patient. Two patients or more.
+
+    Raises:
+      ValueError: `values` does not fit this description.
+    """
+    rows = _checked(values)
+    methods, patients = rows.shape
+    ranks = distributions.rankdata(rows, axis=0)
+    # Within a patient the ranks have mean (m + 1) / 2; their squares tell how many are tied.
+    centred = ranks - 0.5 * (methods + 1)
+    spread = np.square(centred).sum() / (patients * (methods - 1))
+    statistic = _ratio(np.square(centred.sum(axis=1)).sum(), patients * spread)
+    names, differences, p = list(combinations(values, 2)), [], []
+    for i, j in combinations(range(methods), 2):
+        differences.append(float(np.median(rows[i] - rows[j])))
+        p.append(_signed_rank_p(rows[i] - rows[j]))
+    pairs = zip(names, map(Pair, differences, p, holm(p).tolist()), strict=True)
+    return RankTest(
+        "Friedman",
+        "Wilcoxon (Holm)",
+        statistic,
+        float(distributions.chi2.sf(statistic, methods - 1)),
+        dict(pairs),
+        patients,
+    )
+
+
+def kruskal_dunn(values: Mapping[str, ArrayLike]) -> RankTest:
+    """The Kruskal-Wallis test, and Dunn's test of every pair, adjusted after Bonferroni.
+
+    The test of the paper (arXiv 2507.21164). Both rank all values of all methods together and
+    correct for ties (Dunn, 1964). If all values are equal, every p is 1.
+
+    Args:
+      values: see `friedman_wilcoxon`.
+
+    Raises:
+      ValueError: `values` does not fit this description.
+    """
+    rows = _checked(values)
+    methods, patients = rows.shape
+    ranks = distributions.rankdata(rows).reshape(rows.shape)
+    # The variance of the ranks, n (n + 1) / 12 for n untied values, and less with ties.
+    variance = float(np.var(ranks, ddof=1))
+    means = ranks.mean(axis=1)
+    statistic = _ratio(patients * np.square(means - 0.5 * (rows.size + 1)).sum(), variance)
+    names, differences, p = list(combinations(values, 2)), [], []
+    for i, j in combinations(range(methods), 2):
+        differences.append(float(means[i] - means[j]))
+        z = _ratio(abs(differences[-1]), np.sqrt(variance * 2 / patients))
+        p.append(min(1.0, 2 * float(distributions.norm.sf(z))))
+    pairs = zip(names, map(Pair, differences, p, bonferroni(p).tolist()), strict=True)
+    return RankTest(
+        "Kruskal-Wallis",
+        "Dunn (Bonferroni)",
+        statistic,
+        float(distributions.chi2.sf(statistic, methods - 1)),
+        dict(pairs),
+        patients,
+    )
+
+
+def _signed_rank_p(differences: Float[np.ndarray, " patients"]) -> float:
+    nonzero = differences[differences != 0]
+    if nonzero.size == 0:
+        return 1.0
+    untied = np.unique(np.abs(nonzero)).size == nonzero.size
+    method = "exact" if nonzero.size <= 50 and untied else "asymptotic"
+    statistic_and_p = np.asarray(distributions.wilcoxon(nonzero, method=method))
+    return float(statistic_and_p[1])
+
+
+def _ratio(statistic: float, scale: float) -> float:
+    """0 where all ranks are equal: both are 0 then."""
+    return float(statistic / scale) if scale > 0 else 0.0
+
+
+def _checked(values: Mapping[str, ArrayLike]) -> _Values:
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} methods were given: a comparison takes two or more.")
+    rows = {}
+    for method, given in values.items():
+        try:
+            row = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{method} does not hold numbers: pass one per patient.") from error
+        if row.ndim != 1 or row.size < 2:
+            raise ValueError(
+                f"{method} has shape {row.shape}: pass (patients,), two patients or more."
+            )
+        if not np.isfinite(row).all():
+            raise ValueError(
+                f"{method} holds {row[~np.isfinite(row)][0]} for patient "
+                f"{np.argmin(np.isfinite(row))}: leave a patient without a value out of every "
+                "method, and say how many they were."
+            )
+        rows[method] = row
+    sizes = {method: row.size for method, row in rows.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{method}: {size}" for method, size in sizes.items())
+        raise ValueError(
+            f"The methods have different numbers of patients ({listed}): pass the values of the "
+            "same patients, in the same order."
+        )
+    return np.stack(list(rows.values()))

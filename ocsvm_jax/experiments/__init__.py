@@ -1,0 +1,1 @@
+"""The experiments: cards, working directories, and what a card runs."""

@@ -1,0 +1,226 @@
+"""The gallery of a report: score maps of a few patients, one figure for each score and lesion kind.
+
+The scores come from the files of the maps, a slice and a score at a time.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from ocsvm_jax.data.brain import Cohort
+from ocsvm_jax.experiments.brain import maps, pictures
+from ocsvm_jax.experiments.brain.rows import Row, rows_of, settings
+from ocsvm_jax.experiments.brain.study import Arm, Study, arms_of, cohort_names
+from ocsvm_jax.experiments.brain.tables import in_arm
+from ocsvm_jax.reports import figures
+
+_SIZES = ("smallest", "median", "largest")
+# Scores that a colour scale is made from; more change its ends by less than is seen.
+_POOLED = 2_000_000
+_GREYS, _COLOURS = 32, 128  # of a figure
+
+
+class Patient(NamedTuple):
+    """A patient to draw.
+
+    Attributes:
+      number: in the cohort, from 0.
+      k: the slice, as an index of the arrays.
+      label: beside the patient's row.
+    """
+
+    number: int
+    k: int
+    label: str
+
+
+class Picture(NamedTuple):
+    """A figure of the gallery.
+
+    Attributes:
+      kind: of the lesions.
+      name: of the row of the tables.
+      file: name for a file.
+      image: the content of its PNG file.
+      caption: what is written below it.
+    """
+
+    kind: str
+    name: str
+    file: str
+    image: bytes
+    caption: str
+
+
+def draw(
+    workdir: Path, results: Mapping[str, Any], read: Study, locations: Bool[np.ndarray, "z x y"]
+) -> Iterator[Picture]:
+    """The figures of the first arm, by kind of lesion; of each method its first seed.
+
+    Nothing is drawn of a method whose maps are no longer there.
+
+    Raises:
+      ValueError: the maps in `workdir` are of other data.
+    """
+    data = settings(results)
+    arm = arms_of(data)[0]
+    shown = {
+        kind: choose(read.cohorts[name], locations, read) for kind, name in arm.patients.items()
+    }
+    for row in rows_of(results):
+        run = next(run for run in results["runs"] if run["method"] == row.method)
+        directory = workdir / "runs" / f"{run['method']}-seed{run['seed']}" / "maps"
+        wanted = {
+            (arm.patients[kind], one.number): one.k for kind, own in shown.items() for one in own
+        }
+        tested = [read.cohorts[name] for name in cohort_names(data)[1:]]
+        found = _scores(directory, row.score, arm, tested, locations, wanted)
+        if found is None:
+            continue
+        planes, ends = found
+        for kind, own in shown.items():
+            cohort = read.cohorts[arm.patients[kind]]
+            if own:
+                own_planes = [planes[cohort.name, one.number] for one in own]
+                yield _picture(row, arm, kind, cohort, own, own_planes, ends, locations)
+
+
+def choose(cohort: Cohort, locations: Bool[np.ndarray, "z x y"], read: Study) -> list[Patient]:
+    """The patients with the smallest, the median and the largest lesion, each at its largest slice.
+
+    Lesions are counted where maps are made; patients without one there are passed over.
+
+    Args:
+      cohort: of patients.
+      locations: where maps are made.
+      read: for the coordinates of the slices.
+    """
+    areas = [(lesion & locations).sum(axis=(1, 2)) for lesion in cohort.lesions]
+    ranked = sorted(
+        (i for i, area in enumerate(areas) if area.any()), key=lambda i: int(areas[i].sum())
+    )
+    if not ranked:
+        return []
+    places = (0, (len(ranked) - 1) // 2, len(ranked) - 1)
+    patients: dict[int, Patient] = {}
+    for size, place in zip(_SIZES, places, strict=True):
+        i = ranked[place]
+        k = int(areas[i].argmax())
+        z = read.space.affine[2] @ [0, 0, read.space.slices[k], 1]
+        label = f"{size}: {areas[i].sum():,} voxels\n{cohort.subjects[i]}\nz = {z:+.0f} mm"
+        patients.setdefault(i, Patient(i, k, label))
+    return list(patients.values())
+
+
+def _scores(
+    directory: Path,
+    score: str,
+    arm: Arm,
+    tested: Sequence[Cohort],
+    locations: Bool[np.ndarray, "z x y"],
+    wanted: Mapping[tuple[str, int], int],
+) -> tuple[dict[tuple[str, int], Float[np.ndarray, "x y"]], tuple[float, float]] | None:
+    """The slices to draw, and the ends of the colour scale over all subjects of the arm.
+
+    Args:
+      directory: of the maps of a run.
+      score: its name.
+      arm: whose subjects share the colours.
+      tested: all cohorts in the order of the columns.
+      locations: where maps are made.
+      wanted: by cohort and index of a patient, the slice.
+
+    Returns:
+      None where maps are missing.
+    """
+    starts = np.cumsum([0, *(len(cohort.subjects) for cohort in tested)])
+    columns = {c.name: slice(a, b) for c, a, b in zip(tested, starts, starts[1:], strict=False)}
+    pooled = [c for c in tested if c.name in (arm.controls, *arm.patients.values())]
+    count = locations.sum() * sum(len(cohort.subjects) for cohort in pooled)
+    step = math.ceil(count / _POOLED)
+    planes, scores, masks = {}, [], []
+    for k, values in maps.stored(directory, score):
+        expected = (int(locations[k].sum()), int(starts[-1]))
+        if values.shape != expected:
+            raise ValueError(
+                f"{directory} holds scores of shape {values.shape} for slice {k}, and the data "
+                f"have {expected} voxels and subjects: the maps are of other data. Use a new "
+                "--workdir."
+            )
+        x, y = np.nonzero(locations[k])
+        for cohort in pooled:
+            # Copies: a view would keep the whole slice.
+            scores.append(values[::step, columns[cohort.name]].T.copy())
+            masks.append(cohort.masks[:, k, x[::step], y[::step]])
+        for (name, i), wanted_k in wanted.items():
+            if wanted_k == k:
+                plane = np.full(locations.shape[1:], np.nan, np.float32)
+                plane[locations[k]] = values[:, columns[name]][:, i]
+                planes[name, i] = plane
+    if not scores or planes.keys() != wanted.keys():
+        return None
+    return planes, pictures.colour_range(scores, masks)
+
+
+def _picture(
+    row: Row,
+    arm: Arm,
+    kind: str,
+    cohort: Cohort,
+    patients: Sequence[Patient],
+    planes: Sequence[Float[np.ndarray, "x y"]],
+    ends: tuple[float, float],
+    locations: Bool[np.ndarray, "z x y"],
+) -> Picture:
+    numbers, ks = [one.number for one in patients], [one.k for one in patients]
+    image = figures.png(
+        pictures.overlay,
+        cohort.images[numbers, ks],
+        planes,
+        cohort.masks[numbers, ks] & locations[ks],
+        cohort.lesions[numbers, ks],
+        labels=[one.label for one in patients],
+        threshold=row.runs[0]["thresholds"]["raw"],
+        vmin=ends[0],
+        vmax=ends[1],
+        title=row.name,
+    )
+    low, high = ends
+    caption = f"{row.name}, {in_arm(arm)}{kind} lesions. Colours from {low:.3g} to {high:.3g}."
+    file = "-".join(["gallery", *map(_plain, (arm.name, kind, row.method, row.score))])
+    return Picture(kind, row.name, re.sub("-+", "-", file), _small(image), caption)
+
+
+def _plain(name: str) -> str:
+    """For a file name."""
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")
+
+
+def _small(image: bytes) -> bytes:
+    """The PNG with a palette, a third of the size: the noise of brains does not compress.
+
+    The greys are evenly spaced. A palette made from all pixels would spend itself on them.
+    """
+    with Image.open(io.BytesIO(image)) as file:
+        full = file.convert("RGB")
+    pixels = np.asarray(full)
+    coloured = pixels[np.ptp(pixels, axis=-1) > 255 / _GREYS]
+    greys = np.repeat(np.linspace(0, 255, _GREYS).round().astype(int), 3).tolist()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(greys + (_palette(coloured) if len(coloured) else []))
+    out = io.BytesIO()
+    reduced = full.quantize(palette=palette, dither=Image.Dither.NONE)
+    reduced.save(out, format="png", optimize=True)
+    return out.getvalue()
+
+
+def _palette(pixels: UInt8[np.ndarray, "n 3"]) -> list[int]:
+    found = Image.fromarray(pixels[None]).quantize(_COLOURS, Image.Quantize.MEDIANCUT).getpalette()
+    return [] if found is None else found[: 3 * _COLOURS]

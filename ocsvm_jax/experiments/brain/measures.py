@@ -1,0 +1,291 @@
+"""How well a score map finds the lesion of one patient, and the score of a whole image.
+
+Volumes are (z, x, y), a larger score means more anomalous, and only voxels inside the brain mask
+count. A binary map holds the voxels whose score is *above* its threshold.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from ocsvm_jax.evaluation import resampling
+from ocsvm_jax.evaluation.resampling import MAX_FPR, Ranking
+
+MEASURES = ("AUROC", "AUROC30", "AUPR", "Dice best", "Dice at 1%", "AUPRO30")
+# The field drops connected components of at most seven voxels from its binary maps.
+SMALLEST_COMPONENT = 8
+
+_Volume = Float[np.ndarray, "z x y"]
+_Mask = Bool[np.ndarray, "z x y"]
+
+
+def measure(
+    score: ArrayLike,
+    lesion: ArrayLike,
+    mask: ArrayLike,
+    *,
+    threshold: float,
+    smallest: int = 1,
+    planar: bool = False,
+) -> dict[str, float]:
+    """The measures of `MEASURES` for one patient, and the prevalence, which is chance for AUPR.
+
+    AUROC30 is the area for false positive rates up to 0.3, standardised after McClish; AUPR is the
+    average precision. "Dice best" takes the threshold that is best for this very patient, so it
+    bounds what a threshold can reach; "Dice at 1%" takes the one given. AUPRO30 is the mean overlap
+    with the connected components of the lesion, small and large alike, against the false positive
+    rate, integrated up to 0.3 and divided by 0.3 (Bergmann et al., 2019): chance is 0.15.
+    Voxels with equal scores lie on the same side of every threshold.
+
+    Args:
+      score: (z, x, y), finite inside the mask, larger for more anomalous.
+      lesion: (z, x, y) of bool or 0 and 1; the part outside the mask does not count.
+      mask: (z, x, y) of bool or 0 and 1, the brain.
+      threshold: a voxel above it is predicted to be lesion; see `threshold_at`.
+      smallest: both Dice leave predicted components of fewer voxels out. 1 keeps all, as for maps
+        that were not post-processed; `SMALLEST_COMPONENT` is the custom of the field.
+      planar: components, of the lesion and of predictions, lie within a slice, where voxels touch
+        with sides and corners (8 neighbours). Otherwise they extend over slices (26).
+
+    Returns:
+      A value in [0, 1] for each of `MEASURES` in this order, and "prevalence", the share of lesion
+      voxels among those inside the mask, in (0, 1).
+
+    Raises:
+      ValueError: an argument does not fit this description, or the mask holds nothing but lesion,
+        or no lesion at all.
+    """
+    volume, inside = _checked(score, mask)
+    diseased = _binary(lesion, "lesion", volume.shape) & inside
+    if not diseased.any() or diseased.sum() == inside.sum():
+        raise ValueError(
+            f"{diseased.sum()} of {inside.sum()} voxels inside the mask are lesion: the measures "
+            "need voxels of both kinds. Leave out patients whose lesion is empty, or lies outside "
+            "the mask (an eroded mask may have lost it), and say how many they were."
+        )
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold is {threshold}: pass a number, such as `threshold_at` gives.")
+    if smallest < 1:
+        raise ValueError(f"smallest is {smallest}: pass a number of voxels, 1 to keep all.")
+    labels = diseased[inside]
+    ranking = resampling.rank(labels, volume[inside])
+    auroc, aupr, auroc30 = resampling.weighted_metrics(ranking, np.ones((1, labels.size)))[0]
+    kept = _opened(volume, inside, smallest, planar)[inside] if smallest > 1 else volume[inside]
+    best = _best_dice(ranking if smallest == 1 else resampling.rank(labels, kept), kept)
+    given = _dice(kept > threshold, labels)
+    aupro30 = _aupro30(ranking, _component_weights(diseased, planar)[inside])
+    values = [float(value) for value in (auroc, auroc30, aupr, best, given, aupro30)]
+    return dict(zip(MEASURES, values, strict=True)) | {"prevalence": float(labels.mean())}
+
+
+def threshold_at(
+    scores: Iterable[ArrayLike], masks: Iterable[ArrayLike], fpr: float = 0.01
+) -> float:
+    """The smallest score of healthy controls with at most the share `fpr` of all scores above it.
+
+    The voxels of all controls are pooled. With ties the share above may be less than `fpr`, never
+    more, and with fewer than 1 / fpr voxels the threshold is the largest score.
+
+    Args:
+      scores: a volume (z, x, y) for each control, finite inside its mask.
+      masks: its brain mask, as many.
+      fpr: false positive rate, in (0, 1).
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    if not 0.0 < fpr < 1.0:
+        raise ValueError(f"fpr is {fpr}: pass a rate between 0 and 1, such as 0.01.")
+    scores, masks = list(scores), list(masks)
+    if not scores or len(scores) != len(masks):
+        raise ValueError(
+            f"There are {len(scores)} score maps and {len(masks)} masks: pass one mask for each "
+            "map, and at least one control."
+        )
+    pairs = (_checked(score, mask) for score, mask in zip(scores, masks, strict=True))
+    pooled = np.concatenate([volume[inside] for volume, inside in pairs])
+    # A product such as 0.29 * 100 falls short of its whole number by rounding alone.
+    above = int(fpr * pooled.size * (1 + 1e-12))
+    place = pooled.size - 1 - above
+    return float(np.partition(pooled, place)[place])
+
+
+def postprocessed(
+    score: ArrayLike,
+    mask: ArrayLike,
+    *,
+    median: int = 5,
+    erosion: int = 3,
+    planar: bool = False,
+) -> tuple[_Volume, _Mask]:
+    """The post-processing of the field: a median filter, and an eroded mask.
+
+    The third step belongs to the binary map: hand `measure` these two, its `smallest` set to
+    `SMALLEST_COMPONENT`, and a threshold from controls that went through this function too.
+    The filter sees the lowest score of the brain wherever it looks outside the mask, as with the
+    residual maps of the field, which are 0 there. Beyond the borders of the volume it sees the
+    nearest voxel, and the erosion takes the brain to go on, so a slab keeps all of its slices.
+
+    Args:
+      score: (z, x, y), finite inside the mask.
+      mask: (z, x, y) of bool or 0 and 1.
+      median: width of the filter in voxels, odd; 1 leaves the scores as they are.
+      erosion: number of times the mask loses its outermost voxels, 0 or more.
+      planar: filter and erode each slice on its own, as is right for slices far apart.
+
+    Returns:
+      The filtered scores in the type of `score` if that is float32 or float64, and the eroded mask.
+
+    Raises:
+      ValueError: an argument does not fit this description, or the erosion leaves nothing.
+    """
+    volume, inside = _checked(score, mask)
+    if median < 1 or median % 2 == 0:
+        raise ValueError(f"median is {median}: pass an odd width, such as 5, or 1 for no filter.")
+    if erosion < 0:
+        raise ValueError(f"erosion is {erosion}: pass 0 or more.")
+    filled = np.where(inside, volume, volume[inside].min())
+    size = (1, median, median) if planar else (median,) * 3
+    filtered = ndimage.median_filter(filled, size, mode="nearest")
+    cross = ndimage.generate_binary_structure(3, 1)
+    if planar:
+        cross[[0, 2]] = False
+    if erosion:
+        inside = ndimage.binary_erosion(inside, cross, iterations=erosion, border_value=1)
+    if not inside.any():
+        raise ValueError(f"Nothing of the mask is left after {erosion} erosions: ask for fewer.")
+    return filtered, inside
+
+
+def image_score(score: ArrayLike, mask: ArrayLike, exclude: ArrayLike | None = None) -> float:
+    """The score of a whole image: the 98th percentile of its voxels.
+
+    With score = -f this is minus the 2nd percentile of the decision function f, as in the paper
+    (which leaves the ventricles out).
+
+    Args:
+      score: (z, x, y), finite inside the mask.
+      mask: (z, x, y) of bool or 0 and 1.
+      exclude: (z, x, y) of bool or 0 and 1, voxels to leave out, such as the ventricles.
+
+    Raises:
+      ValueError: an argument does not fit this description, or no voxel is left.
+    """
+    volume, inside = _checked(score, mask)
+    if exclude is not None:
+        inside = inside & ~_binary(exclude, "exclude", volume.shape)
+    if not inside.any():
+        raise ValueError("exclude covers the whole mask: no voxel is left to score the image by.")
+    return float(np.percentile(volume[inside], 98))
+
+
+def _best_dice(ranking: Ranking, scores: Float[np.ndarray, " n"]) -> float:
+    """The largest Dice over all thresholds; voxels at -inf are above none of them."""
+    hits = np.cumsum(ranking.anomalous)[ranking.last]
+    dice = 2.0 * hits / (ranking.last + 1 + hits[-1])
+    reachable = np.isfinite(scores[ranking.order[ranking.last]])
+    return float(dice[reachable].max(initial=0.0))
+
+
+def _dice(predicted: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
+    return float(2.0 * (predicted & labels).sum() / (predicted.sum() + labels.sum()))
+
+
+def _component_weights(lesion: _Mask, planar: bool) -> _Volume:
+    """1 / (voxels of its component) in the lesion, 0 elsewhere: each component weighs 1."""
+    components = _components(lesion, planar)
+    sizes = np.bincount(components.ravel())
+    return np.where(lesion, 1.0 / sizes[components], 0.0)
+
+
+def _aupro30(ranking: Ranking, weights: Float[np.ndarray, " n"]) -> float:
+    """The area under (false positive rate, mean overlap with the components) up to 0.3, over 0.3.
+
+    The mean overlap is a true positive rate in which every component has the same weight.
+    """
+    rates = []
+    for counted in (1.0 - ranking.anomalous, weights[ranking.order]):
+        sums = np.cumsum(counted)[ranking.last]
+        rates.append(np.concatenate([[0.0], sums / sums[-1]]))
+    x, y = rates
+    end = np.searchsorted(x, MAX_FPR)  # the first point at the limit or beyond
+    slope = (y[end] - y[end - 1]) / (x[end] - x[end - 1])
+    at_limit = y[end - 1] + slope * (MAX_FPR - x[end - 1])
+    x, y = np.append(x[:end], MAX_FPR), np.append(y[:end], at_limit)
+    return float(np.trapezoid(y, x) / MAX_FPR)
+
+
+def _opened(score: _Volume, mask: _Mask, smallest: int, planar: bool) -> _Volume:
+    """The area opening of the scores: above any threshold, the components that are large enough.
+
+    A voxel gets the highest level at which it lies in a component of `smallest` voxels or more,
+    and -inf if there is none. Components only grow as the threshold falls, so one array serves all
+    thresholds. Every round lowers the peaks that are too small to the highest of their neighbours,
+    of which they thereby gain at least one: `smallest - 1` rounds are enough.
+    """
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    level = np.where(mask[box], score[box].astype(np.float64), -np.inf)
+    for _ in range(smallest - 1):
+        summit = (level == _highest(level, planar)) & np.isfinite(level)
+        peaks = _components(summit, planar)
+        too_small = np.bincount(peaks.ravel()) < smallest
+        too_small[0] = False
+        low = too_small[peaks]
+        around = _highest(np.where(low, -np.inf, level), planar)
+        highest_around = np.full(too_small.shape, -np.inf)
+        np.maximum.at(highest_around, peaks[low], around[low])
+        # A plateau that goes on beside a higher voxel is no peak, and stays as it is.
+        lowered = np.where(low, highest_around[peaks], level)
+        if np.array_equal(lowered, level):
+            break
+        level = lowered
+    opened = np.full(score.shape, -np.inf)
+    opened[box] = level
+    return opened
+
+
+def _highest(level: _Volume, planar: bool) -> _Volume:
+    size = (1, 3, 3) if planar else 3
+    return ndimage.maximum_filter(level, size, mode="constant", cval=-np.inf)
+
+
+def _components(binary: _Mask, planar: bool) -> Int[np.ndarray, "z x y"]:
+    """The number of the component of each voxel, from 1, and 0 where there is none."""
+    neighbours = np.ones((3, 3, 3), bool)
+    neighbours[[0, 2]] = not planar
+    components = np.zeros(binary.shape, np.int32)
+    ndimage.label(binary, neighbours, output=components)
+    return components
+
+
+def _checked(score: ArrayLike, mask: ArrayLike) -> tuple[_Volume, _Mask]:
+    volume = np.asarray(score)
+    if volume.ndim != 3 or not (np.isrealobj(volume) and volume.dtype.kind in "buif"):
+        raise ValueError(
+            f"score has shape {volume.shape} and type {volume.dtype}: pass real numbers (z, x, y)."
+        )
+    if volume.dtype.kind != "f" or volume.dtype.itemsize < 4:
+        volume = volume.astype(np.float64)
+    inside = _binary(mask, "mask", volume.shape)
+    if not inside.any():
+        raise ValueError("mask is empty: no voxel is inside the brain.")
+    bad = ~np.isfinite(volume) & inside
+    if bad.any():
+        raise ValueError(
+            f"score holds {bad.sum()} NaN or infinite values inside the mask, the first at (z, x, "
+            f"y) = {tuple(map(int, np.argwhere(bad)[0]))}: find out where the scoring diverged."
+        )
+    return volume, inside
+
+
+def _binary(values: ArrayLike, name: str, shape: tuple[int, ...]) -> _Mask:
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape} and score {shape}: pass the same shape.")
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        found = ", ".join(map(str, np.unique(array)[:5]))
+        raise ValueError(f"{name} holds {found}: pass bool, or 0 and 1.")
+    return array.astype(bool)

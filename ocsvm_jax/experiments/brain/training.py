@@ -1,0 +1,200 @@
+"""Training of the patch autoencoder: steps of a few locations times all subjects.
+
+The slices of all subjects stay on the device; a step cuts its patches out of them.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ocsvm_jax.methods.base import Method, State
+from ocsvm_jax.networks.pair import Network
+from ocsvm_jax.networks.patch import PATCH, pad_slices, patch_at
+from ocsvm_jax.training import loop as training
+from ocsvm_jax.training.loop import Run
+
+# Batches over which the statistics of the batch norms are taken after training.
+_CALIBRATION = 64
+_HELD_OUT_LOCATIONS = 256
+
+
+class PatchFeed(NamedTuple):
+    """What a patch autoencoder is trained on.
+
+    Attributes:
+      slices: (n, z, x + 14, y + 14) of the subjects trained on, padded.
+      held_out: (m, z, x + 14, y + 14) of those that decide on early stopping, at least 2.
+      locations: (l, 3) places (z, x, y) inside the brains of all of them.
+    """
+
+    slices: Float[Array, "n z h w"]
+    held_out: Float[Array, "m z h w"]
+    locations: Int[Array, "l 3"]
+
+
+def feed_of(
+    images: np.ndarray, masks: np.ndarray, held_out: np.ndarray, held_out_masks: np.ndarray
+) -> PatchFeed:
+    """The feed of two cohorts, images (n, z, x, y) and masks of the same shape.
+
+    Raises:
+      ValueError: if there are fewer than 2 subjects in either, or no voxel that all have.
+    """
+    if len(images) < 2 or len(held_out) < 2:
+        raise ValueError(
+            f"{len(images)} subjects to train on and {len(held_out)} held out are too few: a "
+            "location's subjects are divided in halves, so it takes two of each or more."
+        )
+    everywhere = masks.all(axis=0) & held_out_masks.all(axis=0)
+    if not everywhere.any():
+        raise ValueError(
+            "no voxel lies in the mask of every subject trained on and held out: the masks do not "
+            "overlap. Are the volumes registered to one another?"
+        )
+    locations = np.argwhere(everywhere).astype(np.int32)
+    slices, others = (pad_slices(jnp.asarray(a, jnp.float32)) for a in (images, held_out))
+    return PatchFeed(slices, others, jnp.asarray(locations))
+
+
+def batch(
+    slices: Float[Array, "n z h w"], locations: Int[Array, "l 3"], key: Array
+) -> Float[Array, "l b 15 15 1"]:
+    """The patches of an even number of subjects, in random order, at each location."""
+    n = slices.shape[0]
+    order = jnp.argsort(jax.random.uniform(key, (locations.shape[0], n)), axis=1)
+    order = order[:, : n // 2 * 2]
+
+    def at(location: Array, order: Array) -> Array:
+        return patch_at(slices, (location[0], location[1], location[2]))[order]
+
+    return jax.vmap(at)(locations, order)[..., None]
+
+
+def train(
+    method: Method,
+    feed: PatchFeed,
+    *,
+    seed: int,
+    epochs: int,
+    steps: int,
+    locations: int,
+    patience: int,
+    checkpoint_every: int,
+    workdir: Path,
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Trains, or goes on training, in `workdir`; see `ocsvm_jax.training.loop.train`.
+
+    Args:
+      method: one of `methods.PATCH_METHODS`, built.
+      feed: the subjects.
+      seed: of the weights, and of places and halves.
+      epochs: at most so many.
+      steps: gradient steps of an epoch.
+      locations: of a step.
+      patience: epochs without a smaller held-out loss before stopping; 0: never.
+      checkpoint_every: epochs between checkpoints.
+      workdir: existing directory.
+
+    Raises:
+      ValueError: if the loss is no longer finite.
+    """
+    example = jax.ShapeDtypeStruct(
+        (locations, feed.slices.shape[0] // 2 * 2, PATCH, PATCH, 1), jnp.float32
+    )
+    begin = jax.jit(lambda x, key: training.unstarted(method.init(x, key)))
+    epoch = jax.jit(
+        partial(_epoch, method, seed=seed, steps=steps, locations=locations), donate_argnums=0
+    )
+    return training.run_epochs(
+        lambda run: epoch(run, feed),
+        lambda: begin(jnp.zeros(example.shape, example.dtype), jax.random.key(seed)),
+        jax.eval_shape(begin, example, jax.random.key(0)),
+        epochs=epochs,
+        patience=patience,
+        checkpoint_every=checkpoint_every,
+        workdir=workdir,
+        unit="patches",
+        per_epoch=steps * example.shape[0] * example.shape[1],
+    )
+
+
+def _epoch(
+    method: Method, run: Run, feed: PatchFeed, *, seed: int, steps: int, locations: int
+) -> tuple[Run, Mapping[str, Array]]:
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), run.epoch + 1), steps)
+
+    def step(state: Any, key: Array) -> tuple[Any, Mapping[str, Array]]:
+        patches = _random_batch(feed.slices, feed.locations, locations, key)
+        return method.update(state, patches, run.epoch)
+
+    state, parts = jax.lax.scan(step, run.state, keys)
+    parts = jax.tree.map(jnp.mean, parts)
+    loss = _held_out_loss(method, state, feed, seed, locations)
+    run = training.advanced(run, state, loss, run.epoch + 1)
+    return run, {**parts, "valid_loss": loss}
+
+
+def _random_batch(slices: Array, locations: Array, count: int, key: Array) -> Array:
+    place_key, half_key = jax.random.split(key)
+    chosen = jax.random.randint(place_key, (count,), 0, locations.shape[0])
+    return batch(slices, locations[chosen], half_key)
+
+
+def _held_out_loss(
+    method: Method, state: Any, feed: PatchFeed, seed: int, locations: int
+) -> Float[Array, ""]:
+    """Mean loss over the same places and halves in every epoch."""
+    # Folded in as an epoch that no training reaches.
+    key = jax.random.fold_in(jax.random.key(seed), 2**31 - 2)
+    keys = jax.random.split(key, max(1, _HELD_OUT_LOCATIONS // locations))
+
+    def loss(key: Array) -> Array:
+        return method.loss(state, _random_batch(feed.held_out, feed.locations, locations, key))
+
+    return jnp.mean(jax.lax.map(loss, keys))
+
+
+def calibrated(
+    momentless: Network, state: State, feed: PatchFeed, *, seed: int, locations: int
+) -> State:
+    """The state with the batch norms' statistics of many batches in place of the last few.
+
+    While the weights still move, running statistics can only be of the last few batches, a few
+    dozen places each; maps are made everywhere. Variances count what the means differ by, too.
+
+    Args:
+      momentless: the network whose batch norms replace their running statistics at each call.
+      state: of the method.
+      feed: the subjects.
+      seed: of the places.
+      locations: of a batch.
+    """
+
+    def statistics(key: Array) -> dict[str, Any]:
+        patches = _random_batch(feed.slices, feed.locations, locations, key)
+        z, encoder = momentless.encoder.apply(
+            state.params["encoder"], state.stats["encoder"], patches, True
+        )
+        _, decoder = momentless.decoder.apply(
+            state.params["decoder"], state.stats["decoder"], z, True
+        )
+        return {"encoder": encoder, "decoder": decoder}
+
+    key = jax.random.fold_in(jax.random.key(seed), 2**31 - 3)
+    found = jax.lax.map(statistics, jax.random.split(key, _CALIBRATION))
+    return state._replace(stats=_pooled(found))
+
+
+def _pooled(found: Any) -> Any:
+    """Mean and variance of all batches together, from those of each."""
+    if set(found) != {"mean", "var"}:
+        return {name: _pooled(part) for name, part in found.items()}
+    mean = jnp.mean(found["mean"], axis=0)
+    between = jnp.mean((found["mean"] - mean[None]) ** 2, axis=0)
+    return {"mean": mean, "var": jnp.mean(found["var"], axis=0) + between}

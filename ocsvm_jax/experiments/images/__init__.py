@@ -1,0 +1,1 @@
+"""One method trained on images: the experiment of configs/digits.py."""

@@ -1,0 +1,1 @@
+"""Reports: pages, pictures, numbers, where a result comes from."""

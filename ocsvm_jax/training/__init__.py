@@ -1,0 +1,1 @@
+"""Training: compiled epochs, one model or many at once, checkpoints."""

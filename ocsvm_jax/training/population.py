@@ -1,0 +1,281 @@
+"""Many models at once: one compiled program trains them under vmap.
+
+The models of a population share a method and all that is static in it; they differ in their seed,
+in the rows of the images they are trained on, and in those settings that may be traced numbers
+(`Recipe.traced`). On an accelerator, which one such small network can not fill, many cost little
+more than one. On a CPU, which one fills, a population of one after the other is the same program
+without vmap: compiled once for all of them all the same, since their settings are its arguments.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt8
+
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.methods.base import Method, Score
+from ocsvm_jax.training.loop import Feed, Run, kept_state, one_epoch, stops, to_unit, unstarted
+
+Build = Callable[[Mapping[str, Any]], Method]
+_HISTORY = "history.json"
+
+
+class Member(NamedTuple):
+    """One model of a population.
+
+    Attributes:
+      traced: the settings in which it differs: numbers, or tuples of numbers.
+      seed: of its initial weights and of the order of its images.
+      rows: indices of the images it is trained on; as many as those of every other member.
+      held_out: indices of the images that decide on its early stopping; likewise.
+    """
+
+    traced: Mapping[str, Any]
+    seed: int
+    rows: Int[np.ndarray, " m"]
+    held_out: Int[np.ndarray, " h"]
+
+
+class Outcome(NamedTuple):
+    """What became of a member.
+
+    Attributes:
+      state: of the method, the one to use; arrays of NumPy.
+      history: a mapping for each epoch, as `ocsvm_jax.training.loop.train` writes them; its
+        `seconds` are the member's share.
+      diverged: whether a loss was no longer finite.
+    """
+
+    state: Any
+    history: list[dict[str, float]]
+    diverged: bool
+
+
+class Plan(NamedTuple):
+    """How long a population is trained, as the arguments of `ocsvm_jax.training.loop.train`."""
+
+    epochs: int
+    batch_size: int
+    patience: int
+    checkpoint_every: int
+
+
+class _Members(NamedTuple):
+    """The members stacked: every leaf has a leading axis of the size of the population."""
+
+    traced: dict[str, Any]
+    seed: Int[Array, " k"]
+    rows: Int[Array, "k m"]
+    held_out: Int[Array, "k h"]
+
+
+class Program:
+    """The compiled functions of a population of one size; keep it, and all of its calls are warm.
+
+    Attributes:
+      size: number of models.
+    """
+
+    def __init__(self, build: Build, plan: Plan, size: int):
+        """Compiles nothing yet.
+
+        Args:
+          build: `build(traced) -> Method`, from the settings in which the members differ.
+          plan: the same for all members.
+          size: number of models; under vmap if there are several.
+        """
+        self.size, self.plan = size, plan
+
+        def start(one: _Members, images: UInt8[Array, "n 28 28 1"]) -> Run:
+            first = to_unit(images[one.rows[: plan.batch_size]])
+            return unstarted(build(one.traced).init(first, jax.random.key(one.seed)))
+
+        def epoch(
+            run: Run, one: _Members, active: Bool[Array, ""], images: Array, done: Int[Array, ""]
+        ) -> tuple[Run, Mapping[str, Array]]:
+            feed = Feed(images, one.rows, one.held_out)
+            method = build(one.traced)
+            new, parts = one_epoch(method, run, done, feed, one.seed, plan.batch_size)
+            return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, run), parts
+
+        self.start = jax.jit(_over_members(start, (0, None), size))
+        self.epoch = jax.jit(_over_members(epoch, (0, 0, 0, None, None), size), donate_argnums=0)
+        # Of one model: all members are judged by the same function.
+        self._see = jax.jit(partial(_seen, build))
+
+    def see(self, member: Member, state: Any) -> Callable[[Array], tuple[Array, dict[str, Score]]]:
+        """A function of a block of uint8 images: latents and the method's own scores."""
+        return partial(self._see, _traced([member], squeeze=True), state)
+
+    def state_shapes(self, member: Member, images: UInt8[Array, "n 28 28 1"]) -> Any:
+        """The state of one member without numbers."""
+        run = jax.eval_shape(self.start, _stacked([member] * self.size), images)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), run.state)
+
+
+def _seen(
+    build: Build, traced: Mapping[str, Any], state: Any, images: UInt8[Array, "b 28 28 1"]
+) -> tuple[Array, dict[str, Score]]:
+    method, x = build(traced), to_unit(images)
+    return method.encode(state, x), method.score(state, x)
+
+
+def models_at_once(number: int = 0) -> int:
+    """How many models to train in one program: `number`, or if 0 what suits the device."""
+    return number or (1 if jax.default_backend() == "cpu" else 64)
+
+
+def train(
+    program: Program,
+    members: Sequence[Member],
+    images: UInt8[Array, "n 28 28 1"],
+    directory: Path,
+    progress: Callable[[int, float], Any] = lambda epochs, loss: None,
+) -> list[Outcome]:
+    """Trains a population, or goes on training it from its last checkpoint.
+
+    A member is the same model, up to rounding, whatever the others are: one that early stopping
+    ends, or that has diverged, keeps its state while the others go on.
+
+    Args:
+      program: of as many models as there are members.
+      members: the models.
+      images: all images, on the device.
+      directory: for checkpoints while the population is trained; the caller removes it with
+        `forget` when the outcomes are in a safe place.
+      progress: called after each epoch with the epochs of all members together, done since the
+        last call, and the mean training loss.
+
+    Raises:
+      ValueError: if the number of members is not the size of the program, a member has too few
+        images, or `directory` holds a checkpoint without the history that was written before it.
+    """
+    from ocsvm_jax.training.checkpoints import Checkpoints
+
+    if len(members) != program.size:
+        raise ValueError(f"{len(members)} members for a program of {program.size} models.")
+    for member in members:
+        if len(member.rows) < program.plan.batch_size or len(member.held_out) < 2:
+            raise ValueError(
+                f"{len(member.rows)} images to train on and {len(member.held_out)} held out are "
+                f"too few for batches of {program.plan.batch_size}."
+            )
+    stacked = _stacked(members)
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        if checkpoints.latest() is None:
+            run, done = program.start(stacked, images), 0
+        else:
+            shapes = jax.eval_shape(program.start, stacked, images)
+            run, done = checkpoints.restore(shapes), checkpoints.latest() or 0
+        histories = _read_histories(directory, len(members), done)
+        active = np.array([_going(history, program.plan) for history in histories])
+        progress(sum(map(len, histories)), math.nan)
+        while active.any():
+            began = time.perf_counter()
+            run, parts = program.epoch(
+                run, stacked, jnp.asarray(active), images, jnp.asarray(done, jnp.int32)
+            )
+            parts = {name: np.asarray(values) for name, values in parts.items()}
+            best = np.asarray(run.best_epoch)
+            seconds, done = (time.perf_counter() - began) / active.sum(), done + 1
+            for i in np.flatnonzero(active):
+                entry = {name: float(values[i]) for name, values in parts.items()}
+                entry |= {"epoch": done, "best_epoch": int(best[i]), "seconds": seconds}
+                histories[i].append(entry)
+            progress(int(active.sum()), float(np.mean(parts["loss"][active])))
+            active = np.array([_going(history, program.plan) for history in histories])
+            if not active.any() or done % program.plan.checkpoint_every == 0:
+                _write_histories(directory, histories)
+                checkpoints.save(done, run)
+    run = jax.device_get(run)
+    return [
+        Outcome(
+            kept_state(jax.tree.map(lambda leaf: leaf[i], run), program.plan.patience),  # noqa: B023
+            history,
+            _diverged(history),
+        )
+        for i, history in enumerate(histories)
+    ]
+
+
+def forget(directory: Path) -> None:
+    """Removes the checkpoints of a population whose outcomes are kept elsewhere."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _going(history: Sequence[Mapping[str, float]], plan: Plan) -> bool:
+    """Whether a member is still trained."""
+    if not history:
+        return True
+    last = history[-1]
+    stopped = stops(int(last["epoch"]), int(last["best_epoch"]), plan.epochs, plan.patience)
+    return not stopped and not _diverged(history)
+
+
+def _diverged(history: Iterable[Mapping[str, float]]) -> bool:
+    return any(
+        not (math.isfinite(entry["loss"]) and math.isfinite(entry["valid_loss"]))
+        for entry in history
+    )
+
+
+def _read_histories(directory: Path, number: int, done: int) -> list[list[dict[str, float]]]:
+    """What was written with the last checkpoint, or of a later one that was never finished."""
+    path = directory / _HISTORY
+    if not done:
+        return [[] for _ in range(number)]
+    if not path.exists():
+        raise ValueError(f"{path} is missing beside its checkpoint; remove {directory}.")
+    histories = json.loads(path.read_text())
+    return [[entry for entry in history if entry["epoch"] <= done] for history in histories]
+
+
+def _write_histories(directory: Path, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
+    with whole_file(directory / _HISTORY) as file:
+        file.write(json.dumps(histories).encode())
+
+
+def _over_members(function: Callable[..., Any], axes: tuple, size: int) -> Callable[..., Any]:
+    """vmap, or for a single model the function itself between squeezing and unsqueezing."""
+    if size > 1:
+        return jax.vmap(function, axes)
+
+    def alone(*arguments: Any) -> Any:
+        first = [
+            jax.tree.map(lambda leaf: leaf[0], argument) if axis == 0 else argument
+            for argument, axis in zip(arguments, axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*first))
+
+    return alone
+
+
+def _stacked(members: Sequence[Member]) -> _Members:
+    return _Members(
+        traced=_traced(members),
+        seed=jnp.asarray([member.seed for member in members], jnp.int32),
+        rows=jnp.asarray(np.stack([member.rows for member in members]), jnp.int32),
+        held_out=jnp.asarray(np.stack([member.held_out for member in members]), jnp.int32),
+    )
+
+
+def _traced(members: Sequence[Member], squeeze: bool = False) -> dict[str, Any]:
+    """The traced settings as float32 arrays with a leading axis; of a tuple, each number apart."""
+
+    def column(*values: Any) -> Array:
+        return jnp.asarray(values[0] if squeeze else values, jnp.float32)
+
+    settings = [
+        {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in m.traced.items()}
+        for m in members
+    ]
+    return jax.tree.map(column, *settings)

@@ -1,0 +1,186 @@
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+from ml_collections import ConfigDict
+
+from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.methods import METHODS
+
+ROOT = Path(__file__).parents[2]
+# Those of brains are another experiment's, see tests/brain/test_brain_check.py.
+CARDS = sorted(p for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("brain"))
+
+
+def card(path):
+    return runpy.run_path(str(path))["get_config"]()
+
+
+@pytest.fixture(autouse=True)
+def root_on_the_path(monkeypatch):
+    """Cards import one another from the root, where train.py lies and Python looks first."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
+@pytest.fixture
+def config():
+    return card(ROOT / "configs" / "digits.py")
+
+
+def contents(directory):
+    return {
+        str(p.relative_to(directory)): p.read_bytes() if p.is_file() else None
+        for p in directory.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_cards(path):
+    """Every card can be trained with, names its command, and survives config.json."""
+    assert f"python train.py --config=configs/{path.name}" in path.read_text()
+    config = card(path)
+    experiment.check(config)
+    experiment.build_method(config)
+    assert experiment.plain(ConfigDict(experiment.plain(config))) == experiment.plain(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("method.name", "ogea", r"method.name is 'ogea'; the methods are \['ae', .*mean ogae\?"),
+        ("method.name", "xyz", r"the methods are .*\]\.$"),
+        ("method.nu", 0.0, r"method.nu is 0.0; it must lie in \(0, 1\]"),
+        ("method.nu", float("nan"), "method.nu is nan"),
+        ("final.nu", 1.01, r"final.nu is 1.01"),
+        ("method.gamma", "skale", "method.gamma is 'skale'; it must be a positive number"),
+        ("method.gamma", None, "method.gamma is None"),
+        ("final.gamma", 0, "final.gamma is 0"),
+        ("final.gamma", float("inf"), "final.gamma is inf"),
+        ("method.guidance_weight", -1.0, "method.guidance_weight is -1.0"),
+        ("method.guidance_weight", float("nan"), "method.guidance_weight is nan"),
+        ("method.schedule", "twophase", "schedule is 'twophase'"),
+        ("method.kl_weight", -0.1, "method.kl_weight is -0.1; it must be finite, at least 0"),
+        ("method.similarity_weight", float("inf"), "method.similarity_weight is inf"),
+        ("method.reconstruction_weight", float("nan"), "method.reconstruction_weight is nan"),
+        ("method.vae_weight", -1.0, "method.vae_weight is -1.0"),
+        ("method.similarity", "cosin", r"similarity is 'cosin'; .*\('cosine', .*mean cosine\?"),
+        (
+            "method.pretrain",
+            1.0,
+            r"method.pretrain is 1.0; it is a share of the epochs in \[0, 1\)",
+        ),
+        ("method.pretrain", -0.1, "method.pretrain is -0.1"),
+        ("method.pretrain", float("nan"), "method.pretrain is nan"),
+        ("method.betas", (1.0, -0.5), r"betas are \(1.0, -0.5\)"),
+        ("method.betas", (1.0, 0.5, 0.5), "they are two finite numbers"),
+        ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
+        ("method.latent_dim", 0, "method.latent_dim is 0"),
+        ("train.batch_size", 51, "train.batch_size is 51; the guidance splits a batch in two"),
+        ("train.batch_size", 0, "train.batch_size is 0"),
+        ("train.epochs", 0, "train.epochs is 0"),
+        ("train.checkpoint_every", 0, "train.checkpoint_every is 0"),
+        ("train.patience", -1, "train.patience is -1; it must be at least 0"),
+        ("train.held_out", 1.0, "train.held_out is 1.0; it is a share"),
+        ("train.learning_rate", 0.0, "train.learning_rate is 0.0"),
+        ("train.learning_rate", float("inf"), "train.learning_rate is inf"),
+        ("eval.resamples", 0, "eval.resamples is 0"),
+        ("seed", -1, "seed is -1"),
+        ("seed", 2**31, "seed is 2147483648"),
+    ],
+)
+def test_check(monkeypatch, config, field, value, message):
+    # Outside of this suite nobody checks annotations.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    experiment.check(config)
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        experiment.check(config)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_every_card_has_the_settings_of_every_method(path, name):
+    """Another method is one field away, and a state can be built of it."""
+    config = card(path)
+    config.method.name = name
+    experiment.check(config)
+    method = experiment.build_method(config)
+    images = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
+    state = jax.eval_shape(method.init, images, jax.random.key(0))
+    assert jax.eval_shape(method.encode, state, images).shape == (4, config.method.latent_dim)
+
+
+@pytest.mark.parametrize("gamma", ["scale", "auto", 1, 0.5])
+def test_gammas(config, gamma):
+    config.method.gamma = config.final.gamma = gamma
+    experiment.check(config)
+
+
+def test_too_few_images(config):
+    config.train.batch_size = 400
+    with pytest.raises(ValueError, match=r"348 images to train on and 39 held out, too few for"):
+        experiment.load_data(config)
+
+
+def test_did_you_mean():
+    assert experiment.did_you_mean("epoch", ["epochs", "nu"]) == " Did you mean epochs?"
+    assert experiment.did_you_mean("zzz", ["epochs", "nu"]) == ""
+
+
+def test_field_names(config):
+    names = experiment.field_names(config)
+    assert {"seed", "data.dir", "method.betas"} <= set(names)
+    assert "train" not in names
+
+
+def test_claim_workdir(config, tmp_path):
+    workdir = tmp_path / "a" / "b"
+    experiment.check_workdir(workdir, config)
+    assert not workdir.exists()
+    experiment.claim_workdir(workdir, config)
+    assert list(contents(workdir)) == ["config.json"]
+    read = experiment.read_config(workdir)
+    assert experiment.plain(read) == experiment.plain(config)
+    assert read.method.gamma == config.method.gamma
+    before = contents(workdir)
+    experiment.claim_workdir(workdir, config)
+    assert contents(workdir) == before
+
+
+def test_workdir_of_another_configuration(config, tmp_path):
+    experiment.claim_workdir(tmp_path, config)
+    (tmp_path / "scores.npz").write_text("figures")
+    before = contents(tmp_path)
+    config.method.nu, config.data.normal = 0.5, (3, 4)
+    with pytest.raises(ValueError, match="another configuration") as caught:
+        experiment.claim_workdir(tmp_path, config)
+    assert "  method.nu: 0.03 there, 0.5 now\n" in str(caught.value)
+    assert "  data.normal: [3] there, [3, 4] now\n" in str(caught.value)
+    assert str(caught.value).count(" there, ") == 2
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
+def test_damaged_config(config, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    before = contents(tmp_path)
+    for function in (experiment.claim_workdir, lambda workdir, _: experiment.read_config(workdir)):
+        with pytest.raises(ValueError, match=r"config\.json is damaged"):
+            function(tmp_path, config)
+    assert contents(tmp_path) == before
+
+
+def test_foreign_directories(config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"is not empty and holds no config\.json"):
+        experiment.claim_workdir(tmp_path, config)
+    with pytest.raises(ValueError, match=r"thesis\.tex is a file"):
+        experiment.claim_workdir(tmp_path / "thesis.tex", config)
+    with pytest.raises(ValueError, match=r"holds no config\.json, so no run of train\.py"):
+        experiment.read_config(tmp_path)
+    assert contents(tmp_path) == before
