@@ -33,7 +33,6 @@ sys.path.insert(0, str(ROOT))
 from configs import mnistc, mnistc_table1  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation import metrics  # noqa: E402
-from ocsvm_jax.evaluation.contrast import half_turn, stretch  # noqa: E402
 from ocsvm_jax.experiments.table import judge, outcome  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
 from ocsvm_jax.guidance import guidance_loss, misfit, remembered, solve_halves  # noqa: E402
@@ -41,6 +40,7 @@ from ocsvm_jax.methods import METHODS  # noqa: E402
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error  # noqa: E402
 from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E402
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
+from ocsvm_jax.methods.turning import half_turn, stretch  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
 from ocsvm_jax.reports import provenance  # noqa: E402

@@ -8,15 +8,6 @@ from pathlib import Path
 from ocsvm_jax.data import mnist_c_files
 from ocsvm_jax.data.base import Source
 
-URL = "https://zenodo.org/record/3239543/files/mnist_c.zip"
-SIZE = 246_661_575  # bytes of the archive
-
-HELP = (
-    f"MNIST-C is the archive {mnist_c_files.ARCHIVE} ({SIZE:,} bytes) at {URL}. Pass its path, its "
-    "folder, the folder it unpacks to, or a directory in which tensorflow-datasets prepared "
-    "mnist_corrupted: load('mnist_c', dir=PATH), or --config.data.dir=PATH."
-)
-
 
 def source(dir: str = "") -> Source:
     """Finds MNIST-C and returns it as a source.
@@ -39,7 +30,7 @@ def source(dir: str = "") -> Source:
 
     path = Path(dir).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"dir={dir!r} does not exist. {HELP}")
+        raise FileNotFoundError(f"dir={dir!r} does not exist. {mnist_c_files.HELP}")
     if path.is_file():
         return mnist_c_files.from_archive(path)
     for folder in (path, path / mnist_c_files.ARCHIVE_FOLDER):
@@ -52,4 +43,6 @@ def source(dir: str = "") -> Source:
 
         return mnist_c_tfds.prepared(path)
     held = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(f"MNIST-C is not in dir={dir!r}, which holds {held}. {HELP}")
+    raise FileNotFoundError(
+        f"MNIST-C is not in dir={dir!r}, which holds {held}. {mnist_c_files.HELP}"
+    )

@@ -19,6 +19,14 @@ import numpy as np
 from ocsvm_jax.data.base import IMAGE_SHAPE, SPLITS, Source
 
 ARCHIVE = "mnist_c.zip"
+URL = "https://zenodo.org/record/3239543/files/mnist_c.zip"
+SIZE = 246_661_575  # bytes of the archive
+
+HELP = (
+    f"MNIST-C is the archive {ARCHIVE} ({SIZE:,} bytes) at {URL}. Pass its path, its "
+    "folder, the folder it unpacks to, or a directory in which tensorflow-datasets prepared "
+    "mnist_corrupted: load('mnist_c', dir=PATH), or --config.data.dir=PATH."
+)
 ARCHIVE_FOLDER = "mnist_c"  # also the name of the folder that unpacking makes
 FILES = tuple(f"{split}_{kind}.npy" for split in SPLITS for kind in ("images", "labels"))
 

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.image_classification import MNISTCorrupted
 
-from ocsvm_jax.data import mnist_c, mnist_c_files
+from ocsvm_jax.data import mnist_c_files
 from ocsvm_jax.data.base import SPLITS, Source
 
 NAME = "mnist_corrupted"
@@ -53,11 +53,11 @@ class ArchiveBuilder(MNISTCorrupted, skip_registration=True):
         self, dl_manager: Any
     ) -> dict[str, Iterator]:
         try:
-            path = dl_manager.download(mnist_c.URL)
+            path = dl_manager.download(mnist_c_files.URL)
         except Exception as error:  # a download fails in as many ways as networks and servers do
             raise FileNotFoundError(
                 "tensorflow-datasets has not prepared MNIST-C yet, and its download failed: "
-                f"{error!r}. {mnist_c.HELP}"
+                f"{error!r}. {mnist_c_files.HELP}"
             ) from error
         archive = mnist_c_files.from_archive(Path(path))
         return {split: self._generate_examples(archive, split) for split in SPLITS}
@@ -84,7 +84,9 @@ def prepared(data_dir: Path) -> Source:
     """
     here = {path.parts[-3] for path in (data_dir / NAME).glob("*/*/dataset_info.json")}
     if not here:
-        raise FileNotFoundError(f"no corruption is prepared in {data_dir / NAME}. {mnist_c.HELP}")
+        raise FileNotFoundError(
+            f"no corruption is prepared in {data_dir / NAME}. {mnist_c_files.HELP}"
+        )
     return _source(str(data_dir), sorted(here), on_demand=False)
 
 
@@ -119,7 +121,8 @@ def _source(data_dir: str | None, corruptions: list[str], on_demand: bool = True
         except NotImplementedError as error:
             raise ValueError(
                 f"{corruption!r} in {origin} was prepared in a format that needs TensorFlow. "
-                f"Prepare it with file_format='array_record', or pass the archive. {mnist_c.HELP}"
+                f"Prepare it with file_format='array_record', or pass the archive. "
+                f"{mnist_c_files.HELP}"
             ) from error
 
     @functools.cache

@@ -1,29 +1,14 @@
 """The contrast of an image with itself turned around: how much more normal it looks upright.
 
 A corruption that was not trained on moves the score of every image, and by more than the digit
-does. It moves that of the turned image alike, and cancels in the difference. Images are turned by
-180 degrees: a permutation of pixels, nothing is interpolated.
+does. It moves that of the turned image alike, and cancels in the difference. How images are turned:
+`ocsvm_jax.methods.turning`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-
-_SMALLEST_RANGE = 1e-3
-
-
-def half_turn(images: Any) -> Any:
-    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees."""
-    return images[:, ::-1, ::-1, :]
-
-
-def stretch(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Each image scaled from its own minimum and maximum to 0 and 1; of a range above 0.001."""
-    low = jnp.min(images, axis=(1, 2, 3), keepdims=True)
-    high = jnp.max(images, axis=(1, 2, 3), keepdims=True)
-    return (images - low) / jnp.maximum(high - low, _SMALLEST_RANGE)
+from jaxtyping import Float
 
 
 class Views(NamedTuple):

@@ -22,10 +22,10 @@ import optax
 from jaxtyping import Array, Float
 
 from ocsvm_jax.arrays.distances import squared_distances
-from ocsvm_jax.evaluation.contrast import half_turn, stretch
 from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error
 from ocsvm_jax.methods.ogae import guidance_settings, guided_method
+from ocsvm_jax.methods.turning import half_turn, stretch
 from ocsvm_jax.networks.pair import Network, Pair
 
 # Keeps the logarithm of a kernel sum finite: no alpha enters it as 0.

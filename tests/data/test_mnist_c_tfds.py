@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 from support.tiny_mnist_c import assert_same
 
-from ocsvm_jax.data import load, mnist_c, mnist_c_tfds
+from ocsvm_jax.data import load, mnist_c_files, mnist_c_tfds
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def default_dir(monkeypatch, tmp_path):
 def test_preparing_and_reading_gives_the_archive_back(downloads, default_dir, folder, protocol):
     direct = load("mnist_c", dir=str(folder), protocol=protocol)
     assert_same(load("mnist_c", protocol=protocol), direct)
-    assert set(downloads) == {mnist_c.URL}
+    assert set(downloads) == {mnist_c_files.URL}
 
     # What was prepared serves a second time, by default and by name, without a download.
     downloads.clear()
@@ -89,6 +89,6 @@ def test_the_download_is_checked_against_the_published_size_and_checksum(tmp_pat
     builder = mnist_c_tfds.ArchiveBuilder(
         config="identity", data_dir=tmp_path, file_format="array_record"
     )
-    expected = builder.url_infos[mnist_c.URL]
-    assert expected.size == mnist_c.SIZE
+    expected = builder.url_infos[mnist_c_files.URL]
+    assert expected.size == mnist_c_files.SIZE
     assert len(expected.checksum) == 64

@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ocsvm_jax.evaluation.contrast import Views, half_turn, in_training_units, log_views, stretch
+from ocsvm_jax.evaluation.contrast import Views, in_training_units, log_views
+from ocsvm_jax.methods.turning import half_turn, stretch
 
 
 def test_half_turn_is_two_quarter_turns():

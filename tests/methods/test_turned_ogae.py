@@ -7,10 +7,10 @@ from scipy.special import log1p
 from sklearn.svm import OneClassSVM
 from support.small import BATCH, NETWORK, normal_images, settings
 
-from ocsvm_jax.evaluation.contrast import half_turn
 from ocsvm_jax.guidance import guidance_loss, solve_halves
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.turned_ogae import turned_log_odds
+from ocsvm_jax.methods.turning import half_turn
 
 HALF, D = 6, 3
 GUIDANCE = {"nu": 0.4, "gamma": 0.3, "standardize": True, "differentiate_dual": True}

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import collapse, metrics
 from ocsvm_jax.evaluation import scores as scoring
-from ocsvm_jax.evaluation.contrast import Views, half_turn, in_training_units, log_views
+from ocsvm_jax.evaluation.contrast import Views, in_training_units, log_views
 from ocsvm_jax.experiments.table import grid
 from ocsvm_jax.methods.base import Score
+from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import Status
 

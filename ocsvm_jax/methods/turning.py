@@ -1,0 +1,20 @@
+"""Images turned by 180 degrees: a permutation of pixels, nothing is interpolated."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_SMALLEST_RANGE = 1e-3
+
+
+def half_turn(images: Any) -> Any:
+    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees."""
+    return images[:, ::-1, ::-1, :]
+
+
+def stretch(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Each image scaled from its own minimum and maximum to 0 and 1; of a range above 0.001."""
+    low = jnp.min(images, axis=(1, 2, 3), keepdims=True)
+    high = jnp.max(images, axis=(1, 2, 3), keepdims=True)
+    return (images - low) / jnp.maximum(high - low, _SMALLEST_RANGE)
