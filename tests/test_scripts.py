@@ -243,19 +243,19 @@ MISTAKES = {
     "stray argument": ([*TRAIN, "epochs=3"], "unexpected arguments ['epochs=3']"),
     "typo in a field": (
         [*TRAIN, "--config.train.epoch=3"],
-        "--config.train.epoch is no field of this configuration. Did you mean config.train.epochs",
+        "--config.train.epoch is no field of this configuration. Did you mean 'config.train.epochs",
     ),
-    "typo in a section": ([*TRAIN, "--config.tarin.epochs=3"], "Did you mean config.train.epochs"),
+    "typo in a section": ([*TRAIN, "--config.tarin.epochs=3"], "Did you mean 'config.train.epochs"),
     "typo, config apart": (
         ["train.py", "--config", "configs/digits.py", "--config.method.mu=1"],
-        "Did you mean config.method.nu",
+        "Did you mean 'config.method.nu",
     ),
     "field without config": (
         ["train.py", "--config.method.nu=1"],
         "Its fields need --config=configs/NAME.py",
     ),
     "word for a number": ([*TRAIN, "--config.train.epochs=three"], "three"),
-    "unknown method": ([*TRAIN, "--config.method.name=ogea"], "Did you mean ogae?"),
+    "unknown method": ([*TRAIN, "--config.method.name=ogea"], "Did you mean 'ogae'?"),
     "unknown data": ([*TRAIN, "--config.data.name=digit"], "Did you mean 'digits'?"),
     "unknown corruption": (
         [*TRAIN, "--config.data.test_corruptions=('strip',)"],

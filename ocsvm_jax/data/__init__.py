@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from ocsvm_jax.data import mnist_c
 from ocsvm_jax.data.base import Dataset, ImageSet, Source
-from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, holdout_rows, take, unknown
+from ocsvm_jax.data.protocol import PROTOCOLS, build, holdout, holdout_rows, take
+from ocsvm_jax.suggestions import unknown
 
 __all__ = [
     "PROTOCOLS",

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ocsvm_jax.data import nifti
 from ocsvm_jax.data.nifti import mri_module as mri_module  # for all that needs the extra [mri]
-from ocsvm_jax.data.protocol import unknown
+from ocsvm_jax.suggestions import unknown
 
 IMAGE, MASK, LESION = (f"{{subject}}_{kind}.nii.gz" for kind in ("T1", "mask", "lesion"))
 INTENSITIES = ("minmax", "percentile", "none")

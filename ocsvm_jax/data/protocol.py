@@ -1,12 +1,12 @@
 """From a source of images to the training, validation and test sets of an experiment."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ocsvm_jax.data.base import Dataset, ImageSet, Source
+from ocsvm_jax.suggestions import unknown
 
 
 class Part(NamedTuple):
@@ -116,20 +116,6 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
         )
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[aside:]), np.sort(order[:aside])
-
-
-def unknown(kind: str, received: object, available: Iterable[str]) -> str:
-    """The message for a name that does not exist: what was received, what is near, what there is.
-
-    Args:
-        kind: what the name should have named, such as "protocol".
-        received: what was given instead.
-        available: the names that exist.
-    """
-    names = list(available)
-    near = difflib.get_close_matches(str(received), names, n=3)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"unknown {kind} {received!r}.{hint} Available: {', '.join(names)}."
 
 
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:

@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.suggestions import did_you_mean
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -60,7 +61,7 @@ def _unknown_fields(arguments: Sequence[str]) -> list[str]:
     path = _card_path(arguments)
     known = [f"config.{name}" for name in experiment.field_names(_card(path))] if path else []
     return [
-        f"--{name} is no field of this configuration.{experiment.did_you_mean(name, known)} "
+        f"--{name} is no field of this configuration.{did_you_mean(name, known)} "
         f"Its fields are: {', '.join(known)}."
         for name in _fields(arguments)
         if name not in known

@@ -1,6 +1,5 @@
 """One experiment: its configuration, the parts it is built from, and its working directory."""
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from ocsvm_jax.methods.ogae import beta_schedule
 from ocsvm_jax.methods.sae import SIMILARITIES
 from ocsvm_jax.networks import Decoder, Encoder
 from ocsvm_jax.networks.pair import Network, from_flax
+from ocsvm_jax.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     # To a type checker, a field of a ConfigDict is a union of all that a field can be.
@@ -96,12 +96,6 @@ def check(config: Config) -> None:
         raise ValueError(
             f"train.learning_rate is {train.learning_rate}; it must be positive and finite."
         )
-
-
-def did_you_mean(word: str, words: Any) -> str:
-    """A sentence that names the nearest of `words`, or nothing."""
-    near = difflib.get_close_matches(str(word), list(words), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def field_names(config: Config, prefix: str = "") -> list[str]:

@@ -126,11 +126,6 @@ def test_too_few_images(config):
         experiment.load_data(config)
 
 
-def test_did_you_mean():
-    assert experiment.did_you_mean("epoch", ["epochs", "nu"]) == " Did you mean epochs?"
-    assert experiment.did_you_mean("zzz", ["epochs", "nu"]) == ""
-
-
 def test_field_names(config):
     names = experiment.field_names(config)
     assert {"seed", "data.dir", "method.betas"} <= set(names)

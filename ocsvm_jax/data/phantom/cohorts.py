@@ -1,10 +1,10 @@
 """Who is in the synthetic population: profiles, cohorts, and each person's age and scanner."""
 
-import difflib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+
+from ocsvm_jax.suggestions import unknown
 
 KINDS = ("control", "wmh", "tumour")  # of subjects: without lesion, and with one of either type
 ARMS = ("matched", "confounded", "no_shift")
@@ -137,11 +137,3 @@ def streams(cohort: CohortPlan, index: int, seed: int) -> list[np.random.Generat
     """Independent random generators of a subject: anatomy, scanner, lesion, noise."""
     parent = np.random.SeedSequence([seed, _GROUPS.index(cohort.group), index])
     return [np.random.default_rng(child) for child in parent.spawn(4)]
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"There is no {kind} {name!r}.{hint} Choose from {', '.join(known)}."

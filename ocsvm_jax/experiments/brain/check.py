@@ -6,8 +6,9 @@ from ocsvm_jax.data.brain import INTENSITIES, LESION_OUTSIDE
 from ocsvm_jax.experiments.brain.mappers import BASELINES, SCORES
 from ocsvm_jax.experiments.brain.methods import PAPER_ROWS, PATCH_METHODS
 from ocsvm_jax.experiments.brain.study import arms_of
-from ocsvm_jax.experiments.config import Config, did_you_mean
+from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.methods.ogae import beta_schedule
+from ocsvm_jax.suggestions import did_you_mean
 
 _CHOICES = {
     "data.intensity": INTENSITIES,

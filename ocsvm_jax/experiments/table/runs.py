@@ -25,6 +25,7 @@ from ocsvm_jax.experiments.table.judge import FINAL_SCORES, Model, on_validation
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.reports import provenance
+from ocsvm_jax.suggestions import did_you_mean
 from ocsvm_jax.training import population
 from ocsvm_jax.training.checkpoints import Checkpoints
 
@@ -253,7 +254,7 @@ def check(config: Config, specs: Sequence[Spec]) -> None:
                 if name not in changed.method:
                     raise ValueError(
                         f"the grid of {spec.method} names {name!r}, which is no field of method."
-                        + experiment.did_you_mean(name, list(changed.method))
+                        + did_you_mean(name, list(changed.method))
                     )
                 changed.method[name] = value
         experiment.check(changed)

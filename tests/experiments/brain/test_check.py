@@ -89,7 +89,7 @@ NOTHING = float("nan")
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("methods", ("ogae", "ogea"), r"methods names 'ogea'; it knows .* Did you mean ogae"),
+        ("methods", ("ogae", "ogea"), r"methods names 'ogea'; it knows .* Did you mean 'ogae"),
         ("methods", (), r"methods is \(\); name one or more, each once"),
         ("methods", ("pca", "pca"), r"methods is \('pca', 'pca'\); name one or more, each once"),
         ("seeds", (), r"seeds is \(\); name one or more"),
@@ -111,9 +111,9 @@ NOTHING = float("nan")
             "no_shift_wmh",
             r"data\.held_out is 'no_shift_wmh', .* threshold is taken from",
         ),
-        ("data.intensity", "min-max", r"data\.intensity is 'min-max'.*Did you mean minmax"),
+        ("data.intensity", "min-max", r"data\.intensity is 'min-max'.*Did you mean 'minmax"),
         ("data.lesion_outside", "crop", r"data\.lesion_outside is 'crop'; it is one of .*'clip'"),
-        ("data.profile", "fulll", r"data\.profile is 'fulll'.*Did you mean full"),
+        ("data.profile", "fulll", r"data\.profile is 'fulll'.*Did you mean 'full"),
         ("data.phantom_seed", -1, r"data\.phantom_seed is -1; it must be at least 0"),
         ("data.present", 0.0, r"data\.present is 0\.0; it is a share in \(0, 1\]"),
         ("data.present", 1.5, r"data\.present is 1\.5"),
@@ -140,7 +140,7 @@ NOTHING = float("nan")
         ("train.patience", -1, r"train\.patience is -1; it must be at least 0"),
         ("train.checkpoint_every", 0, r"train\.checkpoint_every is 0"),
         ("maps.block", 0, r"maps\.block is 0"),
-        ("maps.nifti", "first", r"maps\.nifti is 'first'.*Did you mean first_seed"),
+        ("maps.nifti", "first", r"maps\.nifti is 'first'.*Did you mean 'first_seed"),
         ("eval.resamples", 0, r"eval\.resamples is 0"),
         ("eval.erosion", -1, r"eval\.erosion is -1; it must be at least 0"),
         ("eval.median", 4, r"eval\.median is 4; it must be odd and at least 1"),
@@ -181,5 +181,5 @@ def test_from_another_directory(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: methods names 'minus_y'")
-    assert "Did you mean minus_z" in done.stderr and "Traceback" not in done.stderr
+    assert "Did you mean 'minus_z" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "w").exists()

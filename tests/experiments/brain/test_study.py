@@ -186,10 +186,10 @@ def test_all_cohorts_lie_in_the_space_of_the_training_cohort(root):
 def test_what_the_synthetic_population_does_not_have(tmp_path):
     card = {"arms": ("matched",), "patients": ("wmh", "tumour")}
     study.check_synthetic(data(**card))
-    message = r"There is no cohort 'matchd_controls'\. Did you mean 'matched_controls'"
+    message = r"unknown cohort 'matchd_controls'\. Did you mean 'matched_controls'"
     with pytest.raises(ValueError, match=message):
         study.check_synthetic(data(arms=("matchd",)))
-    with pytest.raises(ValueError, match=r"There is no cohort 'vallid'\. Did you mean 'valid'"):
+    with pytest.raises(ValueError, match=r"unknown cohort 'vallid'\. Did you mean 'valid'"):
         study.check_synthetic(data(held_out="vallid", **card))
     with pytest.raises(ValueError, match=r"data\.lesions is .*masks.*no such folder"):
         study.check_synthetic(data(lesions=str(tmp_path / "masks"), **card))

@@ -412,7 +412,7 @@ def test_an_axis_that_is_no_setting(tmp_path):
     config = card()
     with config.unlocked():
         config.table.grids.vae = {"kl_wieght": (1.0,)}
-    with pytest.raises(ValueError, match=r"names 'kl_wieght'.*Did you mean kl_weight"):
+    with pytest.raises(ValueError, match=r"names 'kl_wieght'.*Did you mean 'kl_weight"):
         experiment.main(config, tmp_path / "t")
 
 
