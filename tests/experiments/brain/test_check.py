@@ -156,7 +156,7 @@ def test_what_can_not_work_is_said_before_anything_is_written(tmp_path, field, v
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data.arms": ("matchd",)}, "There is no cohort 'matchd_controls'. Did you mean"),
+        ({"data.arms": ("matchd",)}, "unknown cohort 'matchd_controls'. Did you mean"),
         ({"data.lesions": "/no/such/masks"}, r"data\.lesions is '/no/such/masks'"),
         ({"data.dir": "/no/such/brains"}, "/no/such/brains is not a folder"),
     ],
