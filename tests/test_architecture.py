@@ -86,7 +86,7 @@ LAYERS = {
         "choice",
         "ensemble",
     ),
-    "reports": ("figures numbers provenance", "page"),
+    "reports": ("figures numbers provenance", "page", "section"),
     "sklearn": (
         "accuracy conversion host_kernels parameters",
         "inputs scoring",
@@ -120,6 +120,7 @@ WITHOUT_JAX = (
     "files",
     "reports.figures",
     "reports.page",
+    "reports.section",
 )
 HEAVY = {"tensorflow", "tensorflow_datasets", "orbax", "sklearn", "matplotlib", "pandas"}
 

@@ -1,9 +1,6 @@
-"""The report of a run: figures, and one HTML page that holds everything.
+"""The report of one run: one HTML page that holds everything, and its figures as files."""
 
-The page needs nothing else, and escapes all text that comes from outside: see page.py.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +8,29 @@ import numpy as np
 
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.evaluation.metrics import METRICS, Row
-from ocsvm_jax.files import whole_file
-from ocsvm_jax.reports import figures, page
+from ocsvm_jax.reports import figures
 from ocsvm_jax.reports.figures import LatentPicture as LatentPicture
 from ocsvm_jax.reports.page import Table
+from ocsvm_jax.reports.section import (
+    Captioned,
+    Code,
+    Facts,
+    Folded,
+    Paragraph,
+    Part,
+    Picture,
+    Report,
+    Section,
+)
 
 _SPLITS = {"val": "Validation", "validation": "Validation", "test": "Test", "": "Results"}
 _FIGURES = ("roc", "histograms", "losses", "latent")
+_HOW_TO_READ = (
+    "In brackets, 95% percentile bootstrap intervals over resampled images of this one run: they "
+    "leave out what another seed would change. Chance is 0.5 for AUROC, the share of anomalous "
+    "images for AUPR, and 0.5 for AUROC30, the area up to a false positive rate of 0.3 in "
+    "McClish's standardisation."
+)
 
 
 def write_report(
@@ -32,20 +45,17 @@ def write_report(
     latent: LatentPicture | None,
     facts: Mapping[str, str],
 ) -> Path:
-    """Writes ``report.html`` and ``figures/*.png`` into `workdir`.
-
-    Each file is written under another name first and then renamed, so that a reader never finds
-    half of it. A figure of an earlier report that this one does not have is removed.
+    """Writes ``report.html`` and ``figures/*.png`` into `workdir`, see `Report.write`.
 
     Args:
-      workdir: directory of the run; made where it is missing.
+      workdir: directory of the run; created if it does not exist.
       title: name of the run.
       command: command line that repeats it.
       config_text: the full configuration.
       rows: results as `metrics.table` gives them; a table for each value of their `split`.
       scores: for the splits ``val`` and ``test``, the arrays ``<split>_labels`` (1 for an
         anomalous image), ``<split>_corruption`` (names) and ``<split>_<score>`` for each score,
-        all (n,) and aligned. Figures are of the test split.
+        all (n,) and aligned. Figures show the test split.
       history: one mapping per epoch, from names to numbers; may be empty.
       latent: a picture of the latents, if there is one.
       facts: machine, commit, seed, wall time and the like.
@@ -58,41 +68,15 @@ def write_report(
     """
     # An `.npz` file reads from disk at every access.
     scores = dict(scores)
-    labels, corruption, tested = _split(scores, "test")
-    drawn = {
-        "roc": figures.png(figures.roc, labels, tested),
-        "histograms": figures.png(figures.histograms, labels, corruption, tested),
-    }
-    if figures.curves(history):
-        drawn["losses"] = figures.png(figures.losses, history)
-    if latent is not None:
-        drawn["latent"] = figures.png(figures.latent, latent)
-
-    folder = workdir / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _FIGURES:
-        if name in drawn:
-            with whole_file(folder / f"{name}.png") as file:
-                file.write(drawn[name])
-        else:
-            (folder / f"{name}.png").unlink(missing_ok=True)
-
-    body = [
-        f"<h1>{page.text(title)}</h1>",
-        f"<pre><code>{page.text(command)}</code></pre>",
-        page.definitions(facts),
-        _results(rows),
-        _by_corruption(scores),
-        "<h2>Figures</h2>",
-        *(_figure(name, image, _caption(name, latent)) for name, image in drawn.items()),
-        _training(history),
-        "<h2>Configuration</h2>",
-        page.details("Show it in full", f"<pre>{page.text(config_text)}</pre>"),
+    pictures = list(_pictures(scores, history, latent))
+    sections = [
+        Section("Results", [*_results(rows), Paragraph(_HOW_TO_READ, quiet=True)]),
+        Section("AUROC by corruption", _by_corruption(scores)),
+        Section("Figures", [*pictures, _training(history)]),
+        Section("Configuration", [Folded("Show it in full", [Code(config_text)])]),
     ]
-    path = workdir / "report.html"
-    with whole_file(path) as file:
-        file.write(page.page(title, body).encode("utf-8", errors="replace"))
-    return path
+    report = Report(title, [Code(command), Facts(facts)], sections)
+    return report.write(workdir, figures=_FIGURES)
 
 
 def _split(
@@ -115,9 +99,9 @@ def _split(
     return labels, corruption.astype(str), named
 
 
-def _results(rows: Sequence[Row]) -> str:
-    parts = ["<h2>Results</h2>"]
+def _results(rows: Sequence[Row]) -> list[Part]:
     header = ["score", *METRICS, "images", "anomalous"]
+    parts: list[Part] = []
     for split in dict.fromkeys(row.split for row in rows):
         lines = [
             [
@@ -129,20 +113,12 @@ def _results(rows: Sequence[Row]) -> str:
             for row in rows
             if row.split == split
         ]
-        parts.append(Table(f"{_SPLITS.get(split, split)} images", header, {"": lines}).html())
-    parts.append(
-        page.note(
-            "In brackets, 95% percentile bootstrap intervals over resampled images of this one "
-            "run: they leave out what another seed would change. Chance is 0.5 for AUROC, the "
-            "share of anomalous images for AUPR, and 0.5 for AUROC30, the area up to a false "
-            "positive rate of 0.3 in McClish's standardisation."
-        )
-    )
-    return "\n".join(parts)
+        parts.append(Captioned(Table(f"{_SPLITS.get(split, split)} images", header, {"": lines})))
+    return parts
 
 
-def _by_corruption(scores: Mapping[str, np.ndarray]) -> str:
-    parts = ["<h2>AUROC by corruption</h2>"]
+def _by_corruption(scores: Mapping[str, np.ndarray]) -> list[Part]:
+    parts: list[Part] = []
     for split in ("val", "test"):
         if f"{split}_labels" not in scores:
             continue
@@ -153,8 +129,8 @@ def _by_corruption(scores: Mapping[str, np.ndarray]) -> str:
             cells = [_auroc(labels, values, corruption == name) for name in names]
             lines.append([score, *cells, _auroc(labels, values, np.full(labels.shape, True))])
         header = ["score", *names, "all"]
-        parts.append(Table(f"{_SPLITS[split]} images", header, {"": lines}).html())
-    return "\n".join(parts)
+        parts.append(Captioned(Table(f"{_SPLITS[split]} images", header, {"": lines})))
+    return parts
 
 
 def _auroc(labels: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> str:
@@ -162,47 +138,58 @@ def _auroc(labels: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> str:
     return f"{metrics.auroc(labels[chosen], values[chosen]):.3f}" if both else "one class"
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> str:
+def _training(history: Sequence[Mapping[str, Any]]) -> Part:
     if not history:
-        return page.note("No training history was recorded.")
+        return Paragraph("No training history was recorded.", quiet=True)
     names = list(dict.fromkeys(name for epoch in history for name in epoch))
     lines = [[_cell(epoch.get(name, "")) for name in names] for epoch in history]
-    table = Table("One row per epoch", names, {"": lines})
-    return page.details("Training history, epoch by epoch", table.html())
+    table = Captioned(Table("One row per epoch", names, {"": lines}))
+    return Folded("Training history, epoch by epoch", [table])
 
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _caption(name: str, latent: LatentPicture | None) -> str:
-    if name == "latent" and latent is not None:
+def _pictures(
+    scores: Mapping[str, np.ndarray],
+    history: Sequence[Mapping[str, Any]],
+    latent: LatentPicture | None,
+) -> Iterator[Picture]:
+    labels, corruption, tested = _split(scores, "test")
+    yield Picture(
+        "roc",
+        figures.png(figures.roc, labels, tested),
+        "ROC curves of the scores; their areas are in the table of results.",
+        "ROC curves on the test images. Shaded: the false positive rates up to 0.3, over which "
+        "AUROC30 is computed.",
+    )
+    yield Picture(
+        "histograms",
+        figures.png(figures.histograms, labels, corruption, tested),
+        "Histograms of the scores of normal and anomalous images by corruption; the table by "
+        "corruption says how well they separate.",
+        "Distribution of each score on the normal and the anomalous test images, by corruption. "
+        "The panels of a row share their bins, which span the central 98% of the scores of every "
+        "corruption and a quarter more on either side; scores beyond are counted in the outermost "
+        "bins.",
+        scrolls="Histograms",
+    )
+    if figures.curves(history):
+        yield Picture(
+            "losses",
+            figures.png(figures.losses, history),
+            "Curves of the losses by epoch; the numbers are in the training history.",
+            "All quantities that training recorded, by epoch.",
+        )
+    if latent is not None:
         x, y = latent.points.T
         outside = (x < latent.axis_x[0]) | (x > latent.axis_x[-1])
         outside |= (y < latent.axis_y[0]) | (y > latent.axis_y[-1])
-        return (
+        yield Picture(
+            "latent",
+            figures.png(figures.latent, latent),
+            "Latent points by group over a map of the decision function with its boundary.",
             f"{latent.caption} At most {figures.MAX_POINTS_PER_GROUP:,} points of each group are "
-            f"drawn; {outside.sum():,} of {outside.size:,} points lie outside the picture."
+            f"drawn; {outside.sum():,} of {outside.size:,} points lie outside the picture.",
         )
-    return {
-        "roc": "ROC curves on the test images. Shaded: the false positive rates up to 0.3, over "
-        "which AUROC30 is computed.",
-        "histograms": "Distribution of each score on the normal and the anomalous test images, by "
-        "corruption. The panels of a row share their bins, which span the central 98% of the "
-        "scores of every corruption and a quarter more on either side; what lies beyond is counted "
-        "in the outermost bins.",
-        "losses": "What the training recorded in each epoch.",
-    }[name]
-
-
-def _figure(name: str, image: bytes, caption: str) -> str:
-    alt = {
-        "roc": "ROC curves of the scores; their areas are in the table of results.",
-        "histograms": "Histograms of the scores of normal and anomalous images by corruption; "
-        "the table by corruption says how well they separate.",
-        "losses": "Curves of the losses by epoch; the numbers are in the training history.",
-        "latent": "Latent points by group over a map of the decision function with its boundary.",
-    }[name]
-    # The many panels of this one become unreadable on a phone.
-    scrolls = "Histograms" if name == "histograms" else ""
-    return page.figure(image, alt=alt, caption=caption, scrolls=scrolls)
