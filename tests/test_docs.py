@@ -1,8 +1,13 @@
-"""The code of docs/ runs as it stands, each section on the shared setup of its page."""
+"""The code of docs/ runs as it stands; what the pages link to and name exists.
+
+Each section of a page with code runs on the shared setup of that page.
+"""
 
 import importlib
 import importlib.util
+import pkgutil
 import re
+import urllib.parse
 from pathlib import Path
 
 import jax
@@ -14,6 +19,12 @@ from sklearn.svm import OneClassSVM
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming_from.md"
 TOOLS_PAGE = ROOT / "docs" / "ecosystem.md"
+INDEX = ROOT / "benchmarks" / "RESULTS.md"
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+# What a run printed, kept as it was: its paths and modules are those of its commit.
+GENERATED = ("brain.md", "choice.md", "mnistc_table1.md")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), INDEX, *RESULTS]
+WRITTEN = [page for page in PAGES if page not in RESULTS or page.name not in GENERATED]
 # What a section's blocks import; none of the peers is a dependency.
 PEERS = {
     "jaxopt": ("jaxopt",),
@@ -114,3 +125,90 @@ def test_what_the_peers_are_compared_with(run):
     expected = OneClassSVM(nu=nu, gamma=gamma, tol=1e-10).fit(x).decision_function(queries)
     actual = nu * len(x) * names["f_ours"](gamma)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+def _page_name(path):
+    return str(path.relative_to(ROOT))
+
+
+def _without_code(text):
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def _links(page):
+    """Targets of the links and pictures of a page that are not on the web."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", _without_code(page.read_text()))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def _anchors(page):
+    """The fragments that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_name)
+def test_its_links_resolve(page):
+    for target in _links(page):
+        path, _, anchor = urllib.parse.unquote(target).partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in _anchors(found), target
+
+
+def test_anchors_are_checked():
+    assert "what-the-certificates-cost" in _anchors(ROOT / "benchmarks" / "results" / "solver.md")
+    assert any("#" in target for page in PAGES for target in _links(page))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=_page_name)
+def test_the_files_it_names_exist(page):
+    folders = "benchmarks|configs|docs|notebooks|ocsvm_jax|tests"
+    for path in re.findall(rf"(?<![\w/])(?:{folders})/[\w./]*\w", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=_page_name)
+def test_the_modules_it_names_exist(page):
+    for name in set(re.findall(r"\bocsvm_jax(?:\.\w+)+", page.read_text())):
+        pkgutil.resolve_name(name)
+
+
+def _commands(page):
+    """Each line of a shell block and each span of inline code, as one line."""
+    text = page.read_text()
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [*lines.splitlines(), *(span.replace("\n", " ") for span in spans)]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=_page_name)
+def test_the_fields_in_its_commands_exist(page):
+    for command in _commands(page):
+        if not (card := re.search(r"--config=configs/(\w+)\.py", command)):
+            continue
+        config = importlib.import_module(f"configs.{card[1]}").get_config()
+        for field in re.findall(r"--config\.([a-z][\w.]*)", command):
+            found = config
+            for part in field.split("."):
+                assert part in found, field
+                found = found[part]
+
+
+def test_the_index_lists_every_page_of_results():
+    linked = {(INDEX.parent / target).resolve() for target in _links(INDEX)}
+    assert set(RESULTS) <= linked
+    assert len(INDEX.read_text().splitlines()) <= 50
+
+
+@pytest.mark.parametrize("page", [p for p in RESULTS if p.name not in GENERATED], ids=_page_name)
+def test_a_page_of_results_says_how_it_was_made(page):
+    text = page.read_text()
+    assert "`python " in text
+    assert re.search(r"[Cc]ommits?:? .*\b[0-9a-f]{7}\b", text.replace("\n", " "))
+
+
+def test_no_page_names_a_directory_of_the_machine_it_was_made_on():
+    for page in PAGES:
+        assert not re.search(r"dir=[/~]", page.read_text()), page
