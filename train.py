@@ -1,116 +1,48 @@
-"""Trains a method, scores validation and test images, and reports; or a whole table of methods.
+"""Runs the experiment of a card: one method, a whole table of methods, or brain maps.
 
 python train.py --config=configs/digits.py [--config.field=value ...] [--workdir=DIR]
 """
 
-import json
 import shlex
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from ocsvm_jax import data
-from ocsvm_jax.evaluation import metrics
-from ocsvm_jax.evaluation import scores as scoring
 from ocsvm_jax.experiments import cli
-from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.brain import experiment as brain
 from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.images import report, results
+from ocsvm_jax.experiments.images import run
 from ocsvm_jax.experiments.table import experiment as table
-from ocsvm_jax.experiments.workdir import check_images, image_digests, note_images, sole_user
-from ocsvm_jax.methods import Method
-from ocsvm_jax.reports import provenance
-from ocsvm_jax.training import loop as training
 
 
-def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
-    """Runs an experiment in `workdir`, or goes on with it there; returns the rows of its table."""
-    began, workdir = time.perf_counter(), Path(workdir)
-    experiment.check(config)
-    experiment.check_workdir(workdir, config)
-    sets = experiment.load_data(config)
-    method = experiment.build_method(config)
-    images = image_digests(sets[0].train, {config.data.protocol: sets[0]})
-    with sole_user(workdir):
-        check_images(workdir, images)
-        experiment.claim_workdir(workdir, config)
-        note_images(workdir, images)
-        return _run(config, workdir, command, method, sets, began)
+def main(config: Config, workdir: str | Path, command: str = "") -> Any:
+    """Runs an experiment in `workdir`, or continues there; returns its results."""
+    if "maps" in config:
+        return brain.main(config, Path(workdir), command)
+    if "table" in config:
+        return table.main(config, Path(workdir), command)
+    return run.main(config, workdir, command)
 
 
-def _run(
-    config: Config,
-    workdir: Path,
-    command: str,
-    method: Method,
-    sets: tuple[data.Dataset, data.ImageSet, data.ImageSet],
-    began: float,
-) -> list[metrics.Row]:
-    dataset, train, held_out = sets
-    run, history = training.train(
-        method,
-        train.images,
-        held_out.images,
-        seed=config.seed,
-        epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        patience=config.train.patience,
-        checkpoint_every=config.train.checkpoint_every,
-        workdir=workdir,
-    )
-    state = training.kept_state(run, config.train.patience)
-    ocsvm = scoring.fit_final(method, state, train.images, config.final)
-    ocsvm.save(workdir / "ocsvm.npz")
-
-    scores = results.score_splits(method, state, ocsvm, dataset)
-    results.save_scores(workdir / "scores.npz", scores)
-    collapsed = results.without_information(method, state, dataset, scores)
-    rows = results.rows(scores, config.eval.resamples, collapsed)
-    print(metrics.format_table(rows))
-    facts = provenance.facts() | {
-        "seed": str(config.seed),
-        "images": f"{len(train.images)} trained on, {len(held_out.images)} held out",
-        "epochs": f"{int(run.epoch)}, smallest held-out loss after {int(run.best_epoch)}",
-        "final one-class SVM": results.describe_fit(ocsvm, len(train.images)),
-        "wall time": f"{time.perf_counter() - began:.1f} s, compilation included",
-    }
-    if collapsed:
-        facts["collapse"] = results.describe_collapse(collapsed)
-        print(facts["collapse"])
-    path = report.write_report(
-        workdir,
-        title=f"{config.method.name} on {config.data.name}, seed {config.seed}",
-        command=command,
-        config_text=json.dumps(experiment.plain(config), indent=2),
-        rows=rows,
-        scores=scores,
-        history=history,
-        latent=results.latent_picture(method, state, ocsvm, train, dataset.test),
-        facts=facts,
-    )
-    print(f"{facts['final one-class SVM']}; {facts['wall time']}; report: {path}")
-    return rows
+def _default_name(config: Config) -> str:
+    """The name of the working directory under runs/ if none is given."""
+    card = cli.card_name()
+    if "maps" in config:
+        return card
+    if "table" in config:
+        return card + ("-quick" if config.quick else "")
+    return f"{card}-{config.method.name}-seed{config.seed}"
 
 
 def _from_flags() -> None:
     config = flags.FLAGS.config
     if config is None:
         raise ValueError("no --config; start with --config=configs/digits.py.")
-    command = "python " + shlex.join(sys.argv)
-    if "maps" in config:
-        default = Path("runs") / cli.card_name()
-        brain.main(config, Path(flags.FLAGS.workdir or default), command)
-        return
-    if "table" in config:
-        default = Path("runs") / (cli.card_name() + ("-quick" if config.quick else ""))
-        table.main(config, Path(flags.FLAGS.workdir or default), command)
-        return
-    default = Path("runs") / f"{cli.card_name()}-{config.method.name}-seed{config.seed}"
-    main(config, flags.FLAGS.workdir or default, command)
+    workdir = flags.FLAGS.workdir or Path("runs") / _default_name(config)
+    main(config, workdir, "python " + shlex.join(sys.argv))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ocsvm_jax import data  # noqa: E402
+from ocsvm_jax.evaluation.final import Final  # noqa: E402
 from ocsvm_jax.experiments.table import judge, outcome, rows, runs  # noqa: E402
 
 _FPR = np.linspace(1e-5, 1 - 1e-5, 20_001)
@@ -68,7 +69,7 @@ def test_scores(workdir: Path, record: dict[str, Any], row: rows.Row) -> list[np
     for key, value in result["settings"].items():
         part, name = key.split(".")
         parts[part][name] = value
-    final = judge.final_name(parts["final"]) if parts["final"] else None
+    final = Final(**parts["final"]).name if parts["final"] else None
     out = []
     for seed in result["seeds"]:
         epochs = record["config"]["train"]["epochs"]

@@ -21,7 +21,8 @@ import pytest
 
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.experiments import config as experiment
-from ocsvm_jax.experiments.workdir import sole_user
+from ocsvm_jax.experiments.images import run as image_runs
+from ocsvm_jax.experiments.workdir import read_config, sole_user
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import loop as training
 
@@ -36,7 +37,7 @@ OVERRIDES = {
     "method.last_m": 3,
     "eval.resamples": 20,
 }
-SCORES = ("last_m", "ocsvm", "reconstruction")
+SCORES = ("contrast", "contrast+error", "error-contrast", "last_m", "ocsvm", "reconstruction")
 
 
 def small_config(**changes):
@@ -89,8 +90,9 @@ def test_files(finished):
     assert names == {
         "checkpoints",
         "config.json",
+        "contrast.json",
+        "data.json",
         "figures",
-        "images.json",
         "metrics.jsonl",
         "ocsvm.npz",
         "report.html",
@@ -155,7 +157,7 @@ def test_eval_by_another_protocol(finished, capsys):
 @pytest.mark.parametrize("kind", ["uint8", "float"])
 def test_eval_of_own_images(finished, tmp_path, capsys, kind):
     """The test images of a run, given as a file, get the scores they got in the run."""
-    dataset, _, _ = experiment.load_data(small_config())
+    dataset, _, _ = image_runs.load_data(small_config())
     own = dataset.test.images[5:9]
     np.save(tmp_path / "x.npy", own if kind == "uint8" else own[..., 0] / 255)
     evaluate["score_file"](finished.workdir, tmp_path / "x.npy", tmp_path / "x.csv")
@@ -168,7 +170,7 @@ def test_eval_of_own_images(finished, tmp_path, capsys, kind):
         # Up to the last bits: where an image lies in its block may decide how XLA adds up.
         expected = scores[f"test_{name}"][5:9]
         np.testing.assert_allclose(written, expected, rtol=1e-5, atol=1e-6)
-    assert "4 images, scores last_m, ocsvm, reconstruction" in capsys.readouterr().out
+    assert f"4 images, scores {', '.join(SCORES)} (" in capsys.readouterr().out
 
 
 def test_eval_of_own_images_keeps_an_existing_file(finished, tmp_path):
@@ -207,7 +209,7 @@ def test_the_directory_of_a_whole_table_is_not_one_run(tmp_path):
 
 def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
     before = contents(finished.workdir)
-    load = experiment.load_data
+    load = image_runs.load_data
 
     def changed(config):
         dataset, train, held_out = load(config)
@@ -215,8 +217,8 @@ def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
         images[0, 0, 0, 0] ^= 1
         return dataset._replace(test=dataset.test._replace(images=images)), train, held_out
 
-    monkeypatch.setattr(experiment, "load_data", changed)
-    with pytest.raises(ValueError, match=r"changed: paper, test\. Pass another --workdir"):
+    monkeypatch.setattr(image_runs, "load_data", changed)
+    with pytest.raises(ValueError, match="other data; different now:\n  paper, test\nPass"):
         train(small_config(), finished.workdir)
     assert contents(finished.workdir) == before
 
@@ -371,7 +373,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
         assert first.keys() == second.keys()
         for key, values in first.items():
             np.testing.assert_array_equal(values, second[key], err_msg=f"{name}: {key}")
-    method = experiment.build_method(experiment.read_config(killed))
+    method = experiment.build_method(read_config(killed))
     runs = [training.load(method, OVERRIDES["train.batch_size"], w) for w in (killed, whole)]
     jax.tree.map(np.testing.assert_array_equal, *runs)
     assert OCSVM.load(killed / "ocsvm.npz").rho == OCSVM.load(whole / "ocsvm.npz").rho

@@ -29,16 +29,25 @@ class Views(NamedTuple):
 
 
 def log_views(errors: Views) -> Views:
-    """Of reconstruction errors, their logarithms: the contrast is that of a ratio."""
+    """Log reconstruction errors of both views: their contrast is the log of a ratio."""
     tiny = np.finfo(np.float64).tiny
     return Views(*(np.log(np.maximum(part, tiny)) for part in errors))
 
 
-def in_training_units(train: Views, new: Views) -> Float[np.ndarray, " n"]:
-    """The contrast of new images, in standard deviations from the mean of the training images.
+class Units(NamedTuple):
+    """Mean and standard deviation of the contrast of the training images.
 
     Contrasts of different scores can be added in these units.
     """
-    of_train = train.contrast
-    spread = np.std(of_train)
-    return (new.contrast - np.mean(of_train)) / (spread if spread > 0 else 1.0)
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, train: Views) -> "Units":
+        """The units of one score, from its views of the training images."""
+        return cls(float(np.mean(train.contrast)), float(np.std(train.contrast)))
+
+    def express(self, new: Views) -> Float[np.ndarray, " n"]:
+        """The contrast of new images, in standard deviations from the mean of the training."""
+        return (new.contrast - self.mean) / (self.sd if self.sd > 0 else 1.0)

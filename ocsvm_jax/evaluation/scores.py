@@ -1,175 +1,238 @@
-"""After training: the final one-class SVM on all training latents, and the scores of any images."""
+"""The scores of a trained model: one way for single runs, tables and a user's own images."""
 
-import dataclasses
-import zipfile
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
-from ocsvm_jax.fit import ocsvm_fit
-from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
+from ocsvm_jax.blocks import in_blocks
+from ocsvm_jax.evaluation import collapse
+from ocsvm_jax.evaluation.contrast import Units, Views, log_views
+from ocsvm_jax.evaluation.final import Final, fit_latents, ocsvm_score, score_name
+from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method, Score
+from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.model import OCSVM
+from ocsvm_jax.solver import Status
 from ocsvm_jax.training.loop import to_unit
 
+Images = Shaped[np.ndarray, "n *image"]
+# From a block of images: latents (b, d), and the method's own scores by name.
+Model = Callable[[Array], tuple[Array, dict[str, Score]]]
+
 _BLOCK = 500
-_ROUND = 1024
-_STD_FLOOR = 1e-6
 
 
-def fit_final(
-    method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"], settings: Any
-) -> OCSVM:
-    """Fits one one-class SVM to the latents of all images (the paper's final score).
+class Seen(NamedTuple):
+    """Images as a model sees them: latents, and the method's own scores by name, in float64."""
+
+    z: Float[np.ndarray, "n d"]
+    own: dict[str, Float[np.ndarray, " n"]]
+
+
+class BothWays(NamedTuple):
+    """Images as they are, and turned by 180 degrees; None for what has no upright: vectors."""
+
+    upright: Seen
+    turned: Seen | None
+
+    def errors(self) -> Views | None:
+        """Log reconstruction errors; None for a method that has none, and for vectors."""
+        if self.turned is None or "reconstruction" not in self.upright.own:
+            return None
+        return log_views(
+            Views(self.upright.own["reconstruction"], self.turned.own["reconstruction"])
+        )
+
+    def final(self, ocsvm: OCSVM) -> tuple[Float[np.ndarray, " n"], Views | None]:
+        """Minus the decision function of the images, and both views of it where there are two."""
+        upright = ocsvm_score(ocsvm, self.upright.z)
+        if self.turned is None:
+            return upright, None
+        return upright, Views(upright, ocsvm_score(ocsvm, self.turned.z))
+
+
+def model_of(method: Method, state: Any) -> Model:
+    """The compiled function of a trained method."""
+    return partial(_model, method, state)
+
+
+# All images go through in blocks of one size, so this is compiled once per method.
+@partial(jax.jit, static_argnums=0)
+def _model(method: Method, state: Any, images: Array) -> tuple[Array, dict[str, Score]]:
+    x = to_unit(images)
+    return method.encode(state, x), method.score(state, x)
+
+
+def see(model: Model, images: Images) -> Seen:
+    """Passes images through a model once, in blocks."""
+
+    def rows(x: Array) -> tuple[Array, dict[str, Score]]:
+        z, scores = model(x)
+        # The offset is one number for all; in blocks, everything has a row per image.
+        return z, {
+            name: Score(part.values, jnp.broadcast_to(part.offset, part.values.shape))
+            for name, part in scores.items()
+        }
+
+    z, own = in_blocks(rows, [images], block=_BLOCK)
+    # Added in float64, where the offset does not drown the differences; see `Score`.
+    return Seen(z, {n: part.values.astype(np.float64) + part.offset for n, part in own.items()})
+
+
+def see_both_ways(model: Model, images: Images) -> BothWays:
+    """Passes images through a model upright and, if they have an upright, turned."""
+    turned = see(model, np.ascontiguousarray(half_turn(images))) if images.ndim == 4 else None
+    return BothWays(see(model, images), turned)
+
+
+def own_scores(new: BothWays) -> dict[str, Float[np.ndarray, " n"]]:
+    """The method's own scores, and the contrast of the reconstruction errors."""
+    errors = new.errors()
+    return new.upright.own | ({} if errors is None else {"error-contrast": errors.contrast})
+
+
+class FinalOCSVM(NamedTuple):
+    """A final one-class SVM, and the units in which its contrast and that of errors are added.
+
+    Attributes:
+      ocsvm: fitted to the latents of the training images.
+      contrast: units of the contrast of its score; None where images have no upright.
+      errors: units of the contrast of the log reconstruction errors, if there are any.
+    """
+
+    ocsvm: OCSVM
+    contrast: Units | None
+    errors: Units | None
+
+    @classmethod
+    def fit(cls, train: BothWays, settings: Final) -> "FinalOCSVM":
+        """Fits it to training images.
+
+        Raises:
+          ValueError: if a latent is not finite.
+        """
+        ocsvm, errors = fit_latents(train.upright.z, settings), train.errors()
+        _, views = train.final(ocsvm)
+        return cls(
+            ocsvm,
+            None if views is None else Units.of(views),
+            None if errors is None else Units.of(errors),
+        )
+
+    def scores(self, new: BothWays) -> dict[str, Float[np.ndarray, " n"]]:
+        """The scores of `final.FINAL_SCORES` that the images and the method have."""
+        upright, views = new.final(self.ocsvm)
+        out = {"ocsvm": upright}
+        if views is None or self.contrast is None:
+            return out
+        out["contrast"] = views.contrast
+        errors = new.errors()
+        if errors is not None and self.errors is not None:
+            out["contrast+error"] = self.contrast.express(views) + self.errors.express(errors)
+        return out
+
+    @property
+    def converged(self) -> bool:
+        """Whether the fit reached its tolerance."""
+        return self.ocsvm.info is not None and bool(self.ocsvm.info.status == Status.CONVERGED)
+
+    def save(self, directory: Path) -> None:
+        """Writes `ocsvm.npz` and `contrast.json` into a directory."""
+        self.ocsvm.save(directory / "ocsvm.npz")
+        with whole_file(directory / "contrast.json") as file:
+            file.write(json.dumps({"contrast": self.contrast, "errors": self.errors}).encode())
+
+    @classmethod
+    def load(cls, directory: Path) -> "FinalOCSVM":
+        """Reads what `save` wrote; without `contrast.json`, one that makes no contrasts.
+
+        Raises:
+          ValueError: if there is no `ocsvm.npz`.
+        """
+        if not (directory / "ocsvm.npz").exists():
+            raise ValueError(
+                f"{directory} holds no ocsvm.npz: its training was not finished. The same train.py "
+                "command continues where it stopped."
+            )
+        path = directory / "contrast.json"
+        units = json.loads(path.read_text()) if path.exists() else {}
+        known = (units.get("contrast"), units.get("errors"))
+        contrast, errors = (None if unit is None else Units(*unit) for unit in known)
+        return cls(OCSVM.load(directory / "ocsvm.npz"), contrast, errors)
+
+
+def all_scores(final: FinalOCSVM, new: BothWays) -> dict[str, Float[np.ndarray, " n"]]:
+    """A model's own scores and those of its final one-class SVM, larger for more anomalous."""
+    return dict(sorted((own_scores(new) | final.scores(new)).items()))
+
+
+class Scored(NamedTuple):
+    """All scores of a model on sets of images.
+
+    Attributes:
+      scores: (n,) by set and name; none where the model gives latents that are not finite.
+      collapsed: names of scores without information, by set.
+      unconverged: names of final fits that did not converge.
+      dimensions: the effective number of dimensions of the training latents, if they are finite.
+    """
+
+    scores: dict[str, dict[str, Float[np.ndarray, " n"]]]
+    collapsed: dict[str, list[str]]
+    unconverged: list[str]
+    dimensions: float | None
+
+
+def score_sets(
+    model: Model,
+    train_images: Images,
+    sets: Mapping[str, Images],
+    finals: Mapping[str, Final],
+) -> Scored:
+    """Scores sets of images by the model's own scores and by every final one-class SVM.
 
     Args:
-      method: gives the latents.
-      state: of the method.
-      images: (n, 28, 28, 1) uint8, normal.
-      settings: with `nu`, `gamma` (number, "scale" or "auto") and `standardize`, whether latents
-        are divided by their standard deviation first.
-
-    Raises:
-      ValueError: if a latent is not finite.
+      model: the trained model.
+      train_images: what it was trained on: the final one-class SVMs are fitted to their latents.
+      sets: images by name.
+      finals: settings of the final one-class SVMs by name, as `final.finals_of` gives them.
     """
-    return fit_latents(encode_images(method, state, images), settings)
+    train = see_both_ways(model, train_images)
+    if not np.all(np.isfinite(train.upright.z)):
+        return Scored({}, {}, [], None)
+    seen = {name: see_both_ways(model, images) for name, images in sets.items()}
+    scores = {name: own_scores(images) for name, images in seen.items()}
+    collapsed = {name: collapsed_scores(images) for name, images in seen.items()}
+    unconverged = []
+    for name, settings in finals.items():
+        final = FinalOCSVM.fit(train, settings)
+        unconverged += [] if final.converged else [name]
+        for one, images in seen.items():
+            scores[one] |= {score_name(s, name): v for s, v in final.scores(images).items()}
+    return Scored(scores, collapsed, unconverged, effective_dimensions(train.upright.z))
 
 
-def fit_latents(z: Float[np.ndarray, "n d"], settings: Any) -> OCSVM:
-    """`fit_final` of latents that are there already."""
-    if not np.all(np.isfinite(z)):
-        raise ValueError(
-            "the latents hold NaN or infinite values: training has diverged. Lower the learning "
-            "rate or the guidance weight."
-        )
-    points = jnp.asarray(z)
-    if not settings.standardize:
-        return ocsvm_fit(points, settings.nu, rbf(resolve_gamma(settings.gamma, points)))
-    scale = jnp.std(points, axis=0) + _STD_FLOOR
-    kernel = scaled(rbf(resolve_gamma(settings.gamma, points / scale[None, :])), scale)
-    return ocsvm_fit(points, settings.nu, kernel)
+def collapsed_scores(images: BothWays) -> list[str]:
+    """Names of the scores of a model's own that have collapsed, see `collapse`."""
+    sizes = np.sum(images.upright.z.astype(np.float64) ** 2, axis=1)
+    return [
+        name
+        for name, values in own_scores(images).items()
+        if collapse.collapsed(values, sizes if name == "distance" else None)
+    ]
 
 
-def encode_images(
-    method: Method, state: Any, images: UInt8[np.ndarray, "n 28 28 1"]
-) -> Float[np.ndarray, "n d"]:
-    """The latent of each image."""
-    return in_blocks(lambda x: {"z": _encode(method, state, x)}, images)["z"]
+def effective_dimensions(z: Float[np.ndarray, "n d"]) -> float:
+    """(sum of the covariance's eigenvalues)^2 / sum of their squares: d if all are equal, 1 if one.
 
-
-def score_images(
-    method: Method, state: Any, ocsvm: OCSVM, images: UInt8[np.ndarray, "n 28 28 1"]
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """All scores for each image, in float64, larger for more anomalous.
-
-    These are the method's own and "ocsvm", minus the decision function of `ocsvm` at its latent.
+    Known as participation ratio; 0 for latents that are all the same.
     """
-    own = own_scores(partial(_score, method, state), images)
-    scores = own | {"ocsvm": ocsvm_score(ocsvm, encode_images(method, state, images))}
-    return dict(sorted(scores.items()))
-
-
-def own_scores(
-    score: Callable[[Array], dict[str, Score]], images: UInt8[np.ndarray, "n 28 28 1"]
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """Applies `score`, a compiled function of uint8 images, and adds up the parts in float64."""
-    return see(lambda x: (x[:, :0], score(x)), images)[1]
-
-
-def see(
-    model: Callable[[Array], tuple[Array, dict[str, Score]]],
-    images: UInt8[np.ndarray, "n 28 28 1"],
-) -> tuple[np.ndarray, dict[str, Float[np.ndarray, " n"]]]:
-    """Latents and scores, in float64, of a compiled function of uint8 images that gives both."""
-    offsets: dict[str, float] = {}
-
-    def values(x: Array) -> dict[str, Array]:
-        z, scores = model(x)
-        offsets.update({name: float(part.offset) for name, part in scores.items()})
-        return {"latents of": z} | {name: part.values for name, part in scores.items()}
-
-    parts = in_blocks(values, images)
-    z = parts.pop("latents of")
-    # In float64, where the offset does not drown the differences; see `Score`.
-    return z, {name: part.astype(np.float64) + offsets[name] for name, part in parts.items()}
-
-
-def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """Minus the decision function at each latent, added up in float64 on the host (see `Score`)."""
-    expansion = np.asarray(_rounded_up(ocsvm).kernel_expansion(jnp.asarray(z)), np.float64)
-    return float(ocsvm.rho) - expansion
-
-
-def _rounded_up(ocsvm: OCSVM) -> OCSVM:
-    """The same function with a round number of support vectors: few shapes, few compilations."""
-    more = -len(ocsvm.coefficients) % _ROUND
-    return dataclasses.replace(
-        ocsvm,
-        # Copies of a real one, of coefficient 0.
-        support_vectors=jnp.pad(ocsvm.support_vectors, ((0, more), (0, 0)), mode="edge"),
-        coefficients=jnp.pad(ocsvm.coefficients, (0, more)),
-    )
-
-
-# All images go through in blocks of one size, so each of these is compiled once for a method.
-@partial(jax.jit, static_argnums=0)
-def _encode(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> Float[Array, "b d"]:
-    return method.encode(state, to_unit(images))
-
-
-@partial(jax.jit, static_argnums=0)
-def _score(method: Method, state: Any, images: UInt8[Array, "b 28 28 1"]) -> dict[str, Score]:
-    return method.score(state, to_unit(images))
-
-
-def read_images(path: Path) -> UInt8[np.ndarray, "n 28 28 1"]:
-    """Images from a .npy file: (n, 28, 28) or (n, 28, 28, 1), uint8 0..255 or float in [0, 1].
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not such an array; the message says what it is.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}.")
-    try:
-        with open(path, "rb") as file:
-            images = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no .npy array that can be read: {error}") from error
-    if not isinstance(images, np.ndarray):
-        raise ValueError(f"{path} is an archive of several arrays; save one array with np.save.")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[1:] != (28, 28, 1) or len(images) == 0:
-        raise ValueError(f"{path} holds shape {images.shape}; images are (n, 28, 28) with n >= 1.")
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            f"{path} holds {images.dtype}; images are uint8 0..255 or float in [0, 1]."
-        )
-    if not np.all(np.isfinite(images)) or images.min() < 0 or images.max() > 1:
-        raise ValueError(
-            f"{path} holds floats from {images.min()} to {images.max()}; they must lie in [0, 1]. "
-            "Divide by 255 if these are grey values."
-        )
-    return np.round(images * 255).astype(np.uint8)
-
-
-def in_blocks(
-    function: Callable[[Array], dict[str, Array]], images: UInt8[np.ndarray, "n 28 28 1"]
-) -> dict[str, np.ndarray]:
-    """Applies a function of a block of images to all of them, the last block filled up."""
-    parts = []
-    for first in range(0, len(images), _BLOCK):
-        block = images[first : first + _BLOCK]
-        filling = np.zeros((_BLOCK - len(block), *block.shape[1:]), np.uint8)
-        out = jax.device_get(function(jnp.asarray(np.concatenate([block, filling]))))
-        parts.append({name: value[: len(block)] for name, value in out.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    covariance = np.atleast_2d(np.cov(z.astype(np.float64).T))
+    squares = np.sum(covariance**2)
+    return float(np.trace(covariance) ** 2 / squares) if squares > 0 else 0.0

@@ -1,17 +1,14 @@
-"""One experiment: its configuration, the parts it is built from, and its working directory."""
+"""The configuration of an experiment, called a card, and the method that it describes."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import optax
 from ml_collections import ConfigDict
 
-from ocsvm_jax import data
-from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.methods.ogae import beta_schedule
 from ocsvm_jax.methods.sae import SIMILARITIES
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 else:
     Config = ConfigDict
 
-CONFIG_FILE = "config.json"
 _WEIGHTS = (
     "guidance_weight",
     "turned_weight",
@@ -127,95 +123,6 @@ def method_of(settings: Mapping[str, Any], learning_rate: float) -> Method:
     return recipe.build(network, optax.adam(learning_rate), SimpleNamespace(**settings))
 
 
-def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:
-    """The dataset, and its training images divided into those trained on and those held out."""
-    dataset = data.load(**config.data.to_dict())
-    train, held_out = data.holdout(dataset.train, config.train.held_out, config.seed)
-    size = config.train.batch_size
-    if len(train.images) < size or len(held_out.images) < 2:
-        raise ValueError(
-            f"there are {len(train.images)} images to train on and {len(held_out.images)} held "
-            f"out, too few for batches of {size}: lower train.batch_size or change train.held_out."
-        )
-    return dataset, train, held_out
-
-
-def claim_workdir(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
-    """Makes `workdir` this configuration's own, or finds that it already is.
-
-    Args:
-      workdir: made where it is missing.
-      config: the configuration.
-      free: fields ("seed"), or groups of fields ("eval."), that may be others than before; the
-        newest are kept.
-
-    Raises:
-      ValueError: if it holds a run of another configuration, or files that are no run. Nothing is
-        changed then.
-    """
-    check_workdir(workdir, config, free)
-    workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / CONFIG_FILE
-    if free or not path.exists():
-        with whole_file(path) as file:
-            file.write((json.dumps(plain(config), indent=2) + "\n").encode())
-
-
-def check_workdir(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
-    """Raises ValueError where `claim_workdir` would; changes nothing."""
-    if (workdir / CONFIG_FILE).exists():
-        ours, theirs = _flat(plain(config)), _flat(_read(workdir))
-        different = sorted(
-            k
-            for k in ours | theirs
-            if ours.get(k) != theirs.get(k)
-            and not any(k == name or (name[-1] == "." and k.startswith(name)) for name in free)
-        )
-        if different:
-            lines = [f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now" for k in different]
-            raise ValueError(
-                f"{workdir} holds a run of another configuration:\n" + "\n".join(lines) + "\n"
-                "Pass another --workdir, or remove that one. Nothing was changed."
-            )
-    elif workdir.exists() and not workdir.is_dir():
-        raise ValueError(f"{workdir} is a file; pass a new or empty directory as --workdir.")
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(
-            f"{workdir} is not empty and holds no {CONFIG_FILE}; pass a new or empty --workdir. "
-            "Nothing was changed."
-        )
-
-
-def read_config(workdir: Path) -> Config:
-    """The configuration of the run in `workdir`.
-
-    Raises:
-      ValueError: if there is none that can be read.
-    """
-    if not (workdir / CONFIG_FILE).exists():
-        raise ValueError(f"{workdir} holds no {CONFIG_FILE}, so no run of train.py.")
-    return ConfigDict(_read(workdir))
-
-
-def _read(workdir: Path) -> dict[str, Any]:
-    path = workdir / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Nothing was changed.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it holds no object. Nothing was changed.")
-    return config
-
-
 def plain(config: Config) -> dict[str, Any]:
     """The configuration as JSON would give it back: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = prefix + key
-        out |= _flat(value, name + ".") if isinstance(value, Mapping) else {name: value}
-    return out

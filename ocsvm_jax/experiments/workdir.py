@@ -1,15 +1,23 @@
-"""A working directory over several calls: one process at a time, the same data, nothing lost."""
+"""A working directory over several calls: one process at a time, one configuration, the same data.
+
+Every experiment enters through `check`, before anything is loaded, and `entered`, before anything
+is written. Checkpoints and finished runs do not say which images they were made of: `data.json`
+does, by content, so that the same files may lie elsewhere.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ocsvm_jax.data import Dataset, ImageSet
+from ocsvm_jax.experiments.config import Config, plain
 from ocsvm_jax.files import whole_file
 
 try:
@@ -17,18 +25,107 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_IMAGES_FILE = "images.json"  # digests of all images that the runs of a directory have seen
+CONFIG_FILE = "config.json"
+# Parts that identify volumes, beside their cohorts.
+GRID, EXCLUDED = "the voxel grid, or the slices that are read", "the voxels of data.exclude"
+_DATA_FILE = "data.json"  # what identifies the data of all runs of a directory
+_IMAGES_FILE = "images.json"  # its name in directories of version 0.1 with images
+# Where data lie says nothing about what they are; `data.json` does.
+_PLACES = ("data.dir", "data.lesions")
+
+
+def check(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
+    """Raises ValueError if `workdir` cannot be entered with this configuration; changes nothing.
+
+    Args:
+      workdir: a new or empty directory, or one that an earlier call with this configuration made.
+      config: the configuration.
+      free: fields ("seed"), or groups of fields ("eval."), that may differ from before.
+    """
+    if (workdir / CONFIG_FILE).exists():
+        known = any((workdir / name).exists() for name in (_DATA_FILE, _IMAGES_FILE))
+        free = (*free, *_PLACES) if known else free
+        lines = _other_fields(plain(config), _read(workdir), free)
+        if lines:
+            raise ValueError(
+                f"{workdir} holds a run of another configuration:\n" + "\n".join(lines) + "\n"
+                "Pass another --workdir, or remove that one. Nothing was changed."
+            )
+    elif workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"{workdir} is a file; pass a new or empty directory as --workdir.")
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"{workdir} is not empty and holds no {CONFIG_FILE}; pass a new or empty --workdir. "
+            "Nothing was changed."
+        )
+
+
+def check_nothing_lost(results: Path, lost: Collection[str], ask: str) -> None:
+    """Raises ValueError if a new report would drop something that the present one holds.
+
+    Args:
+      results: the file of the present results.
+      lost: what they hold and this call leaves out, in words.
+      ask: the options that ask for it.
+    """
+    if lost:
+        raise ValueError(
+            f"{results} holds what this call leaves out, and its report would lose: "
+            f"{'; '.join(lost)}. Ask for it too ({ask}), or pass another --workdir. Nothing was "
+            "changed."
+        )
+
+
+@contextmanager
+def entered(
+    workdir: Path, config: Config, data: Mapping[str, Any] | None, free: Sequence[str] = ()
+) -> Iterator[None]:
+    """Keeps `workdir` for this process, this configuration and these data.
+
+    Args:
+      workdir: created if it does not exist.
+      config: the configuration; the newest values of free fields are kept.
+      data: what identifies the data, as `identity_of` gives it; None if they are made inside, and
+        `same_data` is called when they are there.
+      free: see `check`.
+
+    Raises:
+      ValueError: as `check`, or if another process is at work in `workdir`, or its runs are of
+        other data. Nothing is changed then.
+    """
+    check(workdir, config, free)
+    with sole_user(workdir):
+        check(workdir, config, free)  # again: another process may have been at work in between
+        if data is not None:
+            _check_data(workdir, data)
+        path, now = workdir / CONFIG_FILE, plain(config)
+        if not path.exists() or _read(workdir) != now:
+            with whole_file(path) as file:
+                file.write((json.dumps(now, indent=2) + "\n").encode())
+        if data is not None:
+            _note_data(workdir, data)
+        yield
+
+
+def same_data(workdir: Path, data: Mapping[str, Any]) -> None:
+    """Compares data that are made inside `workdir` with those of its runs, and notes them.
+
+    Raises:
+      ValueError: if the runs are of other data.
+    """
+    _check_data(workdir, data)
+    _note_data(workdir, data)
 
 
 @contextmanager
 def sole_user(directory: Path) -> Iterator[None]:
     """Keeps other processes out of a directory that all of them would write into.
 
-    Held by the operating system, so a killed process leaves nothing behind. Where locks are not to
-    be had (Windows, some network file systems) nobody is kept out.
+    The operating system holds the lock, so a killed process leaves nothing behind. Where there are
+    no locks (Windows, some network file systems) no process is kept out.
 
     Args:
-      directory: made where it is missing; nothing is written into it.
+      directory: created if it does not exist; nothing is written into it.
 
     Raises:
       ValueError: if another process is in there.
@@ -53,24 +150,8 @@ def sole_user(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def check_nothing_lost(results: Path, lost: Collection[str], ask: str) -> None:
-    """Raises ValueError if a new report would drop something that the one there holds.
-
-    Args:
-      results: the file of the results there.
-      lost: what they hold and this call leaves out, in words.
-      ask: the options that ask for it.
-    """
-    if lost:
-        raise ValueError(
-            f"{results} holds what this call leaves out, and its report would lose: "
-            f"{'; '.join(lost)}. Ask for it too ({ask}), or pass another --workdir. Nothing was "
-            "changed."
-        )
-
-
 def sha256(*arrays: np.ndarray) -> str:
-    """Of the values, shapes and types of arrays; strings may be stored in any width."""
+    """SHA-256 over values, shapes and dtypes of arrays; strings may be stored in any width."""
     digest = hashlib.sha256()
     for array in arrays:
         plain = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
@@ -79,7 +160,7 @@ def sha256(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def image_digests(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str]:
+def identity_of(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str]:
     """A digest of the training images, and of validation and test images of each protocol."""
     parts = {"training": train}
     for name, found in sets.items():
@@ -87,28 +168,93 @@ def image_digests(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str
     return {name: sha256(*images) for name, images in parts.items()}
 
 
-def check_images(workdir: Path, images: Mapping[str, str]) -> None:
-    """Compares the images with those that the runs in `workdir` were made of; changes nothing.
-
-    Args:
-      workdir: one that says nothing of its images is of any.
-      images: what `image_digests` returns.
+def read_config(workdir: Path) -> Config:
+    """The configuration of the run in `workdir`.
 
     Raises:
-      ValueError: if they are others; the message says which part.
+      ValueError: if there is none that can be read.
     """
-    path = workdir / _IMAGES_FILE
-    before = json.loads(path.read_text()) if path.exists() else images
-    changed = [name for name, found in images.items() if before.get(name, found) != found]
+    if not (workdir / CONFIG_FILE).exists():
+        raise ValueError(f"{workdir} holds no {CONFIG_FILE}, so no run of train.py.")
+    return ConfigDict(_read(workdir))
+
+
+def _read(workdir: Path) -> dict[str, Any]:
+    return _read_object(workdir / CONFIG_FILE)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Nothing was changed.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no object. Nothing was changed.")
+    return content
+
+
+def _other_fields(
+    now: Mapping[str, Any], then: Mapping[str, Any], free: Sequence[str]
+) -> list[str]:
+    """A line for each field that differs and is not free."""
+    ours, theirs = _flat(now), _flat(then)
+    return [
+        f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now"
+        for k in sorted(ours | theirs)
+        if ours.get(k) != theirs.get(k)
+        and not any(k == name or (name[-1] == "." and k.startswith(name)) for name in free)
+    ]
+
+
+def _check_data(workdir: Path, data: Mapping[str, Any]) -> None:
+    paths = [workdir / name for name in (_DATA_FILE, _IMAGES_FILE)]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return  # a directory that does not say which data it is of
+    before = _parts_of(_read_object(path))
+    changed = [
+        _difference(name, before.get(name), data.get(name))
+        for name in dict.fromkeys((*before, *data))
+        if before.get(name) != data.get(name)
+    ]
     if changed:
         raise ValueError(
-            f"the images are not those that the runs in {workdir} have seen; changed: "
-            f"{'; '.join(changed)}. Pass another --workdir, or bring the images back. Nothing was "
-            "changed."
+            f"{workdir} holds runs of other data; different now:\n"
+            + "".join(f"  {line}\n" for line in changed)
+            + "Pass another --workdir, or bring the old files back. Nothing was changed."
         )
 
 
-def note_images(workdir: Path, images: Mapping[str, str]) -> None:
-    """Writes down what `check_images` compares later calls with."""
-    with whole_file(workdir / _IMAGES_FILE) as file:
-        file.write((json.dumps(images, indent=1) + "\n").encode())
+def _difference(name: str, then: Any, now: Any) -> str:
+    """What differs in one part: that it is new or gone, its subjects, or its content."""
+    if then is None or now is None:
+        return f"{name}: {'new' if then is None else 'gone'}"
+    if isinstance(now, Mapping) and "subjects" in now:
+        ours, theirs = set(now["subjects"]), set(then["subjects"])
+        if ours != theirs:
+            return f"{name}: its subjects, {len(ours - theirs)} new, {len(theirs - ours)} gone"
+        return f"{name}: the same subjects, other volumes"
+    return name
+
+
+def _parts_of(written: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a data file holds by part; version 0.1 nested the cohorts of a brain experiment."""
+    if "cohorts" not in written:
+        return written
+    cohorts = {f"cohort {name!r}": found for name, found in written["cohorts"].items()}
+    return {GRID: written["space"], EXCLUDED: written["exclude"]} | cohorts
+
+
+def _note_data(workdir: Path, data: Mapping[str, Any]) -> None:
+    path = workdir / _DATA_FILE
+    if not path.exists():
+        with whole_file(path) as file:
+            file.write((json.dumps(data, indent=1) + "\n").encode())
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = prefix + key
+        out |= _flat(value, name + ".") if isinstance(value, Mapping) else {name: value}
+    return out

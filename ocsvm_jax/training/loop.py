@@ -42,7 +42,7 @@ class Run(NamedTuple):
     epoch: Int[Array, ""]
 
 
-def to_unit(images: UInt8[Array, "b 28 28 1"]) -> Float[Array, "b 28 28 1"]:
+def to_unit(images: UInt8[Array, "b *image"]) -> Float[Array, "b *image"]:
     """Grey values 0..255 to [0, 1]."""
     return images.astype(jnp.float32) / 255
 

@@ -9,8 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from ocsvm_jax.evaluation import collapse
-from ocsvm_jax.evaluation import scores as scoring
+from ocsvm_jax.evaluation import collapse, scores
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, stateless
 from ocsvm_jax.training import loop as training
@@ -126,9 +125,9 @@ def trained(name, bias, epochs=EPOCHS):
         run, parts = epoch(run, feed)
     assert np.isfinite(parts["loss"])
     both = np.concatenate([NORMAL, ANOMALOUS])
-    scores = scoring.own_scores(lambda x: method.score(run.state, training.to_unit(x)), both)
-    z = scoring.encode_images(method, run.state, both).astype(np.float64)
-    return scores["distance"], np.sum(z**2, axis=1), z
+    seen = scores.see(scores.model_of(method, run.state), both)
+    z = seen.z.astype(np.float64)
+    return seen.own["distance"], np.sum(z**2, axis=1), z
 
 
 @pytest.mark.parametrize("name", ["deep_svdd", "soft_deep_svdd", "dspsvdd"])

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ocsvm_jax.evaluation.contrast import Views, in_training_units, log_views
+from ocsvm_jax.evaluation.contrast import Units, Views, log_views
 from ocsvm_jax.methods.turning import half_turn, stretch
 
 
@@ -49,11 +49,12 @@ def test_of_errors_the_contrast_is_that_of_their_ratio():
 def test_training_units():
     rng = np.random.default_rng(0)
     train = Views(*rng.standard_normal((2, 200)))
-    own = in_training_units(train, train)
+    own = Units.of(train).express(train)
     assert np.mean(own) == pytest.approx(0, abs=1e-12)
     assert np.std(own) == pytest.approx(1)
     new = Views(*rng.standard_normal((2, 30)))
     scaled = Views(*(3 * part for part in train)), Views(*(3 * part for part in new))
-    np.testing.assert_allclose(in_training_units(*scaled), in_training_units(train, new))
+    expected = Units.of(train).express(new)
+    np.testing.assert_allclose(Units.of(scaled[0]).express(scaled[1]), expected)
     constant = Views(np.ones(5), np.ones(5))
-    np.testing.assert_array_equal(in_training_units(constant, constant), np.zeros(5))
+    np.testing.assert_array_equal(Units.of(constant).express(constant), np.zeros(5))

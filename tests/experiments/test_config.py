@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.images.run import load_data
 from ocsvm_jax.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -123,59 +124,10 @@ def test_gammas(config, gamma):
 def test_too_few_images(config):
     config.train.batch_size = 400
     with pytest.raises(ValueError, match=r"348 images to train on and 39 held out, too few for"):
-        experiment.load_data(config)
+        load_data(config)
 
 
 def test_field_names(config):
     names = experiment.field_names(config)
     assert {"seed", "data.dir", "method.betas"} <= set(names)
     assert "train" not in names
-
-
-def test_claim_workdir(config, tmp_path):
-    workdir = tmp_path / "a" / "b"
-    experiment.check_workdir(workdir, config)
-    assert not workdir.exists()
-    experiment.claim_workdir(workdir, config)
-    assert list(contents(workdir)) == ["config.json"]
-    read = experiment.read_config(workdir)
-    assert experiment.plain(read) == experiment.plain(config)
-    assert read.method.gamma == config.method.gamma
-    before = contents(workdir)
-    experiment.claim_workdir(workdir, config)
-    assert contents(workdir) == before
-
-
-def test_workdir_of_another_configuration(config, tmp_path):
-    experiment.claim_workdir(tmp_path, config)
-    (tmp_path / "scores.npz").write_text("figures")
-    before = contents(tmp_path)
-    config.method.nu, config.data.normal = 0.5, (3, 4)
-    with pytest.raises(ValueError, match="another configuration") as caught:
-        experiment.claim_workdir(tmp_path, config)
-    assert "  method.nu: 0.03 there, 0.5 now\n" in str(caught.value)
-    assert "  data.normal: [3] there, [3, 4] now\n" in str(caught.value)
-    assert str(caught.value).count(" there, ") == 2
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
-def test_damaged_config(config, tmp_path, content):
-    (tmp_path / "config.json").write_text(content)
-    before = contents(tmp_path)
-    for function in (experiment.claim_workdir, lambda workdir, _: experiment.read_config(workdir)):
-        with pytest.raises(ValueError, match=r"config\.json is damaged"):
-            function(tmp_path, config)
-    assert contents(tmp_path) == before
-
-
-def test_foreign_directories(config, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"is not empty and holds no config\.json"):
-        experiment.claim_workdir(tmp_path, config)
-    with pytest.raises(ValueError, match=r"thesis\.tex is a file"):
-        experiment.claim_workdir(tmp_path / "thesis.tex", config)
-    with pytest.raises(ValueError, match=r"holds no config\.json, so no run of train\.py"):
-        experiment.read_config(tmp_path)
-    assert contents(tmp_path) == before

@@ -15,7 +15,7 @@ import warnings
 
 # Imported for every child before it forks.
 from ocsvm_jax import data  # noqa: F401
-from ocsvm_jax.evaluation import scores as scoring  # noqa: F401
+from ocsvm_jax.evaluation import scores  # noqa: F401
 from ocsvm_jax.experiments import cli  # noqa: F401
 from ocsvm_jax.experiments.images import report, results  # noqa: F401
 from ocsvm_jax.training import loop as training  # noqa: F401

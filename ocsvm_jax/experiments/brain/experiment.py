@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.brain import identity, judge, maps, nifti_maps, report, study
 from ocsvm_jax.experiments.brain import training as patch_training
 from ocsvm_jax.experiments.brain.check import check
@@ -26,7 +27,6 @@ from ocsvm_jax.experiments.brain.methods import (
 from ocsvm_jax.experiments.brain.study import Study
 from ocsvm_jax.experiments.brain.training import PatchFeed
 from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.workdir import check_nothing_lost, sole_user
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
@@ -51,7 +51,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
     """
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
-    experiment.check_workdir(workdir, config, FREE)
+    workdirs.check(workdir, config, FREE)
     _check_runs(workdir, config)
     with contextlib.ExitStack() as stack:
         if config.data.dir:
@@ -59,17 +59,15 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
         else:
             root = workdir / "phantom"
             study.check_synthetic(config.data)
-            stack.enter_context(sole_user(workdir))
-            experiment.claim_workdir(workdir, config, FREE)
+            stack.enter_context(workdirs.entered(workdir, config, None, FREE))
             generate(config, root)
         space, files = study.check(root, config.data)
         read = study.read(root, config.data, space, files)
-        if config.data.dir:  # not before: a folder that can not be read leaves no trace
-            stack.enter_context(sole_user(workdir))
         identified = identity.of(read)
-        identity.check(workdir, identified)
-        experiment.claim_workdir(workdir, config, FREE)
-        identity.write(workdir, identified)
+        if config.data.dir:  # not before: a folder that cannot be read leaves no trace
+            stack.enter_context(workdirs.entered(workdir, config, identified, FREE))
+        else:
+            workdirs.same_data(workdir, identified)
         return _whole(config, root, read, workdir, command, began)
 
 
@@ -79,7 +77,7 @@ def _check_runs(workdir: Path, config: Config) -> None:
     there = json.loads(path.read_text())["runs"] if path.exists() else []
     runs = [(run["method"], run["seed"]) for run in there]
     lost = [f"{name}, seed {seed}" for name, seed in runs if (name, seed) not in asked]
-    check_nothing_lost(path, lost, "--config.methods, --config.seeds")
+    workdirs.check_nothing_lost(path, lost, "--config.methods, --config.seeds")
 
 
 def _asked(config: Config) -> list[tuple[str, int]]:

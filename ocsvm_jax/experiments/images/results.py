@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation import collapse, metrics
-from ocsvm_jax.evaluation import scores as scoring
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.latents import Plane, some_of_each
+from ocsvm_jax.evaluation.scores import BothWays, FinalOCSVM, all_scores
 from ocsvm_jax.files import whole_file
-from ocsvm_jax.methods import Method
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.reports.figures import LatentPicture
 from ocsvm_jax.solver import Status
@@ -20,18 +20,18 @@ SPLITS = ("val", "test")
 
 
 def score_splits(
-    method: Method, state: Any, ocsvm: OCSVM, dataset: data.Dataset
+    final: FinalOCSVM, seen: Mapping[str, BothWays], dataset: data.Dataset
 ) -> dict[str, np.ndarray]:
     """The content of scores.npz: for each split, `<split>_labels` and the arrays aligned with it.
 
-    Labels are 1 for anomalous images; beside them are `<split>_corruption` and, for each score of
-    the method, `<split>_<score>`.
+    Labels are 1 for anomalous images; beside them are `<split>_corruption` and `<split>_<score>`
+    for each score of `evaluation.scores.all_scores`.
     """
     out: dict[str, np.ndarray] = {}
     for split, images in zip(SPLITS, (dataset.valid, dataset.test), strict=True):
         out[f"{split}_labels"] = images.anomalous
         out[f"{split}_corruption"] = images.corruption
-        scores = scoring.score_images(method, state, ocsvm, images.images)
+        scores = all_scores(final, seen[split])
         out |= {f"{split}_{name}": value for name, value in scores.items()}
     return out
 
@@ -40,23 +40,6 @@ def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
     """Writes scores.npz, whole or not at all."""
     with whole_file(path) as file:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
-
-
-def without_information(
-    method: Method, state: Any, dataset: data.Dataset, scores: Mapping[str, np.ndarray]
-) -> list[str]:
-    """Names of the scores that have collapsed on the validation images, see `collapse`.
-
-    What is said of a score on the test images would be luck: it is not to be reported.
-    """
-    z = scoring.encode_images(method, state, dataset.valid.images).astype(np.float64)
-    sizes = np.sum(z**2, axis=1)
-    own = {name: values for name, values in _of_split(scores, "val").items() if name != "ocsvm"}
-    return [
-        name
-        for name, values in own.items()
-        if collapse.collapsed(values, sizes if name == "distance" else None)
-    ]
 
 
 def _of_split(scores: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
@@ -75,7 +58,7 @@ def rows(
     Args:
       scores: as `score_splits` gives them.
       resamples: of the bootstrap.
-      left_out: names of scores that are no result, see `without_information`.
+      left_out: names of scores that have collapsed, see `evaluation.collapse`.
     """
     out = []
     for split in SPLITS:
@@ -102,39 +85,40 @@ def describe_fit(ocsvm: OCSVM, num_latents: int) -> str:
 
 
 def latent_picture(
-    method: Method,
-    state: Any,
     ocsvm: OCSVM,
-    train: data.ImageSet,
+    z_train: Float[np.ndarray, "n d"],
+    z_test: Float[np.ndarray, "m d"],
     test: data.ImageSet,
     per_group: int = 400,
 ) -> LatentPicture | None:
     """Latents and the decision function in the plane of the two main directions of the training.
 
-    At most `per_group` points are taken of each group, at random. Latents of one dimension have no
-    such plane, and no picture.
+    Args:
+      ocsvm: the final one-class SVM.
+      z_train: latents of the training images.
+      z_test: latents of the test images.
+      test: the test images, normal and anomalous.
+      per_group: at most this many points of each group are drawn, at random.
+
+    Returns:
+      The picture; None for latents of one dimension, which have no such plane.
     """
-    z_train = scoring.encode_images(method, state, train.images)
     if z_train.shape[1] < 2:
         return None
-    centre = z_train.mean(0)
-    plane = np.linalg.svd(z_train - centre, full_matrices=False)[2][:2]
-    rng = np.random.default_rng(0)
-
-    def some(images: np.ndarray) -> np.ndarray:
-        rows = np.sort(rng.permutation(len(images))[:per_group])
-        return scoring.encode_images(method, state, images[rows])
-
-    groups = {
-        "train": z_train[np.sort(rng.permutation(len(z_train))[:per_group])],
-        "test normal": some(test.images[test.anomalous == 0]),
-        "test anomalous": some(test.images[test.anomalous == 1]),
+    plane, rng = Plane.of(z_train), np.random.default_rng(0)
+    rows = {
+        "test normal": np.flatnonzero(test.anomalous == 0),
+        "test anomalous": np.flatnonzero(test.anomalous == 1),
     }
-    points = (np.concatenate(list(groups.values())) - centre) @ plane.T
+    (chosen,) = some_of_each([np.arange(len(z_train))], per_group, rng)
+    groups = {"train": z_train[np.sort(chosen)]}
+    for name, chosen in zip(rows, some_of_each([*rows.values()], per_group, rng), strict=True):
+        groups[name] = z_test[np.sort(chosen)]
+    points = plane.project(np.concatenate(list(groups.values())))
     margin = 0.1 * np.ptp(points, axis=0) + 1e-3
     axis_x, axis_y = np.linspace(points.min(0) - margin, points.max(0) + margin, 120).T
     grid = np.stack(np.meshgrid(axis_x, axis_y), -1).reshape(-1, 2)
-    f = ocsvm.decision_function(jnp.asarray(centre + grid @ plane, z_train.dtype))
+    f = ocsvm.decision_function(jnp.asarray(plane.points(grid), z_train.dtype))
     return LatentPicture(
         points=points,
         group=np.repeat(list(groups), [len(z) for z in groups.values()]),
@@ -143,6 +127,6 @@ def latent_picture(
         decision=np.asarray(f).reshape(len(axis_y), len(axis_x)),
         title="Latents and the final one-class SVM",
         caption="The plane runs through the mean of the training latents along their two main "
-        "directions. Points are projected onto it; f is that of the points of the plane, so a "
-        "latent may lie on another side of the boundary than its projection.",
+        "directions. Points are projected onto it; the map shows f at the points of the plane, so "
+        "a latent may lie on another side of the boundary than its projection.",
     )

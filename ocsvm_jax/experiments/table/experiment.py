@@ -9,17 +9,11 @@ import numpy as np
 
 from ocsvm_jax import data
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import grid, judge, report, results, runs, search
 from ocsvm_jax.experiments.table.progress import Clock, Progress
 from ocsvm_jax.experiments.table.rows import ROWS, Row
-from ocsvm_jax.experiments.workdir import (
-    check_images,
-    check_nothing_lost,
-    image_digests,
-    note_images,
-    sole_user,
-)
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
 
@@ -94,7 +88,7 @@ def check(config: Config) -> None:
     for final in judge.finals_of(table.finals.to_dict()).values():
         changed = config.copy_and_resolve_references()
         with changed.ignore_type():
-            changed.final.update(final)
+            changed.final.update(final._asdict())
         experiment.check(changed)
 
 
@@ -143,14 +137,11 @@ def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
     clock = Clock(workdir)
     config = resolve(config)
     check(config)
-    experiment.check_workdir(workdir, config, _FREE)
+    workdirs.check(workdir, config, _FREE)
+    _check_rows(workdir, config)
     train, sets = load(config)
-    with sole_user(workdir):
+    with workdirs.entered(workdir, config, workdirs.identity_of(train, sets), _FREE):
         _check_rows(workdir, config)
-        images = image_digests(train, sets)
-        check_images(workdir, images)
-        experiment.claim_workdir(workdir, config, _FREE)
-        note_images(workdir, images)
         return _whole(config, workdir, train, sets, clock, command)
 
 
@@ -159,7 +150,7 @@ def _check_rows(workdir: Path, config: Config) -> None:
     path, asked = workdir / _RESULTS_FILE, {row.name for row in rows_of(config)}
     there = json.loads(path.read_text())["rows"] if path.exists() else []
     lost = [row["name"] for row in there if row["name"] not in asked]
-    check_nothing_lost(path, lost, "--config.table.methods, --config.table.ablations")
+    workdirs.check_nothing_lost(path, lost, "--config.table.methods, --config.table.ablations")
 
 
 def _whole(

@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import comparison as stats
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import judge
@@ -46,13 +47,15 @@ def row_result(
     row: Row,
     protocol: str,
     choice: Choice,
-    finals: Mapping[str, Mapping[str, Any]],
+    finals: Mapping[str, Final],
     test: data.ImageSet,
 ) -> RowResult:
     """Scores the test images with every run of a choice, and sums up."""
     settings = {f"method.{name}": value for name, value in choice.point.items()}
     if choice.final is not None:
-        settings |= {f"final.{name}": value for name, value in finals[choice.final].items()}
+        settings |= {
+            f"final.{name}": value for name, value in finals[choice.final]._asdict().items()
+        }
     before = _note_choice(runs.workdir / "test" / protocol / "choices.json", row.name, settings)
     scores = test_scores(runs, row, protocol, choice, finals, test)
     summary: dict[str, Any] = {
@@ -105,7 +108,7 @@ def test_scores(
     row: Row,
     protocol: str,
     choice: Choice,
-    finals: Mapping[str, Mapping[str, Any]],
+    finals: Mapping[str, Final],
     test: data.ImageSet,
 ) -> Scores:
     """The test scores of each run of a choice, kept on disk and not computed twice."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ocsvm_jax import data
+from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import judge, outcome, report, runs, search
@@ -24,7 +25,7 @@ def of_search(
     made: runs.Runs,
     specs: Sequence[runs.Spec],
     rows: Sequence[Row],
-    finals: Mapping[str, Mapping[str, Any]],
+    finals: Mapping[str, Final],
     sets: Mapping[str, data.Dataset],
     train: data.ImageSet,
 ) -> tuple[dict[str, Any], report.PicturesData]:

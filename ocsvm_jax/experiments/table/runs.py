@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ocsvm_jax import data
+from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import grid
@@ -66,7 +67,7 @@ class Runs:
         workdir: Path,
         train: data.ImageSet,
         valid: Mapping[str, data.ImageSet],
-        finals: Mapping[str, Mapping[str, Any]],
+        finals: Mapping[str, Final],
         report: Callable[[Spec, Record], Any] = lambda spec, record: None,
         progress: Callable[[int, float], Any] = lambda epochs, loss: None,
         known: Callable[[Spec], Any] = lambda spec: None,

@@ -9,6 +9,7 @@ from support.tiny_brains import SHAPE, cohort
 from ocsvm_jax.data.brain import Space
 from ocsvm_jax.experiments.brain import identity
 from ocsvm_jax.experiments.brain.study import Study
+from ocsvm_jax.experiments.workdir import same_data
 
 AFFINE = np.diag([1.0, 1.0, 8.0, 1.0])
 EXCLUDE = np.zeros(SHAPE, bool)
@@ -23,7 +24,7 @@ def study(exclude=EXCLUDE, affine=AFFINE, **changes):
 
 @pytest.fixture
 def workdir(tmp_path):
-    identity.write(tmp_path, identity.of(study()))
+    same_data(tmp_path, identity.of(study()))
     return tmp_path
 
 
@@ -34,11 +35,10 @@ def flipped(field):
 
 
 def test_the_same_data_pass_and_are_written_once(workdir):
-    before = (workdir / identity.FILE).read_bytes()
+    before = (workdir / "data.json").read_bytes()
     assert json.loads(before) == identity.of(study())
-    identity.check(workdir, identity.of(study()))
-    identity.write(workdir, identity.of(study(exclude=None)))
-    assert (workdir / identity.FILE).read_bytes() == before
+    same_data(workdir, identity.of(study()))
+    assert (workdir / "data.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,29 @@ def test_the_same_data_pass_and_are_written_once(workdir):
 )
 def test_every_change_is_named_and_only_that(workdir, changes, message):
     with pytest.raises(ValueError, match=rf"other data; different now:\n  {message}.*\nPass"):
-        identity.check(workdir, identity.of(study(**changes)))
+        same_data(workdir, identity.of(study(**changes)))
 
 
 def test_cohorts_that_come_or_go(workdir):
     ours = identity.of(study())
-    ours["cohorts"]["tumour"] = ours["cohorts"].pop("wmh")
+    ours["cohort 'tumour'"] = ours.pop("cohort 'wmh'")
     with pytest.raises(ValueError, match=r"(?s)cohort 'wmh': gone\n.*cohort 'tumour': new\n"):
-        identity.check(workdir, ours)
+        same_data(workdir, ours)
 
 
-def test_a_directory_without_the_file_is_of_any_data_and_a_damaged_file_is_named(tmp_path):
-    identity.check(tmp_path, identity.of(study()))
-    assert not any(tmp_path.iterdir())
-    for content in ("{", "[]", "{}"):
-        (tmp_path / identity.FILE).write_text(content)
-        with pytest.raises(ValueError, match=r"data\.json is damaged.*Nothing was changed"):
-            identity.check(tmp_path, identity.of(study()))
+def test_what_an_earlier_version_wrote_is_understood(tmp_path):
+    ours = identity.of(study())
+    cohorts = {name[8:-1]: part for name, part in ours.items() if name.startswith("cohort")}
+    space, exclude = list(ours.values())[:2]
+    written = {"space": space, "exclude": exclude, "cohorts": cohorts}
+    (tmp_path / "data.json").write_text(json.dumps(written))
+    same_data(tmp_path, ours)
+    with pytest.raises(ValueError, match="cohort 'wmh': its subjects, 1 new, 1 gone"):
+        same_data(tmp_path, identity.of(study(subjects=("wmh-0", "wmh-2"))))
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "data.json").write_text(content)
+    with pytest.raises(ValueError, match=r"data\.json is damaged.*Nothing was changed"):
+        same_data(tmp_path, identity.of(study()))

@@ -47,8 +47,8 @@ def oracle(name, final):
         for way in ("up", "turned")
     }
     z = views["train", "up"][0]
-    scale = z.std(0) + 1e-6 if final["standardize"] else np.ones(2)
-    svm = OneClassSVM(nu=0.2, gamma=final["gamma"], tol=1e-10).fit(z / scale)
+    scale = z.std(0) + 1e-6 if final.standardize else np.ones(2)
+    svm = OneClassSVM(nu=0.2, gamma=final.gamma, tol=1e-10).fit(z / scale)
     f = {key: svm.decision_function(v[0] / scale) / (0.2 * len(z)) for key, v in views.items()}
     if name == "ocsvm":
         return -f["valid", "up"]

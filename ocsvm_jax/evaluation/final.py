@@ -1,0 +1,96 @@
+"""The final one-class SVM, fitted to the latents of all training images, and what it is called."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ocsvm_jax.fit import ocsvm_fit
+from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
+from ocsvm_jax.model import OCSVM
+
+# The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
+FINAL_SCORES = ("ocsvm", "contrast", "contrast+error")
+_ROUND = 1024
+_STD_FLOOR = 1e-6
+
+
+class Final(NamedTuple):
+    """Settings of a final one-class SVM.
+
+    Attributes:
+      nu: in (0, 1].
+      gamma: of the RBF kernel: a positive number, "scale" or "auto".
+      standardize: whether latents are divided by their standard deviation first.
+    """
+
+    nu: float
+    gamma: float | str
+    standardize: bool
+
+    @property
+    def name(self) -> str:
+        """A name such as "gamma=0.1 nu=0.03 standardize=True"."""
+        return " ".join(f"{name}={value}" for name, value in sorted(self._asdict().items()))
+
+
+def finals_of(grid: Mapping[str, Sequence]) -> dict[str, Final]:
+    """All settings of a grid with the axes nu, gamma and standardize, by their names.
+
+    Raises:
+      ValueError: if it has other axes.
+    """
+    if sorted(grid) != sorted(Final._fields):
+        raise ValueError(f"the grid of finals has the axes {list(grid)}; it needs {Final._fields}.")
+    points = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+    return {final.name: final for final in (Final(**point) for point in points)}
+
+
+def family(name: str) -> str:
+    """The score that a name such as "ocsvm gamma=0.1 nu=0.03 standardize=True" is a variant of."""
+    return name.split(" ", 1)[0]
+
+
+def score_name(score: str, final: str | None) -> str:
+    """The name of a score; `final` is that of the final one-class SVM it uses, if it uses one."""
+    return score if final is None else f"{score} {final}"
+
+
+def fit_latents(z: Float[np.ndarray, "n d"], settings: Final) -> OCSVM:
+    """Fits one one-class SVM to the latents of all training images (the paper's final score).
+
+    Raises:
+      ValueError: if a latent is not finite.
+    """
+    if not np.all(np.isfinite(z)):
+        raise ValueError(
+            "the latents hold NaN or infinite values: training has diverged. Lower the learning "
+            "rate or the guidance weight."
+        )
+    points = jnp.asarray(z)
+    if not settings.standardize:
+        return ocsvm_fit(points, settings.nu, rbf(resolve_gamma(settings.gamma, points)))
+    scale = jnp.std(points, axis=0) + _STD_FLOOR
+    kernel = scaled(rbf(resolve_gamma(settings.gamma, points / scale[None, :])), scale)
+    return ocsvm_fit(points, settings.nu, kernel)
+
+
+def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Minus the decision function at each latent, added up in float64 on the host (see `Score`)."""
+    expansion = np.asarray(_rounded_up(ocsvm).kernel_expansion(jnp.asarray(z)), np.float64)
+    return float(ocsvm.rho) - expansion
+
+
+def _rounded_up(ocsvm: OCSVM) -> OCSVM:
+    """The same function with a round number of support vectors: few shapes, few compilations."""
+    more = -len(ocsvm.coefficients) % _ROUND
+    return dataclasses.replace(
+        ocsvm,
+        # Copies of a real one, of coefficient 0.
+        support_vectors=jnp.pad(ocsvm.support_vectors, ((0, more), (0, 0)), mode="edge"),
+        coefficients=jnp.pad(ocsvm.coefficients, (0, more)),
+    )

@@ -1,0 +1,208 @@
+"""One run: a method trained on images, its scores of validation and test images, its report."""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ocsvm_jax import data
+from ocsvm_jax.data.own_images import read_images
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.final import Final
+from ocsvm_jax.evaluation.scores import (
+    BothWays,
+    FinalOCSVM,
+    Model,
+    all_scores,
+    collapsed_scores,
+    model_of,
+    see_both_ways,
+)
+from ocsvm_jax.experiments import config as cards
+from ocsvm_jax.experiments import workdir as workdirs
+from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.experiments.images import report, results
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.methods import Method
+from ocsvm_jax.reports import provenance
+from ocsvm_jax.training import loop as training
+
+
+class Trained(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      config: its card.
+      model: the trained model, with early stopping the one of the smallest held-out loss.
+      final: its final one-class SVM.
+    """
+
+    config: Config
+    model: Model
+    final: FinalOCSVM
+
+
+def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
+    """Runs a card in `workdir`, or continues there; returns the rows of its table.
+
+    Raises:
+      ValueError: on a value or data that cannot work, or where the run in `workdir` is of another
+        configuration or other data; before training begins.
+    """
+    began, workdir = time.perf_counter(), Path(workdir)
+    cards.check(config)
+    workdirs.check(workdir, config)
+    sets = load_data(config)
+    method = cards.build_method(config)
+    identity = workdirs.identity_of(sets[0].train, {config.data.protocol: sets[0]})
+    with workdirs.entered(workdir, config, identity):
+        return _run(config, workdir, command, method, sets, began)
+
+
+def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:
+    """The dataset, and its training images divided into those trained on and those held out."""
+    dataset = data.load(**config.data.to_dict())
+    train, held_out = data.holdout(dataset.train, config.train.held_out, config.seed)
+    size = config.train.batch_size
+    if len(train.images) < size or len(held_out.images) < 2:
+        raise ValueError(
+            f"there are {len(train.images)} images to train on and {len(held_out.images)} held "
+            f"out, too few for batches of {size}: lower train.batch_size or change train.held_out."
+        )
+    return dataset, train, held_out
+
+
+def _run(
+    config: Config,
+    workdir: Path,
+    command: str,
+    method: Method,
+    sets: tuple[data.Dataset, data.ImageSet, data.ImageSet],
+    began: float,
+) -> list[metrics.Row]:
+    dataset, train, held_out = sets
+    run, history = training.train(
+        method,
+        train.images,
+        held_out.images,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        patience=config.train.patience,
+        checkpoint_every=config.train.checkpoint_every,
+        workdir=workdir,
+    )
+    model = model_of(method, training.kept_state(run, config.train.patience))
+    of_train = see_both_ways(model, train.images)
+    final = FinalOCSVM.fit(of_train, Final(**config.final.to_dict()))
+    final.save(workdir)
+    seen = _seen(model, dataset)
+    scores = results.score_splits(final, seen, dataset)
+    results.save_scores(workdir / "scores.npz", scores)
+    collapsed, rows = _judged(config, scores, seen)
+    facts = provenance.facts() | {
+        "seed": str(config.seed),
+        "images": f"{len(train.images)} trained on, {len(held_out.images)} held out",
+        "epochs": f"{int(run.epoch)}, smallest held-out loss after {int(run.best_epoch)}",
+        "final one-class SVM": results.describe_fit(final.ocsvm, len(train.images)),
+        "wall time": f"{time.perf_counter() - began:.1f} s, compilation included",
+    }
+    if collapsed:
+        facts["collapse"] = results.describe_collapse(collapsed)
+    path = report.write_report(
+        workdir,
+        title=f"{config.method.name} on {config.data.name}, seed {config.seed}",
+        command=command,
+        config_text=json.dumps(cards.plain(config), indent=2),
+        rows=rows,
+        scores=scores,
+        history=history,
+        latent=results.latent_picture(
+            final.ocsvm, of_train.upright.z, seen["test"].upright.z, dataset.test
+        ),
+        facts=facts,
+    )
+    print(f"{facts['final one-class SVM']}; {facts['wall time']}; report: {path}")
+    return rows
+
+
+def judge(
+    workdir: str | Path, data_dir: str | None = None, protocol: str | None = None
+) -> list[metrics.Row]:
+    """Scores validation and test images of the run in `workdir`; returns the rows of the table.
+
+    Args:
+      workdir: of a finished run.
+      data_dir: where the data are now, if they have moved.
+      protocol: another protocol than the run's.
+    """
+    trained = load(Path(workdir))
+    changed = {"dir": data_dir, "protocol": protocol}
+    given = {name: value for name, value in changed.items() if value is not None}
+    dataset = data.load(**(trained.config.data.to_dict() | given))
+    seen = _seen(trained.model, dataset)
+    scores = results.score_splits(trained.final, seen, dataset)
+    return _judged(trained.config, scores, seen)[1]
+
+
+def score_file(
+    workdir: str | Path, images: str | Path, output: str | Path
+) -> dict[str, np.ndarray]:
+    """Scores the images of a .npy file, larger for more anomalous, and writes them as CSV.
+
+    Args:
+      workdir: of a finished run.
+      images: see `ocsvm_jax.data.own_images.read_images`.
+      output: the CSV file, which must not exist.
+    """
+    output = Path(output)
+    if output.exists():
+        raise ValueError(f"{output} exists; pass another --output, or remove it.")
+    arrays = read_images(Path(images))
+    trained = load(Path(workdir))
+    scores = all_scores(trained.final, see_both_ways(trained.model, arrays))
+    lines = [",".join(["index", *scores])]
+    lines += [
+        f"{i},{','.join(map(str, row))}" for i, row in enumerate(zip(*scores.values(), strict=True))
+    ]
+    with whole_file(output) as file:
+        file.write("".join(line + "\n" for line in lines).encode())
+    print(f"{len(arrays)} images, scores {', '.join(scores)} (larger is more anomalous): {output}")
+    return scores
+
+
+def load(workdir: Path) -> Trained:
+    """A finished run, from its checkpoint.
+
+    Raises:
+      ValueError: if `workdir` holds no run that is finished.
+    """
+    config = workdirs.read_config(workdir)
+    if "table" in config or "methods" in config:
+        raise ValueError(
+            f"{workdir} holds a whole table, not one run: its results are in table.md and "
+            "report.html, and the train.py command that made it writes them again."
+        )
+    method = cards.build_method(config)
+    run = training.load(method, config.train.batch_size, workdir)
+    state = training.kept_state(run, config.train.patience)
+    return Trained(config, model_of(method, state), FinalOCSVM.load(workdir))
+
+
+def _seen(model: Model, dataset: data.Dataset) -> dict[str, BothWays]:
+    sets = zip(results.SPLITS, (dataset.valid, dataset.test), strict=True)
+    return {split: see_both_ways(model, images.images) for split, images in sets}
+
+
+def _judged(
+    config: Config, scores: dict[str, np.ndarray], seen: dict[str, BothWays]
+) -> tuple[list[str], list[metrics.Row]]:
+    """Names of collapsed scores and the rows without them; prints both."""
+    collapsed = collapsed_scores(seen["val"])
+    rows = results.rows(scores, config.eval.resamples, collapsed)
+    print(metrics.format_table(rows))
+    if collapsed:
+        print(results.describe_collapse(collapsed))
+    return collapsed, rows
