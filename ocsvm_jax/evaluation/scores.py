@@ -22,7 +22,7 @@ from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import Status
 from ocsvm_jax.training.loop import to_unit
 
-Images = Shaped[np.ndarray, "n *image"]
+Images = Shaped[np.ndarray, "_ ..."]  # of any size and channels, or vectors
 # From a block of images: latents (b, d), and the method's own scores by name.
 Model = Callable[[Array], tuple[Array, dict[str, Score]]]
 
