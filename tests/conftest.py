@@ -84,6 +84,13 @@ def _optimised_programs(request):
     _forget_programs()
 
 
+@pytest.fixture(scope="module")
+def standard_promotion():
+    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def pytest_sessionfinish(session):
     """Removes the oldest of the kept programs when there are too many."""
     if not _CACHED or hasattr(session.config, "workerinput"):

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 import pytest
 from sklearn.metrics import roc_auc_score
+from support.small import dense
 
 from ocsvm_jax import ocsvm_solve
 from ocsvm_jax.methods import METHODS
-from ocsvm_jax.networks.pair import Network, Pair, stateless
+from ocsvm_jax.networks.pair import Network, Pair
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,19 +86,7 @@ def test_two_normal_distributions_imply_their_share(definitions):
     assert found == pytest.approx(0.4, abs=0.01)
 
 
-def _dense(size, out, activation):
-    """A dense layer without bias as an encoder or a decoder."""
-
-    def init(key, x):
-        return {"W": jax.random.normal(key, (size, int(np.prod(out))), jnp.float32) / size**0.5}
-
-    def apply(params, x):
-        return activation(x.reshape(x.shape[0], -1) @ params["W"]).reshape(-1, *out)
-
-    return stateless(init, apply)
-
-
-NETWORK = Network(_dense(784, (3,), jnp.tanh), _dense(3, (28, 28, 1), jax.nn.sigmoid))
+NETWORK = Network(dense((3,), jnp.tanh, bias=False), dense((28, 28, 1), jax.nn.sigmoid, bias=False))
 IMAGES = jax.random.uniform(jax.random.key(1), (12, 28, 28, 1), jnp.float32)
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from support.training import without_times
 
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.experiments import config as experiment
@@ -25,6 +26,8 @@ from ocsvm_jax.experiments.images import run as image_runs
 from ocsvm_jax.experiments.workdir import read_config, sole_user
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import loop as training
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("standard_promotion")]
 
 ROOT = Path(__file__).parent.parent
 train = runpy.run_path(str(ROOT / "train.py"), run_name="train")["main"]
@@ -60,15 +63,7 @@ def arrays(path):
 
 def history(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    timings = ("seconds", "images_per_s")
-    return [{k: v for k, v in json.loads(line).items() if k not in timings} for line in lines]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    return without_times(map(json.loads, lines))
 
 
 class Run(NamedTuple):
@@ -78,7 +73,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, standard_promotion):
     workdir = tmp_path_factory.mktemp("runs") / "new" / "run"
     with contextlib.redirect_stdout(io.StringIO()) as out:
         rows = train(small_config(), workdir, "the command")

@@ -20,6 +20,7 @@ from support.small import (
     strange_images,
     total,
 )
+from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, stateless
@@ -285,10 +286,6 @@ def test_every_traced_setting_has_values_that_differ_from_one_another():
             assert TRACED[name][0] == getattr(settings(), name) != TRACED[name][1]
 
 
-class KilledError(Exception):
-    """Stands in for the end of the process."""
-
-
 @pytest.mark.parametrize("name", names_of(lambda recipe: True))
 def test_resume_gives_the_same_bits(monkeypatch, tmp_path, name):
     """Killed in the third of four epochs; a pretraining, where there is one, lasts for two."""
@@ -326,11 +323,7 @@ def test_resume_gives_the_same_bits(monkeypatch, tmp_path, name):
     resumed, entries = train(workdir=workdirs[1])
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert resumed.epoch == 4
-    timings = ("seconds", "images_per_s")
-    for entry, other in zip(entries, history, strict=True):
-        assert {k: v for k, v in entry.items() if k not in timings} == {
-            k: v for k, v in other.items() if k not in timings
-        }
+    assert without_times(entries) == without_times(history)
 
 
 class Mlp(nnx.Module):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from scipy import ndimage
+from support.small import adam
 
 from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.experiments.brain.methods import PATCH_METHODS
@@ -103,17 +103,6 @@ def dense_by_numpy(params, patches) -> tuple[np.ndarray, np.ndarray]:
     x = np.asarray(patches, np.float64).reshape(*patches.shape[:2], 225)
     z = x @ np.asarray(params["encoder"]["weights"], np.float64)
     return z, 1 / (1 + np.exp(-z @ np.asarray(params["decoder"]["weights"], np.float64)))
-
-
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
-    plain = optax.adam(learning_rate)
-
-    def update(updates, state, params=None):
-        with jax.numpy_dtype_promotion("standard"):
-            return plain.update(updates, state, params)
-
-    return optax.GradientTransformation(plain.init, update)
 
 
 def method(name: str, **changes) -> Method:

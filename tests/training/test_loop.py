@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import Method
 from ocsvm_jax.training import loop as training
@@ -58,10 +59,6 @@ def images():
 def train(method, images, workdir, **changes):
     arguments = {"seed": 3, "epochs": 4, "batch_size": BATCH, "patience": 0, "checkpoint_every": 1}
     return training.train(method, images, images[:7], workdir=workdir, **arguments | changes)
-
-
-def without_timings(entries):
-    return [{k: v for k, v in e.items() if k not in ("seconds", "images_per_s")} for e in entries]
 
 
 def on_disk(workdir):
@@ -128,12 +125,8 @@ def test_resume_gives_the_same_bits(images, whole, tmp_path, checkpoint_every):
     train(counting_method(), images, tmp_path, epochs=2, checkpoint_every=checkpoint_every)
     resumed, entries = train(counting_method(), images, tmp_path, checkpoint_every=checkpoint_every)
     assert_same_bits(resumed, run)
-    assert without_timings(entries) == without_timings(history)
+    assert without_times(entries) == without_times(history)
     assert on_disk(tmp_path) == entries
-
-
-class KilledError(Exception):
-    """Stands in for the end of the process."""
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 2])
@@ -156,7 +149,7 @@ def test_killed_around_a_checkpoint(images, whole, tmp_path, monkeypatch, moment
         file.write('{"epoch": 5, "lo')
     resumed, entries = train(counting_method(), images, tmp_path, checkpoint_every=checkpoint_every)
     assert_same_bits(resumed, whole[1])
-    assert without_timings(entries) == without_timings(whole[2])
+    assert without_times(entries) == without_times(whole[2])
     assert on_disk(tmp_path) == entries
 
 

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.small import dense
+from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import METHODS, Method
-from ocsvm_jax.networks.pair import Network, stateless
+from ocsvm_jax.networks.pair import Network
 from ocsvm_jax.training import loop as training
 from ocsvm_jax.training import population
 from ocsvm_jax.training.checkpoints import Checkpoints
@@ -20,7 +22,6 @@ from ocsvm_jax.training.population import Member, Plan, Program
 
 BATCH, LATENT, ROWS, HELD_OUT = 8, 2, 24, 10
 STEPS = ROWS // BATCH
-TIMES = ("seconds", "images_per_s")
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,6 @@ def alone(method, images, one, plan, workdir):
         **plan._asdict(),
     )
     return training.kept_state(run, plan.patience), history
-
-
-def without_times(history):
-    return [{k: v for k, v in entry.items() if k not in TIMES} for entry in history]
 
 
 def assert_same_bits(first, second):
@@ -192,10 +189,6 @@ def test_without_patience_only_divergence_stops(toys, images, tmp_path):
     assert [len(outcome.history) for outcome in outcomes] == [6, 6, 3, 6]
 
 
-class KilledError(Exception):
-    """Stands in for the end of the process."""
-
-
 class Kill:
     """Ends the process at the report of an epoch, which comes before its checkpoint."""
 
@@ -284,22 +277,6 @@ def test_models_at_once(monkeypatch):
 
 # Registered methods, on one dense layer each.
 
-
-def dense(shape, activation, bias):
-    features = math.prod(shape)
-
-    def init(key, x):
-        size = math.prod(x.shape[1:])
-        weights = jax.random.normal(key, (size, features), jnp.float32) / size**0.5
-        return {"w": weights} | ({"b": jnp.zeros((1, features), jnp.float32)} if bias else {})
-
-    def apply(params, x):
-        y = x.reshape(x.shape[0], -1) @ params["w"] + params.get("b", jnp.zeros((1, 1), x.dtype))
-        return activation(y).reshape(-1, *shape)
-
-    return stateless(init, apply)
-
-
 SETTINGS = {
     "guidance_weight": 0.1,
     "nu": 0.4,
@@ -338,7 +315,7 @@ ALL = Plan(epochs=4, batch_size=BATCH, patience=0, checkpoint_every=2)
 def method_of(name, traced):
     recipe = METHODS[name]
     encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.encoder_bias)
-    network = Network(encoder, dense((28, 28, 1), jax.nn.sigmoid, True))
+    network = Network(encoder, dense((28, 28, 1), jax.nn.sigmoid))
     # Momentum: the optimizer has a state, and does not magnify rounding as Adam's first steps do.
     settings = SimpleNamespace(**SETTINGS | traced)
     return recipe.build(network, optax.sgd(0.05, momentum=0.9), settings)

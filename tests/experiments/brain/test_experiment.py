@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -20,6 +19,8 @@ nib = pytest.importorskip("nibabel", reason="the extra [mri] is not installed")
 from ocsvm_jax.experiments.brain import experiment  # noqa: E402
 from ocsvm_jax.experiments.brain import training as patch_training  # noqa: E402
 from ocsvm_jax.experiments.workdir import sole_user  # noqa: E402
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("standard_promotion")]
 
 ROOT = Path(__file__).parents[3]
 SHAPE = (2, 24, 24)
@@ -50,13 +51,6 @@ def root(tmp_path_factory):
     for name in COHORTS:
         write_nifti(folder / name, made(name), AFFINE, axes="LAS")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion(fast_compilation):
-    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def card(root, **changes):

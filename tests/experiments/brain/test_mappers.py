@@ -15,8 +15,6 @@ from ocsvm_jax.experiments.brain import mappers, training
 from ocsvm_jax.experiments.brain.methods import centre_weights
 from ocsvm_jax.networks.patch import PatchEncoder
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 TRAIN, HELD_OUT = cohort("train", 5), cohort("valid", 3)
 V, N, M, D = 4, 30, 7, 16  # locations, training subjects, test subjects, features
 

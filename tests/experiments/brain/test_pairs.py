@@ -23,8 +23,6 @@ from ocsvm_jax.experiments.brain import maps, training
 from ocsvm_jax.experiments.brain.mappers import localized_ocsvm, mahalanobis, minus_z
 from ocsvm_jax.networks.patch import RADIUS, PatchEncoder
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 PATIENTS = 4
 
 

@@ -19,11 +19,8 @@ TRAIN, HELD_OUT = cohort("train", 9), cohort("valid", 3)
 PER_STEP, STEPS = 4, 12
 
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
-
 @pytest.fixture(scope="module")
-def feed(fast_compilation):
+def feed():
     return training.feed_of(TRAIN.images, TRAIN.masks, HELD_OUT.images, HELD_OUT.masks)
 
 

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import data
@@ -17,6 +15,8 @@ from ocsvm_jax.evaluation import collapse
 from ocsvm_jax.experiments.table import experiment, judge, outcome, report, runs
 from ocsvm_jax.experiments.workdir import sole_user
 from ocsvm_jax.training import population
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("standard_promotion")]
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
@@ -36,26 +36,10 @@ SMALL = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def standard_promotion(tmp_path_factory):
-    """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids.
-
-    Every call of main compiles its programs anew, which would take most of the time of these
-    tests: they share what is compiled through a directory.
-    """
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))  # the card imports another
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+def configs_import_one_another():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
         yield
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 def card(**changes):
