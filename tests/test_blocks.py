@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.processes import environment
 
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
@@ -176,14 +177,9 @@ assert one.shape == (19, 3) and np.min(np.std(one, axis=0)) > 0.01
 @pytest.mark.slow
 def test_eight_devices_make_what_one_makes():
     """Of other blocks as well: localised scores, each device with a compilation of its own."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
-    }
     done = subprocess.run(
         [sys.executable, "-c", EIGHT, str(Path(__file__).parent)],
-        env=environment,
+        env=environment(devices=8),
         capture_output=True,
         text=True,
     )
@@ -214,7 +210,7 @@ def test_batched_factorisations_in_several_threads_end():
         [sys.executable, "-c", _FACTORISATIONS],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=environment(),
     )
     assert done.stdout == "(25600,)\n", done.stderr
 

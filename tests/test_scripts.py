@@ -325,12 +325,7 @@ COMMAND = [
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     """SIGKILL in the middle of the training, then the same command: as if nothing had happened."""
-    # Compiled programs are shared between the processes, which would take most of their time.
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    options = {"cwd": tmp_path, "env": os.environ | cache | {"PYTHONPATH": str(ROOT)}}
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
 
     def finish(workdir):
         command = [*COMMAND, f"--workdir={workdir}"]

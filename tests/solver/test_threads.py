@@ -20,6 +20,8 @@ COMMON = """
 import threading
 from functools import partial
 import jax, jax.numpy as jnp, numpy as np
+from support.processes import environment
+
 from ocsvm_jax import gram, ocsvm_solve, rbf
 
 x = np.random.default_rng(0).normal(size=(8, 100, 4))
@@ -97,18 +99,18 @@ np.testing.assert_allclose(same, rho, rtol=1e-5)
         ),
         pytest.param(
             DEVICES,
-            "import os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'",
+            "import os; os.environ['XLA_FLAGS'] += ' --xla_force_host_platform_device_count=4'",
             id="four devices",
         ),
     ],
 )
 def test_it_returns(program, before):
-    environment = {k: v for k, v in os.environ.items() if k not in ("NPROC", "XLA_FLAGS")}
+    of_the_process = {k: v for k, v in environment().items() if k != "NPROC"}
     done = subprocess.run(
         [sys.executable, "-c", f"{before}\n{COMMON}\n{program}\nprint('returned')"],
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        env=environment | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=of_the_process,
     )
     assert done.stdout == "returned\n", done.stderr

@@ -1,9 +1,7 @@
 """jit, vmap, scan, grad and sharding, alone and in each other."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 from support.problems import on_host, quick_jit, rbf_matrices
+from support.processes import environment
 
-import ocsvm_jax
 from ocsvm_jax.solver import Status, ocsvm_solve
 
 N = 10
@@ -206,12 +204,6 @@ check(jax.jit(both)(*placed), expected)
 @pytest.mark.slow
 def test_problems_shared_out_over_two_devices():
     """By `shard_map`, and by placing the arguments; the derivative as well."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(ocsvm_jax.__file__).parents[1]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", SHARDED]
+    done = subprocess.run(command, env=environment(devices=2), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

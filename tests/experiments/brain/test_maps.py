@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.processes import environment
 from support.tiny_brains import SHAPE, cohort
 
 from ocsvm_jax.data import brain
@@ -202,14 +203,9 @@ def encoded():
 @pytest.mark.slow
 def test_eight_devices_make_the_maps_that_one_makes(tmp_path):
     """From the encoder to the scores, of other blocks as well."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
-    }
     done = subprocess.run(
         [sys.executable, "-c", EIGHT, str(Path(__file__).parent), str(tmp_path)],
-        env=environment,
+        env=environment(devices=8),
         capture_output=True,
         text=True,
     )
