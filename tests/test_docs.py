@@ -119,6 +119,13 @@ def test_every_section_asserts_what_it_says(name):
     assert any("assert_allclose" in block and "atol=1e-6" in block for block in SECTIONS[name])
 
 
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_section_on_a_tool_asserts_something(name):
+    assert any(
+        re.search(r"^\s*(assert|np\.testing\.assert_\w+)\b", b, re.M) for b in TOOLS_SECTIONS[name]
+    )
+
+
 def test_what_the_peers_are_compared_with(run):
     names = run(SETUP)
     x, queries, nu, gamma = (names[key] for key in ("x", "queries", "nu", "gamma"))

@@ -1,16 +1,22 @@
 """From the archive through tensorflow-datasets and back, without TensorFlow or a network."""
 
+import importlib
 import sys
 
 import pytest
-import tensorflow_datasets as tfds
 from support.tiny_mnist_c import assert_same
 
-from ocsvm_jax.data import load, mnist_c_files, mnist_c_tfds
+from ocsvm_jax.data import load, mnist_c_files
+
+
+@pytest.fixture(scope="module")
+def mnist_c_tfds():
+    """The module under test, which imports tensorflow-datasets: only where a test of it runs."""
+    return importlib.import_module("ocsvm_jax.data.mnist_c_tfds")
 
 
 @pytest.fixture
-def downloads(monkeypatch, archive):
+def downloads(monkeypatch, archive, mnist_c_tfds):
     """Hands the small archive to whoever asks for a download, and records what was asked for."""
     asked = []
 
@@ -18,12 +24,12 @@ def downloads(monkeypatch, archive):
         asked.append(url)
         return archive
 
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
+    monkeypatch.setattr(mnist_c_tfds.tfds.download.DownloadManager, "download", download)
     return asked
 
 
 @pytest.fixture
-def default_dir(monkeypatch, tmp_path):
+def default_dir(monkeypatch, tmp_path, mnist_c_tfds):
     """Puts the default directory of tensorflow-datasets under a temporary one."""
     directory = tmp_path / "tfds"
     downloaded = mnist_c_tfds.downloaded
@@ -60,11 +66,11 @@ def test_only_the_corruptions_asked_for_are_prepared(downloads, default_dir):
     assert len(downloads) == 2
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch, default_dir):
+def test_a_failed_download_says_what_to_do(monkeypatch, default_dir, mnist_c_tfds):
     def download(self, url):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
+    monkeypatch.setattr(mnist_c_tfds.tfds.download.DownloadManager, "download", download)
     message = r"not prepared.*download failed.*no route to host.*--config\.data\.dir=PATH"
     with pytest.raises(FileNotFoundError, match=message):
         load("mnist_c")
@@ -85,7 +91,7 @@ def test_a_format_that_needs_tensorflow_is_refused(downloads, default_dir, by_na
         load("mnist_c", dir=str(default_dir) if by_name else "")
 
 
-def test_the_download_is_checked_against_the_published_size_and_checksum(tmp_path):
+def test_the_download_is_checked_against_the_published_size_and_checksum(tmp_path, mnist_c_tfds):
     builder = mnist_c_tfds.ArchiveBuilder(
         config="identity", data_dir=tmp_path, file_format="array_record"
     )
