@@ -14,10 +14,23 @@ import os
 import sys
 from pathlib import Path
 
-_CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
+_TESTS = Path(__file__).resolve().parent
+_CACHE = _TESTS.parent / ".cache" / "jax"
 _CACHED = os.environ.get("OCSVM_JAX_TEST_CACHE", "1") != "0"
 _OPTIMISED = os.environ.get("OCSVM_JAX_TEST_OPTIMISED", "0") != "0"
 _MOST_BYTES = 2**30  # of kept programs
+# Longest first.
+_LONGEST = (
+    "experiments/brain/test_experiment.py",
+    "methods/test_contract.py",
+    "test_model.py",
+    "experiments/table/test_experiment.py",
+    "training/test_population.py",
+    "test_scripts.py",
+    "test_path.py",
+    "solver/test_gradients.py",
+    "solver/test_hard.py",
+)
 
 # Read by JAX when it is imported and by XLA when it first compiles, here and in the processes that
 # tests start.
@@ -89,6 +102,12 @@ def standard_promotion():
     """Optax's Adam raises a float to an integer power, which strict dtype promotion forbids."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest first: none of them may be the last, on one worker alone."""
+    rank = {_TESTS / name: i for i, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_sessionfinish(session):

@@ -56,6 +56,7 @@ def test_what_is_stored(path):
     assert all("--no-deps" in line for line in installs)
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
 @pytest.mark.skipif(
