@@ -6,11 +6,14 @@ python eval.py --workdir=DIR --images=x.npy [--output=scores.csv]
 
 from pathlib import Path
 
-from absl import flags
+from ocsvm_jax import extras
 
-from ocsvm_jax.experiments import cli
-from ocsvm_jax.experiments.images.run import judge as main
-from ocsvm_jax.experiments.images.run import score_file
+with extras.needed_by("eval.py", "train", script=__name__ == "__main__"):
+    from absl import flags
+
+    from ocsvm_jax.experiments import cli
+    from ocsvm_jax.experiments.images.run import judge as main
+    from ocsvm_jax.experiments.images.run import score_file
 
 
 def _from_flags() -> None:

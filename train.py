@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import config_flags
+from ocsvm_jax import extras
 
-from ocsvm_jax.experiments import cli
-from ocsvm_jax.experiments.brain import experiment as brain
-from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.images import run
-from ocsvm_jax.experiments.table import experiment as table
+with extras.needed_by("train.py", "train", script=__name__ == "__main__"):
+    from absl import flags
+    from ml_collections import config_flags
+
+    from ocsvm_jax.experiments import cli
+    from ocsvm_jax.experiments.brain import experiment as brain
+    from ocsvm_jax.experiments.config import Config
+    from ocsvm_jax.experiments.images import run
+    from ocsvm_jax.experiments.table import experiment as table
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> Any:

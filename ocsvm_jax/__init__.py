@@ -2,7 +2,13 @@
 
 Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind it is
 `ocsvm_solve`, its iteration ocsvm_jax/solver/dual.py, its derivative ocsvm_jax/solver/implicit.py.
+
+The submodules `conformal`, `explain`, `export`, `localized`, `methods`, `networks`, `path` and
+`sklearn` are imported when they are first used: `ocsvm_jax.path` needs no import of its own.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ocsvm_jax.arrays.points import PrecisionWarning
 from ocsvm_jax.decision import decision_function
@@ -21,6 +27,19 @@ from ocsvm_jax.kernels import (
 )
 from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import ConvergenceWarning, OCSVMSolution, Status, ocsvm_solve
+from ocsvm_jax.suggestions import did_you_mean
+
+if TYPE_CHECKING:  # so that type checkers and editors see what `__getattr__` imports
+    from ocsvm_jax import conformal as conformal
+    from ocsvm_jax import explain as explain
+    from ocsvm_jax import export as export
+    from ocsvm_jax import localized as localized
+    from ocsvm_jax import methods as methods
+    from ocsvm_jax import networks as networks
+    from ocsvm_jax import path as path
+    from ocsvm_jax import sklearn as sklearn
+
+__version__ = "0.1.0"  # the one place: pyproject.toml reads it here
 
 __all__ = [
     "OCSVM",
@@ -47,3 +66,27 @@ __all__ = [
     "sigmoid",
     "two_phase_betas",
 ]
+
+_SUBMODULES = (
+    "conformal",
+    "explain",
+    "export",
+    "localized",
+    "methods",
+    "networks",
+    "path",
+    "sklearn",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a submodule on first use; any other name does not exist."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    near = "" if name.startswith("_") else did_you_mean(name, __dir__())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{near}")
+
+
+def __dir__() -> list[str]:
+    """The public names only."""
+    return sorted([*__all__, *_SUBMODULES, "__version__"])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import export, lax
 from jaxtyping import Array, Float
 
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.kernels import Precomputed, gram
 from ocsvm_jax.model import OCSVM
@@ -99,14 +100,9 @@ def save_exported(exported: export.Exported, path: str | os.PathLike) -> None:
     """Writes the serialised function, whole or not at all; `jax.export.deserialize` reads it.
 
     Raises:
-      ImportError: if the package flatbuffers is not installed.
+      MissingExtraError: if the package flatbuffers is not installed.
     """
-    try:
-        content = exported.serialize()
-    except ImportError as error:
-        raise ImportError(
-            "jax.export writes its files with flatbuffers, which is not installed: "
-            "pip install flatbuffers."
-        ) from error
+    extras.load("flatbuffers", "ocsvm_jax.export.save_exported", "export")
+    content = exported.serialize()
     with whole_file(path) as file:
         file.write(content)

@@ -18,7 +18,7 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 # names of one line do not import one another, so that there can be no circle.
 LAYERS = {
     "": (
-        "blocks files forks networks suggestions",
+        "blocks extras files forks networks suggestions",
         "arrays data",
         "conformal kernels solver",
         "decision fit_arguments kernel_sums localized model_file",

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from ocsvm_jax import extras
 from ocsvm_jax.data import nifti
-from ocsvm_jax.data.nifti import mri_module as mri_module  # for all that needs the extra [mri]
 from ocsvm_jax.suggestions import unknown
+
+with extras.needed_by(__name__, "mri"):
+    from tqdm import tqdm
 
 IMAGE, MASK, LESION = (f"{{subject}}_{kind}.nii.gz" for kind in ("T1", "mask", "lesion"))
 INTENSITIES = ("minmax", "percentile", "none")

@@ -10,7 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import signal
-from skimage import feature
+
+from ocsvm_jax import extras
+
+with extras.needed_by(__name__, "train"):
+    from skimage import feature
 
 BLUR_LENGTH = 7.0  # pixels that a stroke is smeared over
 BLUR_ANGLE = np.pi / 4  # largest slope of the smear against the horizontal, radians

@@ -9,10 +9,13 @@ import functools
 
 import numpy as np
 from scipy import ndimage
-from sklearn import datasets
 
+from ocsvm_jax import extras
 from ocsvm_jax.data.base import IMAGE_SHAPE, SPLITS, Source
 from ocsvm_jax.data.corruptions import CORRUPTIONS
+
+with extras.needed_by(__name__, "train"):
+    from sklearn import datasets
 
 SMALL = 8  # pixels along each side of an original
 SCALE = 3  # 8 pixels become 24

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
-from tensorflow_datasets.image_classification import MNISTCorrupted
 
+from ocsvm_jax import extras
 from ocsvm_jax.data import mnist_c_files
 from ocsvm_jax.data.base import SPLITS, Source
+
+with extras.needed_by(__name__, "train"):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.image_classification import MNISTCorrupted
 
 NAME = "mnist_corrupted"
 

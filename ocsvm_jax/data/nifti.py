@@ -6,7 +6,6 @@ are turned to it; only a grid that is oblique to these directions is refused.
 """
 
 import gzip
-import importlib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 
 TOLERANCE = 1e-3  # between affines, in mm; of the cosines of an oblique grid
@@ -35,23 +35,6 @@ class Header(NamedTuple):
     affine: np.ndarray
     file_affine: np.ndarray
     orientation: np.ndarray
-
-
-def mri_module(name: str, purpose: str) -> ModuleType:
-    """Imports a module that only the optional extra `[mri]` brings.
-
-    Args:
-        name: name of the module, such as "nibabel.orientations".
-        purpose: what needs it, as the beginning of the message, such as "reading NIfTI files".
-
-    Raises:
-        ValueError: if it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.split(".")[0]
-        raise ValueError(f"{purpose} needs {package}: pip install 'ocsvm_jax[mri]'") from error
 
 
 def read_header(path: str | Path) -> Header:
@@ -169,7 +152,7 @@ def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray, like:
 
 
 def _nibabel() -> ModuleType:
-    return mri_module("nibabel", "reading and writing NIfTI files")
+    return extras.load("nibabel", "reading and writing NIfTI files", "mri")
 
 
 def _axial_orientation(file: str | Path, affine: np.ndarray) -> np.ndarray:

@@ -10,10 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ocsvm_jax import extras
 from ocsvm_jax.evaluation import resampling
 from ocsvm_jax.evaluation.resampling import MAX_FPR
+
+with extras.needed_by(__name__, "train"):
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
 METRICS = ("AUROC", "AUPR", "AUROC30")
 

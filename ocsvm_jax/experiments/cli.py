@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.extras import MissingExtraError
 from ocsvm_jax.suggestions import did_you_mean
 
 
@@ -23,7 +24,7 @@ def run(main: Callable[[], Any]) -> None:
             fail(f"unexpected arguments {list(arguments[1:])}; every option starts with --.")
         try:
             main()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MissingExtraError) as error:
             fail(str(error))
 
     app.run(guarded, flags_parser=_parse)

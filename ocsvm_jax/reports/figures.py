@@ -10,19 +10,22 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
-import matplotlib
-import matplotlib.style
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap, TwoSlopeNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_curve
 
+from ocsvm_jax import extras
 from ocsvm_jax.evaluation import metrics
+
+with extras.needed_by(__name__, "train"):
+    import matplotlib
+    import matplotlib.style
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import ListedColormap, TwoSlopeNorm
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+    from sklearn.metrics import roc_curve
 
 PNG_DPI = 160
 MAX_POINTS_PER_GROUP = 800

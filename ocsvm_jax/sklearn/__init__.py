@@ -1,7 +1,10 @@
 """Estimators with scikit-learn's interface, solved by this package. NumPy in, NumPy out."""
 
-from ocsvm_jax.sklearn.one_class import OneClassSVM
-from ocsvm_jax.sklearn.svdd import SVDD
+from ocsvm_jax import extras
+
+with extras.needed_by(__name__, "sklearn"):
+    from ocsvm_jax.sklearn.one_class import OneClassSVM
+    from ocsvm_jax.sklearn.svdd import SVDD
 
 # Pickles and skops files name the public path, whichever file of this package holds the class.
 for _estimator in (OneClassSVM, SVDD):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method
 
@@ -284,9 +285,9 @@ def run_epochs(
     Raises:
       ValueError: if the loss is no longer finite.
     """
-    from tqdm import tqdm
-
     from ocsvm_jax.training.checkpoints import Checkpoints
+
+    tqdm = extras.load("tqdm", "training", "train").tqdm
 
     with Checkpoints(workdir / _CHECKPOINTS) as checkpoints:
         run = begin() if checkpoints.latest() is None else checkpoints.restore(shapes)

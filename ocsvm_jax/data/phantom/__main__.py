@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ocsvm_jax.data.phantom.cohorts import PROFILES
 from ocsvm_jax.data.phantom.generate import generate
+from ocsvm_jax.extras import MissingExtraError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lesion_masks=options.lesions,
             workers=options.workers,
         )
-    except ValueError as error:
+    except (ValueError, MissingExtraError) as error:
         print(error, file=sys.stderr)
         return 2
     shares = ", ".join(f"{kind} {share:.4f}" for kind, share in description["prevalence"].items())

@@ -8,16 +8,13 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float
 
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 
 
 def nibabel() -> ModuleType:
-    """The module, imported when first needed; ValueError if it is not installed."""
-    try:
-        import nibabel as module
-    except ImportError as error:
-        raise ValueError("NIfTI files need nibabel: pip install 'ocsvm_jax[mri]'.") from error
-    return module
+    """The module, imported when first needed; MissingExtraError if it is not installed."""
+    return extras.load("nibabel", "reading and writing NIfTI files", "mri")
 
 
 def write(path: Path, values: np.ndarray, affine: Float[np.ndarray, "4 4"]) -> None:

@@ -8,8 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from ocsvm_jax import extras
 from ocsvm_jax.data.phantom import files, shapes
 from ocsvm_jax.data.phantom.cohorts import plan, profile_named
 from ocsvm_jax.data.phantom.description import Job, Written, describe, table
@@ -18,6 +17,9 @@ from ocsvm_jax.data.phantom.shapes import Shape
 from ocsvm_jax.data.phantom.subject import draw
 from ocsvm_jax.data.phantom.template import Template, prepare
 from ocsvm_jax.files import whole_file
+
+with extras.needed_by(__name__, "mri"):
+    from tqdm import tqdm
 
 RECIPE = 1  # to be raised with every change of what is drawn
 DESCRIPTION = "phantom.json"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from ocsvm_jax import extras
 from ocsvm_jax.data.phantom.cohorts import PROFILES, Profile
 
 SLICE_MM = 8.0  # distance of the slices: a voxel of the slab stands for 8 mm^3
@@ -78,7 +79,7 @@ def prepare(profile: Profile) -> Template:
     The arrays are shared by all who ask, and read-only.
 
     Raises:
-        ValueError: if nilearn is not installed.
+        MissingExtraError: if nilearn is not installed.
     """
     volumes = _volumes()
     origin, mask = volumes.origin, volumes.mask
@@ -149,13 +150,7 @@ def _maps() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
     The block is the same for all profiles, and so is what is derived from it.
     """
-    try:
-        from nilearn import datasets
-    except ImportError as error:
-        raise ValueError(
-            "The synthetic population is made from the template that nilearn brings along: "
-            "pip install 'ocsvm_jax[mri]'."
-        ) from error
+    datasets = extras.load("nilearn.datasets", "the template of the synthetic population", "mri")
     images = [
         datasets.load_mni152_template(resolution=1),
         datasets.load_mni152_gm_template(resolution=1),
