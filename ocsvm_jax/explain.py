@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.kernels import Precomputed, gram
@@ -50,7 +51,7 @@ class Contributions(NamedTuple):
 
 
 def decision_gradient(
-    model: OCSVM, x: Float[Array, "b *inputs"], encoder: Encoder | None = None
+    model: OCSVM, x: Num[ArrayLike, "b *inputs"], encoder: Encoder | None = None
 ) -> Float[Array, "b *inputs"]:
     """The gradient of each row's decision value in its inputs: the way to more normal.
 
@@ -78,8 +79,8 @@ def decision_gradient(
 
 def integrated_gradients(
     model: OCSVM,
-    x: Float[Array, "b *inputs"],
-    baseline: Float[Array, "*inputs"],
+    x: Num[ArrayLike, "b *inputs"],
+    baseline: Num[ArrayLike, "*inputs"],
     encoder: Encoder | None = None,
     *,
     num_steps: int = 32,
@@ -132,7 +133,7 @@ def integrated_gradients(
     return Attributions(values, change - explained)
 
 
-def contributions(model: OCSVM, x: Float[Array, "b d"], k: int) -> Contributions:
+def contributions(model: OCSVM, x: Num[ArrayLike, "b d"], k: int) -> Contributions:
     """The k largest terms of each decision value: with which support vectors a point agrees most.
 
     For a kernel of distances the nearest, weighted by alpha. It forms all m terms of each row.

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax.arrays.arguments import as_float
 from ocsvm_jax.arrays.scaling import standardized
@@ -42,7 +43,7 @@ class GuidanceAux(NamedTuple):
 
 
 def guidance_loss(
-    z: Float[Array, "b d"],
+    z: Num[ArrayLike, "b d"],
     *,
     nu: Any,
     gamma: Any = "scale",
@@ -112,7 +113,7 @@ class Halves(NamedTuple):
 
 
 def solve_halves(
-    z: Float[Array, "b d"],
+    z: Num[ArrayLike, "b d"],
     *,
     nu: Any,
     gamma: Any,

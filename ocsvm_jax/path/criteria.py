@@ -10,13 +10,14 @@ anomalies by score, works less well than `finest_gamma`, which `choose_model` us
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
 
 from ocsvm_jax.arrays.arguments import as_float
 
 
 def uniform_in_ball(
-    x: Float[Array, "n d"], count: int, key: Array, *, stretch: float = 1.1
+    x: Num[ArrayLike, "n d"], count: int, key: Array, *, stretch: float = 1.1
 ) -> Float[Array, "{count} d"]:
     """Points distributed uniformly in a ball around the mean of x that holds all of x.
 
@@ -39,8 +40,8 @@ def uniform_in_ball(
 
 
 def uniform_outlier_error(
-    f_points: Float[Array, " n"],
-    f_uniform: Float[Array, " m"],
+    f_points: Num[ArrayLike, " n"],
+    f_uniform: Num[ArrayLike, " m"],
     *,
     weight: float = 0.5,
     temperature: float | None = None,
@@ -65,14 +66,15 @@ def uniform_outlier_error(
     """
     if not 0 < weight < 1:
         raise ValueError(f"weight is {weight}; it must lie in (0, 1).")
+    f_points, f_uniform = as_float(f_points), as_float(f_uniform)
     rejected = jnp.mean(1 - _inside(f_points, temperature))
     accepted = jnp.mean(_inside(f_uniform, temperature))
     return (1 - weight) * rejected + weight * accepted
 
 
 def mass_volume_area(
-    f_points: Float[Array, " n"],
-    f_uniform: Float[Array, " m"],
+    f_points: Num[ArrayLike, " n"],
+    f_uniform: Num[ArrayLike, " m"],
     *,
     mass: float = 0.9,
     temperature: float | None = None,
@@ -94,6 +96,7 @@ def mass_volume_area(
     """
     if not 0 <= mass < 1:
         raise ValueError(f"mass is {mass}; it must lie in [0, 1).")
+    f_points, f_uniform = as_float(f_points), as_float(f_uniform)
     n = f_points.shape[0]
     # The set above the j-th smallest value, j from 0, holds n - j points.
     levels = jnp.sort(f_points)[: n - int(np.ceil(mass * n)) + 1]

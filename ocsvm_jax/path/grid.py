@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.kernels import Kernel, gram, rbf
@@ -17,12 +18,12 @@ from ocsvm_jax.solver.checks import check_nu, normalized_weights
 
 
 def ocsvm_path(
-    x: Float[Array, "n d"],
-    nus: Float[Array, " p"],
-    gammas: Float[Array, " g"],
+    x: Num[ArrayLike, "n d"],
+    nus: Num[ArrayLike, " p"],
+    gammas: Num[ArrayLike, " g"],
     *,
     kernel: Callable[[Any], Kernel] = rbf,
-    sample_weight: Float[Array, " n"] | None = None,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
     tol: float | None = None,
     max_steps: int | None = None,
 ) -> OCSVMSolution:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from ocsvm_jax.arrays.arguments import as_float, is_concrete
 from ocsvm_jax.decision import decision_function
@@ -35,7 +36,7 @@ class LeaveOneOut(NamedTuple):
 
 
 def leave_one_out(
-    K: Float[Array, "n n"], nu: Any, *, tol: float | None = None, max_steps: int | None = None
+    K: Num[ArrayLike, "n n"], nu: Any, *, tol: float | None = None, max_steps: int | None = None
 ) -> LeaveOneOut:
     """The decision value of each point under the model refitted without it, exactly.
 
@@ -103,12 +104,12 @@ def _leave_one_out(
 
 
 def leave_folds_out(
-    K: Float[Array, "n n"],
+    K: Num[ArrayLike, "n n"],
     nu: Any,
-    fold: Int[Array, " n"],
+    fold: Int[ArrayLike, " n"],
     num_folds: int,
     *,
-    sample_weight: Float[Array, " n"] | None = None,
+    sample_weight: Num[ArrayLike, " n"] | None = None,
     tol: float | None = None,
     max_steps: int | None = None,
 ) -> LeaveOneOut:

@@ -39,9 +39,9 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        kernel="rbf",
+        kernel: Any = "rbf",
         degree=3,
-        gamma="scale",
+        gamma: Any = "scale",
         coef0=0.0,
         tol=1e-3,
         nu=0.5,
@@ -49,7 +49,7 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         cache_size=200,
         verbose=False,
         max_iter=-1,
-        dtype=None,
+        dtype: Any = None,
     ):
         self.kernel = kernel
         self.degree = degree
