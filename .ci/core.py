@@ -31,7 +31,6 @@ BROUGHT = {"absl", "orbax"}
 there = {name for name in extras.DISTRIBUTIONS if importlib.util.find_spec(name)}
 assert there <= BROUGHT, f"the core brings {sorted(there - BROUGHT)}"
 
-# ---- the library
 x = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 kernel = ocsvm_jax.rbf(0.3)
 solution = ocsvm_jax.ocsvm_solve(ocsvm_jax.gram(kernel, x), nu=0.2)
@@ -56,7 +55,6 @@ assert ocsvm_jax.networks.Autoencoder
 assert jax.config.read("jax_enable_x64") is False
 
 
-# ---- what is missing, and the line to type
 def refused(action: str, line: str) -> None:
     """Runs a statement that must fail for a missing extra."""
     try:
