@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -195,7 +196,11 @@ def gradient_method(
         grads, out = gradient(state.params, state.stats, state.memory, images, epoch, True)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, out.stats, opt_state, remember(state.memory, out.record)), out.parts
+        new = State(params, out.stats, opt_state, remember(state.memory, out.record))
+        # Checked while tracing: a state of another type would compile each step again.
+        chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+        chex.assert_rank(list(out.parts.values()), 0)
+        return new, out.parts
 
     def latents(state, images):
         return encode(encoded(network, state.params, state.stats, images, False)[0])

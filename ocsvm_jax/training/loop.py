@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +139,7 @@ def one_epoch(
         return method.update(state, images(index), epoch)
 
     state, preparing = method.prepare(run.state, mean_of, epoch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, run.state)  # as the steps need it
     state, parts = jax.lax.scan(step, state, batches)
     parts = jax.tree.map(jnp.mean, parts)
     loss = _held_out_loss(method, state, feed, batch_size)

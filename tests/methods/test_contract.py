@@ -3,6 +3,7 @@
 import functools
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,27 +138,27 @@ def test_update_and_prepare_are_deterministic(case):
     for function in (case.update, case.prepare):
         first, _ = function(case.start, case.images, jnp.int32(0))
         second, _ = function(case.start, case.images, jnp.int32(0))
-        jax.tree.map(np.testing.assert_array_equal, first, second)
+        chex.assert_trees_all_equal(first, second, strict=True)
 
 
 @pytest.mark.slow
 def test_jit_equals_eager(case):
-    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    close = partial(chex.assert_trees_all_close, rtol=1e-3, atol=1e-4)
     arguments = (case.first, case.images, jnp.int32(7))
     jitted, parts = case.update(*arguments)
     eager, eager_parts = case.method.update(*arguments)
     assert parts.keys() == eager_parts.keys()
     for name, value in parts.items():
         np.testing.assert_allclose(value, eager_parts[name], rtol=1e-4, err_msg=name)
-    jax.tree.map(close, (jitted.params, jitted.stats), (eager.params, eager.stats))
+    close((jitted.params, jitted.stats), (eager.params, eager.stats))
     arguments = (case.start, case.images, case.first_epoch)
     prepared, preparing = case.prepare(*arguments)
     assert preparing == case.uncounted == (case.name == "soft_deep_svdd")
     eager, _ = case.method.prepare(case.start, lambda f: f(case.images), case.first_epoch)
-    jax.tree.map(close, prepared, eager)
+    close(prepared, eager)
     for function in (case.method.encode, case.method.score, case.method.loss):
         arguments = (case.state, case.images)
-        jax.tree.map(close, jax.jit(function)(*arguments), function(*arguments))
+        close(jax.jit(function)(*arguments), function(*arguments))
 
 
 def test_parts_are_finite_scalars(case):
@@ -168,8 +169,7 @@ def test_parts_are_finite_scalars(case):
 
 
 def test_all_of_the_state_is_finite(case):
-    for leaf in jax.tree.leaves((case.first, case.state)):
-        assert np.all(np.isfinite(np.asarray(leaf)))
+    chex.assert_tree_all_finite((case.first, case.state))
 
 
 def test_loss_falls(case):
@@ -319,7 +319,7 @@ def test_resume_gives_the_same_bits(monkeypatch, tmp_path, name):
         patch.setattr(training.History, "append", append_or_die)
         train(workdir=workdirs[1])
     resumed, entries = train(workdir=workdirs[1])
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    chex.assert_trees_all_equal(resumed, whole, strict=True)
     assert resumed.epoch == 4
     assert without_times(entries) == without_times(history)
 

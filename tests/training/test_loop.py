@@ -4,6 +4,7 @@ import json
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +67,7 @@ def on_disk(workdir):
 
 
 def assert_same_bits(first, second):
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    chex.assert_trees_all_equal(first, second, strict=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,7 @@ def alone(method, images, one, plan, workdir):
 
 
 def assert_same_bits(first, second):
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    chex.assert_trees_all_equal(first, second, strict=True)
 
 
 def assert_close(first, second, tolerance=2e-4):
