@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from configs import mnistc  # noqa: E402
 from ocsvm_jax.experiments import config as experiment  # noqa: E402
 from ocsvm_jax.reports import provenance  # noqa: E402
-from ocsvm_jax.training import loop as training  # noqa: E402
+from ocsvm_jax.training import epoch as training  # noqa: E402
 
 STEPS, BATCH, TURNS = 20, 100, 15
 

@@ -104,7 +104,7 @@ LAYERS = {
         "large_turn",
         "large",
     ),
-    "training": ("checkpoints", "loop", "population"),
+    "training": ("checkpoints epoch history", "loop", "population"),
 }
 # Chapters and modules that only handle arrays of NumPy.
 WITHOUT_JAX = (

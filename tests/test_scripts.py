@@ -364,6 +364,9 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
         for key, values in first.items():
             np.testing.assert_array_equal(values, second[key], err_msg=f"{name}: {key}")
     method = experiment.build_method(read_config(killed))
-    runs = [training.load(method, OVERRIDES["train.batch_size"], w) for w in (killed, whole)]
+    runs = [
+        training.load(method, (OVERRIDES["train.batch_size"], 28, 28, 1), w)
+        for w in (killed, whole)
+    ]
     jax.tree.map(np.testing.assert_array_equal, *runs)
     assert OCSVM.load(killed / "ocsvm.npz").rho == OCSVM.load(whole / "ocsvm.npz").rho

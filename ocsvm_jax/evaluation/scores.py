@@ -20,7 +20,7 @@ from ocsvm_jax.methods.base import Method, Score
 from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import Status
-from ocsvm_jax.training.loop import to_unit
+from ocsvm_jax.training.epoch import to_unit
 
 Images = Shaped[np.ndarray, "_ ..."]  # of any size and channels, or vectors
 # From a block of images: latents (b, d), and the method's own scores by name.

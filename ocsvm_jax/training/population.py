@@ -7,11 +7,8 @@ more than one. On a CPU, which one fills, a population of one after the other is
 without vmap: compiled once for all of them all the same, since their settings are its arguments.
 """
 
-import json
-import math
 import shutil
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Int, Shaped
 
-from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods.base import Method, Score
-from ocsvm_jax.training.loop import Feed, Run, kept_state, one_epoch, stops, to_unit, unstarted
+from ocsvm_jax.training.epoch import Feed, Run, begin, check_enough, kept_state, one_epoch, to_unit
+from ocsvm_jax.training.history import Entry
+from ocsvm_jax.training.loop import Plan, run_epochs
 
 Build = Callable[[Mapping[str, Any]], Method]
-_HISTORY = "history.json"
 
 
 class Member(NamedTuple):
@@ -36,7 +33,7 @@ class Member(NamedTuple):
       traced: the settings in which it differs: numbers, or tuples of numbers.
       seed: of its initial weights and of the order of its images.
       rows: indices of the images it is trained on; as many as those of every other member.
-      held_out: indices of the images that decide on its early stopping; likewise.
+      held_out: indices of the images that decide on its early stopping; same for their number.
     """
 
     traced: Mapping[str, Any]
@@ -50,23 +47,14 @@ class Outcome(NamedTuple):
 
     Attributes:
       state: of the method, the one to use; arrays of NumPy.
-      history: a mapping for each epoch, as `ocsvm_jax.training.loop.train` writes them; its
-        `seconds` are the member's share.
+      history: an entry for each epoch, see `ocsvm_jax.training.history`; its `seconds` are the
+        member's share.
       diverged: whether a loss was no longer finite.
     """
 
     state: Any
-    history: list[dict[str, float]]
+    history: list[Entry]
     diverged: bool
-
-
-class Plan(NamedTuple):
-    """How long a population is trained, as the arguments of `ocsvm_jax.training.loop.train`."""
-
-    epochs: int
-    batch_size: int
-    patience: int
-    checkpoint_every: int
 
 
 class _Members(NamedTuple):
@@ -95,9 +83,9 @@ class Program:
         """
         self.size, self.plan = size, plan
 
-        def start(one: _Members, images: UInt8[Array, "n 28 28 1"]) -> Run:
-            first = to_unit(images[one.rows[: plan.batch_size]])
-            return unstarted(build(one.traced).init(first, jax.random.key(one.seed)))
+        def start(one: _Members, images: Shaped[Array, "n *shape"]) -> Run:
+            first = images[one.rows[: plan.batch_size]]
+            return begin(build(one.traced), first, jax.random.key(one.seed))
 
         def epoch(
             run: Run, one: _Members, active: Bool[Array, ""], images: Array, done: Int[Array, ""]
@@ -116,14 +104,14 @@ class Program:
         """A function of a block of uint8 images: latents and the method's own scores."""
         return partial(self._see, _traced([member], squeeze=True), state)
 
-    def state_shapes(self, member: Member, images: UInt8[Array, "n 28 28 1"]) -> Any:
+    def state_shapes(self, member: Member, images: Shaped[Array, "n *shape"]) -> Any:
         """The state of one member without numbers."""
         run = jax.eval_shape(self.start, _stacked([member] * self.size), images)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), run.state)
 
 
 def _seen(
-    build: Build, traced: Mapping[str, Any], state: Any, images: UInt8[Array, "b 28 28 1"]
+    build: Build, traced: Mapping[str, Any], state: Any, images: Shaped[Array, "b *shape"]
 ) -> tuple[Array, dict[str, Score]]:
     method, x = build(traced), to_unit(images)
     return method.encode(state, x), method.score(state, x)
@@ -137,7 +125,7 @@ def models_at_once(number: int = 0) -> int:
 def train(
     program: Program,
     members: Sequence[Member],
-    images: UInt8[Array, "n 28 28 1"],
+    images: Shaped[Array, "n *shape"],
     directory: Path,
     progress: Callable[[int, float], Any] = lambda epochs, loss: None,
 ) -> list[Outcome]:
@@ -152,57 +140,34 @@ def train(
       images: all images, on the device.
       directory: for checkpoints while the population is trained; the caller removes it with
         `forget` when the outcomes are in a safe place.
-      progress: called after each epoch with the epochs of all members together, done since the
-        last call, and the mean training loss.
+      progress: see `ocsvm_jax.training.loop.run_epochs`.
 
     Raises:
       ValueError: if the number of members is not the size of the program, a member has too few
         images, or `directory` holds a checkpoint without the history that was written before it.
     """
-    from ocsvm_jax.training.checkpoints import Checkpoints
-
     if len(members) != program.size:
         raise ValueError(f"{len(members)} members for a program of {program.size} models.")
+    plan, stacked = program.plan, _stacked(members)
     for member in members:
-        if len(member.rows) < program.plan.batch_size or len(member.held_out) < 2:
-            raise ValueError(
-                f"{len(member.rows)} images to train on and {len(member.held_out)} held out are "
-                f"too few for batches of {program.plan.batch_size}."
-            )
-    stacked = _stacked(members)
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        if checkpoints.latest() is None:
-            run, done = program.start(stacked, images), 0
-        else:
-            shapes = jax.eval_shape(program.start, stacked, images)
-            run, done = checkpoints.restore(shapes), checkpoints.latest() or 0
-        histories = _read_histories(directory, len(members), done)
-        active = np.array([_going(history, program.plan) for history in histories])
-        progress(sum(map(len, histories)), math.nan)
-        while active.any():
-            began = time.perf_counter()
-            run, parts = program.epoch(
-                run, stacked, jnp.asarray(active), images, jnp.asarray(done, jnp.int32)
-            )
-            parts = {name: np.asarray(values) for name, values in parts.items()}
-            best = np.asarray(run.best_epoch)
-            seconds, done = (time.perf_counter() - began) / active.sum(), done + 1
-            for i in np.flatnonzero(active):
-                entry = {name: float(values[i]) for name, values in parts.items()}
-                entry |= {"epoch": done, "best_epoch": int(best[i]), "seconds": seconds}
-                histories[i].append(entry)
-            progress(int(active.sum()), float(np.mean(parts["loss"][active])))
-            active = np.array([_going(history, program.plan) for history in histories])
-            if not active.any() or done % program.plan.checkpoint_every == 0:
-                _write_histories(directory, histories)
-                checkpoints.save(done, run)
-    run = jax.device_get(run)
+        check_enough(len(member.rows), len(member.held_out), plan.batch_size)
+
+    def epoch(run: Run, active: np.ndarray, done: int) -> tuple[Run, Mapping[str, Array]]:
+        run, parts = program.epoch(run, stacked, jnp.asarray(active), images, jnp.int32(done))
+        return run, {**parts, "best_epoch": run.best_epoch}
+
+    run, histories = run_epochs(
+        epoch,
+        lambda: program.start(stacked, images),
+        plan,
+        directory,
+        unit="images",
+        steps=stacked.rows.shape[1] // plan.batch_size,
+        progress=progress,
+    )
+    states = kept_state(jax.device_get(run), plan.patience)
     return [
-        Outcome(
-            kept_state(jax.tree.map(lambda leaf: leaf[i], run), program.plan.patience),  # noqa: B023
-            history,
-            _diverged(history),
-        )
+        Outcome(jax.tree.map(lambda leaf, i=i: leaf[i], states), history.entries, history.diverged)
         for i, history in enumerate(histories)
     ]
 
@@ -210,38 +175,6 @@ def train(
 def forget(directory: Path) -> None:
     """Removes the checkpoints of a population whose outcomes are kept elsewhere."""
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _going(history: Sequence[Mapping[str, float]], plan: Plan) -> bool:
-    """Whether a member is still trained."""
-    if not history:
-        return True
-    last = history[-1]
-    stopped = stops(int(last["epoch"]), int(last["best_epoch"]), plan.epochs, plan.patience)
-    return not stopped and not _diverged(history)
-
-
-def _diverged(history: Iterable[Mapping[str, float]]) -> bool:
-    return any(
-        not (math.isfinite(entry["loss"]) and math.isfinite(entry["valid_loss"]))
-        for entry in history
-    )
-
-
-def _read_histories(directory: Path, number: int, done: int) -> list[list[dict[str, float]]]:
-    """What was written with the last checkpoint, or of a later one that was never finished."""
-    path = directory / _HISTORY
-    if not done:
-        return [[] for _ in range(number)]
-    if not path.exists():
-        raise ValueError(f"{path} is missing beside its checkpoint; remove {directory}.")
-    histories = json.loads(path.read_text())
-    return [[entry for entry in history if entry["epoch"] <= done] for history in histories]
-
-
-def _write_histories(directory: Path, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
-    with whole_file(directory / _HISTORY) as file:
-        file.write(json.dumps(histories).encode())
 
 
 def _over_members(function: Callable[..., Any], axes: tuple, size: int) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import pytest
 from ocsvm_jax.evaluation import collapse, scores
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, stateless
-from ocsvm_jax.training import loop as training
+from ocsvm_jax.training import epoch as training
 
 N, LATENT, BATCH, EPOCHS = 1000, 4, 20, 300
 

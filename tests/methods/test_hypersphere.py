@@ -23,7 +23,7 @@ from support.small import (
 
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.hypersphere import off_the_origin, pretraining_epochs
-from ocsvm_jax.training import loop as training
+from ocsvm_jax.training import epoch as training
 
 FAMILY = ("deep_svdd", "soft_deep_svdd", "dspsvdd")
 WITHOUT_DECODER = FAMILY[:2]

@@ -12,10 +12,13 @@ import pytest
 from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import Method
+from ocsvm_jax.training import epoch as epochs
 from ocsvm_jax.training import loop as training
 from ocsvm_jax.training.checkpoints import Checkpoints
+from ocsvm_jax.training.history import History
 
 BATCH = 10
+SHAPE = (BATCH, 28, 28, 1)
 
 
 class State(NamedTuple):
@@ -58,8 +61,10 @@ def images():
 
 
 def train(method, images, workdir, **changes):
-    arguments = {"seed": 3, "epochs": 4, "batch_size": BATCH, "patience": 0, "checkpoint_every": 1}
-    return training.train(method, images, images[:7], workdir=workdir, **arguments | changes)
+    others = {name: changes.pop(name) for name in ("seed", "progress") if name in changes}
+    plan = training.Plan(epochs=4, batch_size=BATCH, patience=0, checkpoint_every=1)
+    plan, others = plan._replace(**changes), {"seed": 3, **others}
+    return training.train(method, images, images[:7], plan, workdir=workdir, **others)
 
 
 def on_disk(workdir):
@@ -96,10 +101,10 @@ def test_an_epoch_sees_every_image_at_most_once_in_an_order_of_its_own(images):
         return state, {"loss": jnp.float32(0)}
 
     method = counting_method()._replace(update=update)
-    run = training.start(method, images, BATCH, 3)
-    epoch = training.epoch_function(method, BATCH, 3)
+    run = epochs.start(method, images, BATCH, 3)
+    epoch = epochs.epoch_function(method, BATCH, 3)
     for _ in range(2):
-        run, _ = epoch(run, training.feed_of(images, images[:7]))
+        run, _ = epoch(run, epochs.feed_of(images, images[:7]))
     jax.effects_barrier()
     first, second = np.concatenate(orders[:3]), np.concatenate(orders[3:])
     known = {image.tobytes() for image in images}
@@ -184,13 +189,13 @@ def test_early_stopping_keeps_the_best_state(images, tmp_path):
     assert (run.epoch, run.best_epoch, run.best_loss) == (5, 2, 3)
     assert run.best.steps == 2 * 3
     assert run.state.steps == 5 * 3
-    assert training.kept_state(run, patience=3) is run.best
-    assert training.kept_state(run, patience=0) is run.state
+    assert epochs.kept_state(run, patience=3) is run.best
+    assert epochs.kept_state(run, patience=0) is run.state
     # Nothing is left to do, and the waiting is part of the checkpoint.
     again, entries = train(counting_method(losses), images, tmp_path, epochs=6, patience=3)
     assert_same_bits(again, run)
     assert entries == history
-    assert_same_bits(training.load(counting_method(losses), BATCH, tmp_path), run)
+    assert_same_bits(training.load(counting_method(losses), SHAPE, tmp_path), run)
 
 
 def test_without_patience_every_epoch_is_done(images, tmp_path):
@@ -236,8 +241,8 @@ def test_what_an_epoch_is_prepared_with_is_the_mean_over_its_batches(images):
         return state, {"loss": jnp.float32(0)}
 
     method = preparing_method((1.0, 1.0))._replace(update=update)
-    run = training.start(method, images, BATCH, 3)
-    run, _ = training.epoch_function(method, BATCH, 3)(run, training.feed_of(images, images[:7]))
+    run = epochs.start(method, images, BATCH, 3)
+    run, _ = epochs.epoch_function(method, BATCH, 3)(run, epochs.feed_of(images, images[:7]))
     jax.effects_barrier()
     assert len(seen) == 3
     np.testing.assert_allclose(run.state.hash, np.mean(np.stack(seen), dtype=np.float64), rtol=1e-6)
@@ -245,10 +250,10 @@ def test_what_an_epoch_is_prepared_with_is_the_mean_over_its_batches(images):
 
 def test_a_feed_names_rows_of_shared_images(images):
     """The same rows, wherever they lie among other images, train to the same bits."""
-    own = training.feed_of(images[:20], images[20:27])
+    own = epochs.feed_of(images[:20], images[20:27])
     np.testing.assert_array_equal(own.images[own.rows], images[:20])
     np.testing.assert_array_equal(own.images[own.held_out], images[20:27])
-    shared = training.Feed(
+    shared = epochs.Feed(
         jnp.asarray(images[::-1].copy()),
         jnp.arange(34, 14, -1, dtype=jnp.int32),
         jnp.arange(14, 7, -1, dtype=jnp.int32),
@@ -256,21 +261,21 @@ def test_a_feed_names_rows_of_shared_images(images):
     method = counting_method()
     runs = []
     for feed in (own, shared):
-        run = training.start(method, images, BATCH, 3)
-        runs.append(training.epoch_function(method, BATCH, 3)(run, feed))
+        run = epochs.start(method, images, BATCH, 3)
+        runs.append(epochs.epoch_function(method, BATCH, 3)(run, feed))
     assert_same_bits(*runs)
 
 
 def test_divergence_is_an_error(images, tmp_path):
     with pytest.raises(ValueError, match="diverged: in epoch 3, loss is nan"):
         train(counting_method(diverge_at=2), images, tmp_path)
-    assert training.load(counting_method(), BATCH, tmp_path).epoch == 2
+    assert training.load(counting_method(), SHAPE, tmp_path).epoch == 2
 
 
 def test_load_without_a_checkpoint(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="holds no checkpoint"):
-            training.load(counting_method(), BATCH, tmp_path)
+            training.load(counting_method(), SHAPE, tmp_path)
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -282,11 +287,8 @@ def test_too_few_images(images, tmp_path, n, m):
             counting_method(),
             images[:n],
             images[:m],
+            training.Plan(epochs=1, batch_size=BATCH, patience=0, checkpoint_every=1),
             seed=0,
-            epochs=1,
-            batch_size=BATCH,
-            patience=0,
-            checkpoint_every=1,
             workdir=tmp_path,
         )
 
@@ -301,8 +303,8 @@ def test_held_out_loss_is_a_mean_over_whole_batches(images):
 
     method = counting_method()._replace(loss=loss)
     for m, used, size in ((23, 20, 10), (7, 6, 6)):
-        feed = training.feed_of(images, images[:m])
-        value = training._held_out_loss(method, None, feed, BATCH)
+        feed = epochs.feed_of(images, images[:m])
+        value = epochs._held_out_loss(method, None, feed, BATCH)
         np.testing.assert_allclose(value, np.mean(images[:used] / 255), rtol=1e-5)
         assert sizes.pop() == size
 
@@ -312,9 +314,78 @@ def test_history_with_a_damaged_last_line(tmp_path, damage):
     path = tmp_path / "metrics.jsonl"
     entries = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + damage)
-    assert training.History(path, 2).entries == entries
-    history = training.History(path, 1)
+    assert History(path, 2).entries == entries
+    history = History(path, 1)
     history.append({"epoch": 2, "loss": math.pi})
     assert on_disk(tmp_path) == [entries[0], {"epoch": 2, "loss": math.pi}]
-    assert training.History(path, 0).entries == []
+    assert History(path, 0).entries == []
     assert path.read_text() == ""
+
+
+def test_a_run_that_an_earlier_version_wrote_goes_on(images, whole, tmp_path):
+    """Of it are a checkpoint without an axis of members, and these lines of metrics.jsonl."""
+    run, feed = (
+        epochs.start(counting_method(), images, BATCH, 3),
+        epochs.feed_of(images, images[:7]),
+    )
+    epoch = epochs.epoch_function(counting_method(), BATCH, 3)
+    timings = {"seconds": 0.5, "images_per_s": 60.0}
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for done in (1, 2, 3):
+            run, parts = epoch(run, feed)
+            entry = {"epoch": done, **{k: float(v) for k, v in parts.items()}, **timings}
+            with open(tmp_path / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(entry) + "\n")
+            if done == 2:
+                checkpoints.save(done, run)
+    resumed, entries = train(counting_method(), images, tmp_path, checkpoint_every=2)
+    assert_same_bits(resumed, whole[1])
+    assert without_times(entries) == without_times(whole[2])
+    assert [entry["seconds"] == 0.5 for entry in entries] == [True, True, False, False]
+    assert [list(entry) for entry in entries] == [list(entries[0])] * 4
+    assert on_disk(tmp_path) == entries
+
+
+def test_a_checkpoint_without_its_history(images, tmp_path):
+    train(counting_method(), images, tmp_path, epochs=1)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl is missing beside its checkpoint; remove"
+    ):
+        train(counting_method(), images, tmp_path)
+
+
+def test_progress_is_told_what_is_on_disk_and_then_every_epoch(images, whole, tmp_path):
+    _, _, history = whole
+    train(counting_method(), images, tmp_path, epochs=2)
+    told = []
+    _, entries = train(
+        counting_method(), images, tmp_path, progress=lambda n, loss: told.append((n, loss))
+    )
+    assert [epochs for epochs, _ in told] == [2, 1, 1]
+    assert [loss for _, loss in told] == pytest.approx(
+        [math.nan, entries[2]["loss"], entries[3]["loss"]], nan_ok=True
+    )
+    assert without_times(entries) == without_times(history)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (5, 7, 3), (11,)])
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+def test_images_of_any_shape_and_vectors(tmp_path, shape, kind):
+    """uint8 is seen as grey values in [0, 1]; float values are seen as they are."""
+    values = np.random.default_rng(0).integers(0, 256, (35, *shape))
+    given = values.astype(np.uint8) if kind == "uint8" else 7 * values.astype(np.float32)
+    seen = []
+
+    def update(state, batch, epoch):
+        jax.debug.callback(lambda b: seen.append(np.asarray(b)), batch, ordered=True)
+        return state, {"loss": jnp.float32(0)}
+
+    method = counting_method()._replace(update=update)
+    run, _ = train(method, given, tmp_path, epochs=1)
+    jax.effects_barrier()
+    meant = given / np.float32(255) if kind == "uint8" else given
+    distances = np.abs(np.concatenate(seen)[:, None] - meant[None]).reshape(30, 35, -1).max(axis=2)
+    assert np.all(np.min(distances, axis=1) < 1e-6)
+    assert len(set(np.argmin(distances, axis=1))) == 30
+    assert_same_bits(training.load(method, (BATCH, *shape), tmp_path), run)

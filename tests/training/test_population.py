@@ -1,5 +1,6 @@
 """Populations: every member is the model that it would have been alone."""
 
+import itertools
 import json
 import math
 from types import SimpleNamespace
@@ -16,9 +17,10 @@ from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.networks.pair import Network
+from ocsvm_jax.training import history, population
 from ocsvm_jax.training import loop as training
-from ocsvm_jax.training import population
 from ocsvm_jax.training.checkpoints import Checkpoints
+from ocsvm_jax.training.epoch import kept_state
 from ocsvm_jax.training.population import Member, Plan, Program
 
 BATCH, LATENT, ROWS, HELD_OUT = 8, 2, 24, 10
@@ -45,15 +47,10 @@ def alone(method, images, one, plan, workdir):
     """The oracle: the same model by `training.train`, from its own images, without a population."""
     workdir.mkdir()
     images = np.asarray(images)
-    run, history = training.train(
-        method,
-        images[one.rows],
-        images[one.held_out],
-        seed=one.seed,
-        workdir=workdir,
-        **plan._asdict(),
+    run, entries = training.train(
+        method, images[one.rows], images[one.held_out], plan, seed=one.seed, workdir=workdir
     )
-    return training.kept_state(run, plan.patience), history
+    return kept_state(run, plan.patience), entries
 
 
 def assert_same_bits(first, second):
@@ -238,11 +235,68 @@ def test_killed_around_a_checkpoint(toys, whole, images, tmp_path, monkeypatch, 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(Checkpoints, "save", save_or_die)
         population.train(toys, TOYS, images, tmp_path)
-    assert max(len(h) for h in json.loads((tmp_path / "history.json").read_text())) == 4
+    lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("metrics-*.jsonl"))]
+    assert [len(own) for own in lines] == [4, 4, 3, 4]
+    assert json.loads(lines[0][-1])["epoch"] == 4
     resumed = population.train(toys, TOYS, images, tmp_path)
     for mine, theirs in zip(resumed, whole, strict=True):
         assert_same_bits(mine.state, theirs.state)
         np.testing.assert_equal(without_times(mine.history), without_times(theirs.history))
+
+
+def interrupted_before(program, members, images, directory):
+    """What an earlier version left of a population killed in its fifth epoch.
+
+    A checkpoint of the run after 4 epochs, and one file with the histories of all members.
+    """
+    with pytest.raises(KilledError):
+        population.train(program, members, images, directory, Kill(5))
+    paths = sorted(directory.glob("metrics*.jsonl"))
+    histories = [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]
+    for entry in itertools.chain(*histories):
+        del entry["images_per_s"]
+        entry["seconds"] = 0.5
+    for path in paths:
+        path.unlink()
+    (directory / "history.json").write_text(json.dumps([h[:4] for h in histories]))
+
+
+@pytest.mark.parametrize("number", [1, len(TOYS)])
+def test_a_population_that_an_earlier_version_began_goes_on(
+    toys, whole, images, tmp_path, number, monkeypatch
+):
+    program, members = (toys, TOYS) if number > 1 else (Program(toy, PLAN, 1), TOYS[:1])
+    interrupted_before(program, members, images, tmp_path)
+    # Killed again while the histories are copied.
+    copied, write = [], history._write
+
+    def write_or_die(path, entries):
+        write(path, entries)
+        copied.append(path)
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(history, "_write", write_or_die)
+        population.train(program, members, images, tmp_path)
+    assert len(copied) == 1
+    calls = []
+    resumed = population.train(program, members, images, tmp_path, lambda n, loss: calls.append(n))
+    assert calls[0] == sum(min(len(outcome.history), 4) for outcome in whole[:number])
+    for mine, theirs in zip(resumed, whole, strict=False):
+        assert_same_bits(mine.state, theirs.state)
+        np.testing.assert_equal(without_times(mine.history), without_times(theirs.history))
+        assert mine.diverged == theirs.diverged
+        assert [entry["seconds"] == 0.5 for entry in mine.history[:5]] == [
+            entry["epoch"] < 5 for entry in mine.history[:5]
+        ]
+    assert not (tmp_path / "history.json").exists()
+
+
+def test_a_checkpoint_without_its_histories(toys, images, tmp_path):
+    population.train(toys, TOYS, images, tmp_path)
+    (tmp_path / "metrics-1.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"metrics-1\.jsonl is missing beside its checkpoint"):
+        population.train(toys, TOYS, images, tmp_path)
 
 
 def test_a_finished_population_is_not_trained_again_until_forgotten(toys, whole, images, tmp_path):

@@ -31,7 +31,7 @@ from ocsvm_jax.files import whole_file
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 from ocsvm_jax.reports import provenance
-from ocsvm_jax.training import loop as training
+from ocsvm_jax.training.epoch import kept_state
 
 # Those with something to train, once a seed.
 TRAINED = (*PATCH_METHODS, *PAPER_ROWS)
@@ -205,7 +205,7 @@ def mapper_of(
         checkpoint_every=config.train.checkpoint_every,
         workdir=directory,
     )
-    state = training.kept_state(run, config.train.patience)
+    state = kept_state(run, config.train.patience)
     state = patch_training.calibrated(
         network(momentum=0.0), state, feed, seed=seed, locations=config.train.locations
     )

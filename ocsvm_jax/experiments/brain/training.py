@@ -16,8 +16,9 @@ from jaxtyping import Array, Float, Int
 from ocsvm_jax.methods.base import Method, State
 from ocsvm_jax.networks.pair import Network
 from ocsvm_jax.networks.patch import PATCH, pad_slices, patch_at
-from ocsvm_jax.training import loop as training
-from ocsvm_jax.training.loop import Run
+from ocsvm_jax.training.epoch import Run, advanced, begin
+from ocsvm_jax.training.history import Entry
+from ocsvm_jax.training.loop import Plan, run_epochs
 
 # Batches over which the statistics of the batch norms are taken after training.
 _CALIBRATION = 64
@@ -87,7 +88,7 @@ def train(
     patience: int,
     checkpoint_every: int,
     workdir: Path,
-) -> tuple[Run, list[dict[str, Any]]]:
+) -> tuple[Run, list[Entry]]:
     """Trains, or goes on training, in `workdir`; see `ocsvm_jax.training.loop.train`.
 
     Args:
@@ -104,24 +105,24 @@ def train(
     Raises:
       ValueError: if the loss is no longer finite.
     """
-    example = jax.ShapeDtypeStruct(
-        (locations, feed.slices.shape[0] // 2 * 2, PATCH, PATCH, 1), jnp.float32
-    )
-    begin = jax.jit(lambda x, key: training.unstarted(method.init(x, key)))
+    subjects = feed.slices.shape[0] // 2 * 2
+    plan = Plan(epochs, locations * subjects, patience, checkpoint_every)
+    start = jax.jit(partial(begin, method))
     epoch = jax.jit(
         partial(_epoch, method, seed=seed, steps=steps, locations=locations), donate_argnums=0
     )
-    return training.run_epochs(
-        lambda run: epoch(run, feed),
-        lambda: begin(jnp.zeros(example.shape, example.dtype), jax.random.key(seed)),
-        jax.eval_shape(begin, example, jax.random.key(0)),
-        epochs=epochs,
-        patience=patience,
-        checkpoint_every=checkpoint_every,
-        workdir=workdir,
+    run, (history,) = run_epochs(
+        lambda run, active, done: epoch(run, feed),
+        lambda: start(
+            jnp.zeros((locations, subjects, PATCH, PATCH, 1), jnp.float32), jax.random.key(seed)
+        ),
+        plan,
+        workdir,
         unit="patches",
-        per_epoch=steps * example.shape[0] * example.shape[1],
+        steps=steps,
+        raises=True,
     )
+    return run, history.entries
 
 
 def _epoch(
@@ -136,7 +137,7 @@ def _epoch(
     state, parts = jax.lax.scan(step, run.state, keys)
     parts = jax.tree.map(jnp.mean, parts)
     loss = _held_out_loss(method, state, feed, seed, locations)
-    run = training.advanced(run, state, loss, run.epoch + 1)
+    run = advanced(run, state, loss, run.epoch + 1)
     return run, {**parts, "valid_loss": loss}
 
 

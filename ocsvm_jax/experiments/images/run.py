@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ocsvm_jax import data
+from ocsvm_jax.data.base import IMAGE_SHAPE
 from ocsvm_jax.data.own_images import read_images
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.evaluation.final import Final
@@ -28,6 +29,7 @@ from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import Method
 from ocsvm_jax.reports import provenance
 from ocsvm_jax.training import loop as training
+from ocsvm_jax.training.epoch import kept_state
 
 
 class Trained(NamedTuple):
@@ -83,18 +85,16 @@ def _run(
     began: float,
 ) -> list[metrics.Row]:
     dataset, train, held_out = sets
+    steps = config.train
     run, history = training.train(
         method,
         train.images,
         held_out.images,
+        training.Plan(steps.epochs, steps.batch_size, steps.patience, steps.checkpoint_every),
         seed=config.seed,
-        epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        patience=config.train.patience,
-        checkpoint_every=config.train.checkpoint_every,
         workdir=workdir,
     )
-    model = model_of(method, training.kept_state(run, config.train.patience))
+    model = model_of(method, kept_state(run, config.train.patience))
     of_train = see_both_ways(model, train.images)
     final = FinalOCSVM.fit(of_train, Final(**config.final.to_dict()))
     final.save(workdir)
@@ -186,8 +186,8 @@ def load(workdir: Path) -> Trained:
             "report.html, and the train.py command that made it writes them again."
         )
     method = cards.build_method(config)
-    run = training.load(method, config.train.batch_size, workdir)
-    state = training.kept_state(run, config.train.patience)
+    run = training.load(method, (config.train.batch_size, *IMAGE_SHAPE), workdir)
+    state = kept_state(run, config.train.patience)
     return Trained(config, model_of(method, state), FinalOCSVM.load(workdir))
 
 

@@ -13,7 +13,7 @@ from ocsvm_jax.experiments.brain import training
 from ocsvm_jax.experiments.brain.methods import PATCH_METHODS, centre_weights
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
-from ocsvm_jax.training.loop import kept_state
+from ocsvm_jax.training.epoch import kept_state
 
 TRAIN, HELD_OUT = cohort("train", 9), cohort("valid", 3)
 PER_STEP, STEPS = 4, 12

@@ -1,0 +1,165 @@
+"""One epoch: shuffled steps in one compiled scan over data that stay on the device.
+
+The randomness of an epoch comes from the seed and the number of the epoch alone, and everything
+else that training changes is in one pytree, `Run`. So a run that was killed and restored from its
+last checkpoint continues with the same bits.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from ocsvm_jax.methods.base import Method
+
+
+class Run(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+      state: of the method, after the last epoch.
+      best: of the method, after the epoch with the smallest held-out loss.
+      best_loss: () that loss.
+      best_epoch: () that epoch, counted from 1.
+      epoch: () epochs done.
+    """
+
+    state: Any
+    best: Any
+    best_loss: Float[Array, ""]
+    best_epoch: Int[Array, ""]
+    epoch: Int[Array, ""]
+
+
+class Feed(NamedTuple):
+    """What a model is trained on: rows of images that other models may share.
+
+    Attributes:
+      images: all images, on the device: uint8, or float values as the method takes them.
+      rows: indices of those trained on.
+      held_out: indices of those that decide on early stopping.
+    """
+
+    images: Shaped[Array, "n *shape"]
+    rows: Int[Array, " m"]
+    held_out: Int[Array, " h"]
+
+
+def feed_of(
+    images: Shaped[np.ndarray, "m *shape"], held_out: Shaped[np.ndarray, "h *shape"]
+) -> Feed:
+    """The feed of one model, from the images of the two parts."""
+    m, h = len(images), len(held_out)
+    together = jnp.asarray(np.concatenate([images, held_out]))
+    return Feed(together, jnp.arange(m, dtype=jnp.int32), jnp.arange(m, m + h, dtype=jnp.int32))
+
+
+def check_enough(images: int, held_out: int, batch_size: int) -> None:
+    """Raises ValueError if there are too few images for one batch, or to decide on stopping."""
+    if images < batch_size or held_out < 2:
+        raise ValueError(
+            f"{images} images to train on and {held_out} held out are too few for batches of "
+            f"{batch_size}."
+        )
+
+
+def to_unit(images: Shaped[Array, "b *shape"]) -> Float[Array, "b *shape"]:
+    """Grey values or colours 0..255 (uint8) to [0, 1]; float values pass through as they are."""
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+
+
+def begin(method: Method, images: Shaped[Array, "b *shape"], key: Array) -> Run:
+    """A run before its first epoch; of a batch of images, the shape counts. Can be traced."""
+    state = method.init(to_unit(images), key)
+    # A copy, because an epoch reuses the memory of what it is given.
+    best = jax.tree.map(jnp.copy, state)
+    return Run(state, best, jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0))
+
+
+def start(method: Method, images: Shaped[Any, "n *shape"], batch_size: int, seed: int) -> Run:
+    """A run before its first epoch, from all images; compiled."""
+    return jax.jit(partial(begin, method))(jnp.asarray(images[:batch_size]), jax.random.key(seed))
+
+
+def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., Any]:
+    """A compiled `(run, feed) -> (run, parts)`, see `one_epoch`."""
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(run: Run, feed: Feed) -> tuple[Run, Mapping[str, Array]]:
+        return one_epoch(method, run, run.epoch, feed, seed, batch_size)
+
+    return epoch
+
+
+def one_epoch(
+    method: Method, run: Run, epoch: Int[Array, ""], feed: Feed, seed: Any, batch_size: int
+) -> tuple[Run, Mapping[str, Array]]:
+    """Shuffled steps, then the held-out loss; can be traced, also under vmap.
+
+    Args:
+      method: what is trained.
+      run: where it stands.
+      epoch: () epochs done, counted from 0; under vmap better one number for all.
+      feed: the images.
+      seed: of the order of the images, may be traced.
+      batch_size: what is left over of an epoch's shuffled images is skipped.
+    """
+    m = feed.rows.shape[0]
+    steps = m // batch_size
+    key = jax.random.fold_in(jax.random.key(seed), epoch + 1)
+    order = feed.rows[jax.random.permutation(key, m)[: steps * batch_size]]
+    batches = order.reshape(steps, batch_size)
+
+    def images(index: Int[Array, " b"]) -> Float[Array, "b *shape"]:
+        return to_unit(feed.images[index])
+
+    def mean_of(function: Callable[..., Array]) -> Array:
+        return jnp.mean(jax.lax.map(lambda index: function(images(index)), batches), axis=0)
+
+    def step(state: Any, index: Int[Array, " b"]) -> tuple[Any, Mapping[str, Array]]:
+        return method.update(state, images(index), epoch)
+
+    state, preparing = method.prepare(run.state, mean_of, epoch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, run.state)  # as the steps need it
+    state, parts = jax.lax.scan(step, state, batches)
+    parts = jax.tree.map(jnp.mean, parts)
+    loss = _held_out_loss(method, state, feed, batch_size)
+    run = advanced(run, state, loss, epoch + 1, preparing)
+    return run, {**parts, "valid_loss": loss}
+
+
+def advanced(
+    run: Run, state: Any, loss: Float[Array, ""], done: Int[Array, ""], preparing: Any = False
+) -> Run:
+    """The run after an epoch that ended with `state` and the held-out `loss`."""
+    # A pretraining is not compared with what follows: its last state is the best until then.
+    better = (loss < run.best_loss) | preparing
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, run.best)
+    best_loss = jnp.where(better, loss, run.best_loss)
+    return Run(
+        state,
+        best,
+        jnp.where(preparing, jnp.inf, best_loss).astype(run.best_loss.dtype),
+        jnp.where(better, done, run.best_epoch),
+        done,
+    )
+
+
+def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> Float[Array, ""]:
+    """Mean loss over whole batches, of the size of training: some losses depend on the size."""
+    size = min(batch_size, feed.held_out.shape[0] // 2 * 2)
+    blocks = feed.held_out.shape[0] // size
+    batches = feed.held_out[: blocks * size].reshape(blocks, size)
+    return jnp.mean(
+        jax.lax.map(lambda index: method.loss(state, to_unit(feed.images[index])), batches)
+    )
+
+
+def kept_state(run: Run, patience: int) -> Any:
+    """The state to use: that of the smallest held-out loss, or without early stopping the last."""
+    return run.best if patience > 0 else run.state
