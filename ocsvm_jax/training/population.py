@@ -148,9 +148,10 @@ def train(
     """
     if len(members) != program.size:
         raise ValueError(f"{len(members)} members for a program of {program.size} models.")
-    plan, stacked = program.plan, _stacked(members)
+    plan = program.plan
     for member in members:
         check_enough(len(member.rows), len(member.held_out), plan.batch_size)
+    stacked = _stacked(members)
 
     def epoch(run: Run, active: np.ndarray, done: int) -> tuple[Run, Mapping[str, Array]]:
         run, parts = program.epoch(run, stacked, jnp.asarray(active), images, jnp.int32(done))
