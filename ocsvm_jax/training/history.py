@@ -56,7 +56,10 @@ def histories(directory: Path, number: int, done: int) -> list[History]:
         before.unlink()
     for path in paths:
         if done and not path.exists():
-            raise ValueError(f"{path} is missing beside its checkpoint; remove {directory}.")
+            raise ValueError(
+                f"{path} is missing beside its checkpoint; put it back, or remove {directory} to "
+                "train from the start."
+            )
     return [History(path, done) for path in paths]
 
 

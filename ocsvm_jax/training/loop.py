@@ -89,7 +89,7 @@ def run_epochs(
             began = time.perf_counter()
             run, parts = epoch(run, active, done)
             parts = {name: np.atleast_1d(part) for name, part in jax.device_get(parts).items()}
-            seconds, done = (time.perf_counter() - began) / active.sum(), done + 1
+            seconds, done = (time.perf_counter() - began) / int(active.sum()), done + 1
             speed = {f"{unit}_per_s": steps * plan.batch_size / seconds}
             trained = np.flatnonzero(active)
             for i in trained:

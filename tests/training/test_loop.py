@@ -350,7 +350,7 @@ def test_a_checkpoint_without_its_history(images, tmp_path):
     train(counting_method(), images, tmp_path, epochs=1)
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(
-        ValueError, match=r"metrics\.jsonl is missing beside its checkpoint; remove"
+        ValueError, match=r"metrics\.jsonl is missing beside its checkpoint; put it back"
     ):
         train(counting_method(), images, tmp_path)
 
