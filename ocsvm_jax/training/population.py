@@ -2,7 +2,7 @@
 
 The models of a population share a method and all that is static in it; they differ in their seed,
 in the rows of the images they are trained on, and in those settings that may be traced numbers
-(`Recipe.traced`). On an accelerator, which one such small network can not fill, many cost little
+(`Recipe.traced`). On an accelerator, which one such small network cannot fill, many cost little
 more than one. On a CPU, which one fills, a population of one after the other is the same program
 without vmap: compiled once for all of them all the same, since their settings are its arguments.
 """
@@ -33,7 +33,7 @@ class Member(NamedTuple):
       traced: the settings in which it differs: numbers, or tuples of numbers.
       seed: of its initial weights and of the order of its images.
       rows: indices of the images it is trained on; as many as those of every other member.
-      held_out: indices of the images that decide on its early stopping; same for their number.
+      held_out: indices of the images that decide on its early stopping; as many for every member.
     """
 
     traced: Mapping[str, Any]
