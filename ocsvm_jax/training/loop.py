@@ -5,7 +5,8 @@ A run that was killed continues from its last checkpoint with the same bits.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,10 @@ _CHECKPOINTS = "checkpoints"
 
 
 class Plan(NamedTuple):
-    """How long is trained, and by what steps.
+    """How long to train, and in which steps.
 
     Attributes:
-      epochs: at most so many.
+      epochs: at most this many.
       batch_size: even; what is left over of an epoch's shuffled images is skipped.
       patience: stop after so many epochs without a smaller held-out loss; 0: never stop early, and
         keep the last state.
@@ -53,14 +54,14 @@ def run_epochs(
     progress: Progress | None = None,
     raises: bool = False,
 ) -> tuple[Run, list[History]]:
-    """Trains k models, or goes on training them from the last checkpoint in `workdir`.
+    """Trains k models, or continues from the last checkpoint in `workdir`.
 
     Args:
       epoch: `epoch(run, active, done) -> (run, parts)`: one more epoch of the models that are
         `active`, after `done` of them; "loss" and "valid_loss" are among the parts. All leaves of
         `run` and all parts have an axis of k models in front, or for a single model none.
       unstarted: the run before its first epoch; also traced, for the shapes of a checkpoint.
-      plan: how long.
+      plan: how long to train.
       workdir: existing directory for checkpoints and histories.
       unit: what a batch consists of, such as "images", for the speed.
       steps: batches per epoch.
@@ -78,8 +79,10 @@ def run_epochs(
       ValueError: if `raises` and a loss is not finite, or if there is a checkpoint without the
         history that was written before it.
     """
-    progress = progress or _bar(plan.epochs)
-    with Checkpoints(workdir / _CHECKPOINTS) as checkpoints:
+    with (
+        Checkpoints(workdir / _CHECKPOINTS) as checkpoints,
+        nullcontext(progress) if progress else _bar(plan.epochs) as progress,
+    ):
         done = checkpoints.latest() or 0
         run = checkpoints.restore(jax.eval_shape(unstarted)) if done else unstarted()
         models = histories(workdir, np.size(run.epoch), done)
@@ -107,7 +110,7 @@ def run_epochs(
 
 
 def _active(run: Run, models: Sequence[History], plan: Plan) -> Bool[np.ndarray, " k"]:
-    """Which models are trained further: epochs are left, and patience, and no loss was broken."""
+    """Which models are still trained: they have epochs and patience left, and finite losses."""
     epoch, best = np.atleast_1d(run.epoch), np.atleast_1d(run.best_epoch)
     impatient = (plan.patience > 0) & (epoch - best >= plan.patience)
     return (epoch < plan.epochs) & ~impatient & ~np.array([model.diverged for model in models])
@@ -121,17 +124,18 @@ def _check_finite(entry: Entry) -> None:
         )
 
 
-def _bar(epochs: int) -> Progress:
-    """Shows the epochs of a single model."""
-    # disable=None: silent when not a terminal.
+@contextmanager
+def _bar(epochs: int) -> Iterator[Progress]:
+    """A progress bar over the epochs of a single model."""
     tqdm = extras.load("tqdm", "training", "train").tqdm
-    bar = tqdm(total=epochs, unit="epoch", disable=None)
+    # disable=None: silent when not a terminal.
+    with tqdm(total=epochs, unit="epoch", disable=None) as bar:
 
-    def progress(number: int, loss: float) -> None:
-        bar.set_postfix(loss=f"{loss:.5f}")
-        bar.update(number)
+        def progress(number: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.5f}")
+            bar.update(number)
 
-    return progress
+        yield progress
 
 
 def train(
@@ -144,13 +148,13 @@ def train(
     workdir: Path,
     progress: Progress | None = None,
 ) -> tuple[Run, list[Entry]]:
-    """Trains one model, or goes on training it, in `workdir`; returns the run and its history.
+    """Trains one model in `workdir`, or continues there; returns the run and its history.
 
     Args:
       method: what to train.
       images: (n, ...) to train on: uint8, or float values as the method takes them.
       held_out: (m, ...) whose loss decides which epoch's state is kept.
-      plan: how long; batches of at most n.
+      plan: how long to train; batches of at most n.
       seed: of the initial weights and of the order of the images.
       workdir: existing directory for checkpoints and metrics.jsonl.
       progress: see `run_epochs`.
@@ -187,4 +191,4 @@ def load(method: Method, shape: tuple[int, ...], workdir: Path) -> Run:
                 example = jax.ShapeDtypeStruct(shape, jnp.float32)
                 like = jax.eval_shape(partial(begin, method), example, jax.random.key(0))
                 return checkpoints.restore(like)
-    raise ValueError(f"{workdir} holds no checkpoint; train.py has not come to writing one there.")
+    raise ValueError(f"{workdir} holds no checkpoint; train.py has not written one there yet.")
