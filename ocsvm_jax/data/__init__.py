@@ -59,21 +59,21 @@ def load(
     Both train on the same images: one trained model can be judged by both.
 
     Args:
-        name: "digits", which needs nothing, or "mnist_c".
-        dir: for "mnist_c": a folder `<dir>/<corruption>/{train,test}_{images,labels}.npy` or
-            `<dir>/mnist_c/...`, the archive `mnist_c.zip` or its folder, or a directory prepared by
-            tensorflow-datasets. Empty: the default directory of tensorflow-datasets, into which
-            MNIST-C is downloaded if it is not there.
-        normal: labels of the normal classes.
-        anomalies: labels of the anomalous classes, all different from the normal ones.
-        train_corruptions: names of the corruptions of training images.
-        test_corruptions: names of the corruptions of validation and test images.
-        protocol: "paper" or "leak_free".
+      name: "digits", which needs nothing, or "mnist_c".
+      dir: for "mnist_c": a folder `<dir>/<corruption>/{train,test}_{images,labels}.npy` or
+        `<dir>/mnist_c/...`, the archive `mnist_c.zip` or its folder, or a directory prepared by
+        tensorflow-datasets. Empty: the default directory of tensorflow-datasets, into which
+        MNIST-C is downloaded if it is not there.
+      normal: labels of the normal classes.
+      anomalies: labels of the anomalous classes, all different from the normal ones.
+      train_corruptions: names of the corruptions of training images.
+      test_corruptions: names of the corruptions of validation and test images.
+      protocol: "paper" or "leak_free".
 
     Raises:
-        ValueError: for an unknown name, corruption, class or protocol, or files that are damaged
-            or not what they should be. The message says what was received and what there is.
-        FileNotFoundError: if the data are not there.
+      ValueError: for an unknown name, corruption, class or protocol, or files that are damaged
+        or not what they should be. The message says what was received and what there is.
+      FileNotFoundError: if the data are not there.
     """
     if name not in SOURCES:
         raise ValueError(unknown("data source", name, SOURCES))

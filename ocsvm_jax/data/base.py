@@ -13,10 +13,10 @@ class ImageSet(NamedTuple):
     """Images and what is known of each.
 
     Attributes:
-        images: (n, 28, 28, 1) uint8, grey values 0 (black) to 255 (white).
-        classes: (n,) int64, the class label of the source, such as the digit shown.
-        corruption: (n,) strings, the name of the corruption the image went through.
-        anomalous: (n,) int8, 1 where the class is one of the anomalies and 0 where it is normal.
+      images: (n, 28, 28, 1) uint8, grey values 0 (black) to 255 (white).
+      classes: (n,) int64, the class label of the source, such as the digit shown.
+      corruption: (n,) strings, the name of the corruption the image went through.
+      anomalous: (n,) int8, 1 where the class is one of the anomalies and 0 where it is normal.
     """
 
     images: np.ndarray
@@ -29,10 +29,10 @@ class Dataset(NamedTuple):
     """One task of unsupervised anomaly detection.
 
     Attributes:
-        name: name of the source, as given to `ocsvm_jax.data.load`.
-        train: normal images only.
-        valid: normal and anomalous images, on which hyperparameters are chosen.
-        test: normal and anomalous images, on which results are reported.
+      name: name of the source, as given to `ocsvm_jax.data.load`.
+      train: normal images only.
+      valid: normal and anomalous images, on which hyperparameters are chosen.
+      test: normal and anomalous images, on which results are reported.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Source(NamedTuple):
     FileNotFoundError or ValueError with a message for the user if what they find is unusable.
 
     Attributes:
-        name: name of the source.
-        origin: where its images come from, for messages.
-        corruptions: the names of the corruptions it holds.
-        labels: `labels(corruption, split)` gives the class labels, (n,) int64. It also checks
-            whatever can be checked of the images without reading them.
-        images: `images(corruption, split, rows)` gives the images of these rows, in this order,
-            (len(rows), 28, 28, 1) uint8. `rows` is an increasing (m,) array of indices into
-            `labels`.
+      name: name of the source.
+      origin: where its images come from, for messages.
+      corruptions: the names of the corruptions it holds.
+      labels: `labels(corruption, split)` gives the class labels, (n,) int64. It also checks
+        whatever can be checked of the images without reading them.
+      images: `images(corruption, split, rows)` gives the images of these rows, in this order,
+        (len(rows), 28, 28, 1) uint8. `rows` is an increasing (m,) array of indices into
+        `labels`.
     """
 
     name: str

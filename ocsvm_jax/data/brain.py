@@ -30,9 +30,9 @@ class Space(NamedTuple):
     """The voxel grid that all files of an experiment share, and the slices of it that are read.
 
     Attributes:
-        shape: voxels along x, y and z, canonical.
-        affine: (4, 4) float64, canonical voxel indices -> mm.
-        slices: increasing indices along z.
+      shape: voxels along x, y and z, canonical.
+      affine: (4, 4) float64, canonical voxel indices -> mm.
+      slices: increasing indices along z.
     """
 
     shape: tuple[int, int, int]
@@ -44,12 +44,12 @@ class Cohort(NamedTuple):
     """The subjects of one folder.
 
     Attributes:
-        name: name of the folder, which for a link is that of the link.
-        subjects: the n names, sorted.
-        images: (n, z, x, y) float32, 0 outside the masks, in [0, 1] unless intensity="none".
-        masks: (n, z, x, y) bool, the brain.
-        lesions: (n, z, x, y) bool, within the masks; all False if the cohort has no lesion files.
-        has_lesions: whether it has.
+      name: name of the folder, which for a link is that of the link.
+      subjects: the n names, sorted.
+      images: (n, z, x, y) float32, 0 outside the masks, in [0, 1] unless intensity="none".
+      masks: (n, z, x, y) bool, the brain.
+      lesions: (n, z, x, y) bool, within the masks; all False if the cohort has no lesion files.
+      has_lesions: whether it has.
     """
 
     name: str
@@ -77,15 +77,15 @@ def find(
     A subject is what has an image: masks without one are passed over.
 
     Args:
-        root: folder of the cohorts.
-        cohort: name of a folder in it; "" or "." for the root itself.
-        image: path of an image inside the cohort's folder, with {subject} for its name.
-        mask: the same for brain masks; "" for none.
-        lesion: the same for lesion masks; "" for none.
+      root: folder of the cohorts.
+      cohort: name of a folder in it; "" or "." for the root itself.
+      image: path of an image inside the cohort's folder, with {subject} for its name.
+      mask: the same for brain masks; "" for none.
+      lesion: the same for lesion masks; "" for none.
 
     Raises:
-        FileNotFoundError: if there is no root, or no image in the cohort.
-        ValueError: for a cohort that does not exist, or a pattern without {subject}.
+      FileNotFoundError: if there is no root, or no image in the cohort.
+      ValueError: for a cohort that does not exist, or a pattern without {subject}.
     """
     for name, pattern in {"image": image, "mask": mask, "lesion": lesion}.items():
         if "{subject}" not in pattern and (pattern or name == "image"):
@@ -120,13 +120,13 @@ def read_space(files: str | Path | Sequence[Files], slices_mm: Sequence[float] =
     """Reads the voxel grid of a file, or of the first image of a cohort.
 
     Args:
-        files: a NIfTI file, or what `find` returned.
-        slices_mm: z coordinates of the slices to read, in mm (of MNI space, if that is the
-            file's); () for all. They are read from inferior to superior, whatever their order here.
+      files: a NIfTI file, or what `find` returned.
+      slices_mm: z coordinates of the slices to read, in mm (of MNI space, if that is the
+        file's); () for all. They are read from inferior to superior, whatever their order here.
 
     Raises:
-        ValueError: for a coordinate at which there is no slice, or that is named twice; otherwise
-            as `check`.
+      ValueError: for a coordinate at which there is no slice, or that is named twice; otherwise
+        as `check`.
     """
     path = files if isinstance(files, str | Path) else files[0].image
     header = nifti.read_header(path)
@@ -146,8 +146,8 @@ def check(files: Sequence[Files], space: Space) -> None:
     """Checks by their headers alone, which is fast, that the files of a cohort lie in a space.
 
     Raises:
-        ValueError: if a file has another shape or affine, lies obliquely, is not one 3-D volume or
-            is damaged, or if some subjects have a mask or lesion file and others have none.
+      ValueError: if a file has another shape or affine, lies obliquely, is not one 3-D volume or
+        is damaged, or if some subjects have a mask or lesion file and others have none.
     """
     for kind in ("mask", "lesion"):
         lacking = [f.subject for f in files if getattr(f, kind) is None]
@@ -166,8 +166,8 @@ def check_grid(path: Path, space: Space) -> None:
     """Checks by its header that a file lies in a space.
 
     Raises:
-        ValueError: if it has another shape or affine, lies obliquely, is not one 3-D volume or is
-            damaged.
+      ValueError: if it has another shape or affine, lies obliquely, is not one 3-D volume or is
+        damaged.
     """
     resample = "Resample it to the grid of the others, masks to the nearest neighbour"
     header = nifti.read_header(path)
@@ -202,25 +202,25 @@ def read_cohort(
     others are read. What headers can tell is checked for all files before the first is read.
 
     Args:
-        root: folder of the cohorts.
-        name: name of the cohort, as in `find`.
-        space: the space the files must lie in, such as that of the training cohort; None for that
-            of the first file.
-        slices_mm: as in `read_space`; not together with `space`.
-        intensity: "minmax", the paper's: least value in the mask -> 0, largest -> 1. "percentile":
-            divided by the 99.5th percentile in the mask, clipped to [0, 1]. "none": as they are.
-        image: pattern of the images, as in `find`.
-        mask: pattern of the brain masks; without such files, the brain is where the image is not 0.
-        lesion: pattern of the lesion masks.
-        lesion_outside: "error" refuses lesions that reach out of the brain mask, "clip" cuts off
-            what lies outside.
-        progress: whether to show a progress bar, on a terminal.
+      root: folder of the cohorts.
+      name: name of the cohort, as in `find`.
+      space: the space the files must lie in, such as that of the training cohort; None for that
+        of the first file.
+      slices_mm: as in `read_space`; not together with `space`.
+      intensity: "minmax", the paper's: least value in the mask -> 0, largest -> 1. "percentile":
+        divided by the 99.5th percentile in the mask, clipped to [0, 1]. "none": as they are.
+      image: pattern of the images, as in `find`.
+      mask: pattern of the brain masks; without such files, the brain is where the image is not 0.
+      lesion: pattern of the lesion masks.
+      lesion_outside: "error" refuses lesions that reach out of the brain mask, "clip" cuts off
+        what lies outside.
+      progress: whether to show a progress bar, on a terminal.
 
     Raises:
-        FileNotFoundError: as `find`.
-        ValueError: as `find`, `read_space` and `check`; for files that are damaged, hold NaN, or
-            are masks and not binary; for empty masks, lesions outside the brain and images that
-            cannot be scaled. The message names the file.
+      FileNotFoundError: as `find`.
+      ValueError: as `find`, `read_space` and `check`; for files that are damaged, hold NaN, or
+        are masks and not binary; for empty masks, lesions outside the brain and images that
+        cannot be scaled. The message names the file.
     """
     if intensity not in INTENSITIES:
         raise ValueError(unknown("intensity", intensity, INTENSITIES))
@@ -250,15 +250,15 @@ def write_map(
     """Writes a score map as a float32 .nii.gz of the whole grid, 0 in slices that were not read.
 
     Args:
-        path: the file, which appears whole or not at all; its folder is created.
-        scores: (z, x, y), one slice for each of `space.slices`.
-        space: the space of the cohort.
-        like: (4, 4), affine of the input's file (`nifti.read_header(file).file_affine`), to write
-            the map with this affine and order of axes; None for those of `space`.
+      path: the file, which appears whole or not at all; its folder is created.
+      scores: (z, x, y), one slice for each of `space.slices`.
+      space: the space of the cohort.
+      like: (4, 4), affine of the input's file (`nifti.read_header(file).file_affine`), to write
+        the map with this affine and order of axes; None for those of `space`.
 
     Raises:
-        ValueError: for scores of another shape, a name that does not end in .nii.gz, or an affine
-            that is not one of this space.
+      ValueError: for scores of another shape, a name that does not end in .nii.gz, or an affine
+        that is not one of this space.
     """
     expected = (len(space.slices), *space.shape[:2])
     if scores.shape != expected:

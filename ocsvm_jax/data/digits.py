@@ -26,10 +26,10 @@ def source(dir: str = "") -> Source:
     """Returns the source; nothing is computed before its functions are called.
 
     Args:
-        dir: must be empty, since scikit-learn carries these images itself.
+      dir: must be empty, since scikit-learn carries these images itself.
 
     Raises:
-        ValueError: if a directory is given.
+      ValueError: if a directory is given.
     """
     if dir:
         raise ValueError(

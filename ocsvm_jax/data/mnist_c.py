@@ -13,14 +13,14 @@ def source(dir: str = "") -> Source:
     """Finds MNIST-C and returns it as a source.
 
     Args:
-        dir: a folder in the layout of `mnist_c_files` or the one above it, the archive or the
-            folder it lies in, or a directory prepared by tensorflow-datasets; they are tried in
-            this order. Empty: the default directory of tensorflow-datasets, into which the archive
-            is downloaded when a corruption is first asked for.
+      dir: a folder in the layout of `mnist_c_files` or the one above it, the archive or the
+        folder it lies in, or a directory prepared by tensorflow-datasets; they are tried in
+        this order. Empty: the default directory of tensorflow-datasets, into which the archive
+        is downloaded when a corruption is first asked for.
 
     Raises:
-        FileNotFoundError: if it is not there; the message says what to pass.
-        ValueError: if it is there and damaged.
+      FileNotFoundError: if it is not there; the message says what to pass.
+      ValueError: if it is there and damaged.
     """
     # Here and not at the top: importing tensorflow_datasets takes seconds, and files need none.
     if not dir:

@@ -40,10 +40,10 @@ class Store(NamedTuple):
     """Named files, in a folder or in an archive.
 
     Attributes:
-        origin: the folder or archive, for messages.
-        names: all .npy files, as "<corruption>/<file>".
-        open: opens a file for reading, as the pair of its stream and its length in bytes.
-        array: the content of a .npy file, mapped into memory where that is possible.
+      origin: the folder or archive, for messages.
+      names: all .npy files, as "<corruption>/<file>".
+      open: opens a file for reading, as the pair of its stream and its length in bytes.
+      array: the content of a .npy file, mapped into memory where that is possible.
     """
 
     origin: str
@@ -61,7 +61,7 @@ def from_folder(folder: Path) -> Source:
     """The source in a folder of the layout.
 
     Raises:
-        FileNotFoundError: if the folder holds no file of the layout.
+      FileNotFoundError: if the folder holds no file of the layout.
     """
 
     @contextlib.contextmanager
@@ -80,8 +80,8 @@ def from_archive(path: Path) -> Source:
     """The source in the published archive, which is not unpacked.
 
     Raises:
-        ValueError: if the file is not a zip archive, or not a whole one.
-        FileNotFoundError: if the archive holds no file of the layout.
+      ValueError: if the file is not a zip archive, or not a whole one.
+      FileNotFoundError: if the archive holds no file of the layout.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -139,10 +139,10 @@ def _check(
     """Checks a file by its header and its length, which is cheap, and returns its shape.
 
     Args:
-        store: where the file is.
-        name: the file.
-        item_shape: the shape of one of its n items.
-        kind: the NumPy type its values must have.
+      store: where the file is.
+      name: the file.
+      item_shape: the shape of one of its n items.
+      kind: the NumPy type its values must have.
     """
     if name not in store.names:
         raise FileNotFoundError(f"{name} is missing in {store.origin}.")

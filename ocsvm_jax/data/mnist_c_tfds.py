@@ -80,10 +80,10 @@ def prepared(data_dir: Path) -> Source:
     """The source in a directory of tensorflow-datasets, with the corruptions prepared there.
 
     Args:
-        data_dir: the directory that holds the folder `mnist_corrupted`.
+      data_dir: the directory that holds the folder `mnist_corrupted`.
 
     Raises:
-        FileNotFoundError: if no corruption is prepared there.
+      FileNotFoundError: if no corruption is prepared there.
     """
     here = {path.parts[-3] for path in (data_dir / NAME).glob("*/*/dataset_info.json")}
     if not here:
@@ -100,7 +100,7 @@ def downloaded(data_dir: str | None = None) -> Source:
     time this downloads the archive.
 
     Args:
-        data_dir: None for the default directory of tensorflow-datasets.
+      data_dir: None for the default directory of tensorflow-datasets.
     """
     return _source(data_dir, [config.name for config in MNISTCorrupted.BUILDER_CONFIGS])
 

@@ -25,10 +25,10 @@ class Header(NamedTuple):
     """What the header of a volume says.
 
     Attributes:
-        shape: voxels along x, y and z, canonical.
-        affine: (4, 4) float64, canonical voxel indices -> mm.
-        file_affine: (4, 4) float64, the same for the indices in the order of the file.
-        orientation: (3, 2), nibabel's orientation that turns the file's axes to the canonical ones.
+      shape: voxels along x, y and z, canonical.
+      affine: (4, 4) float64, canonical voxel indices -> mm.
+      file_affine: (4, 4) float64, the same for the indices in the order of the file.
+      orientation: (3, 2), nibabel's orientation that turns the file's axes to the canonical ones.
     """
 
     shape: tuple[int, int, int]
@@ -41,10 +41,10 @@ def read_header(path: str | Path) -> Header:
     """Reads the header of a volume, which is fast, and checks what it can tell.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        PermissionError: if it may not be read.
-        ValueError: if the file is damaged, is not NIfTI, does not hold one volume of numbers, or
-            does not say how it lies in space, or lies obliquely. The message says what to do.
+      FileNotFoundError: if there is no such file.
+      PermissionError: if it may not be read.
+      ValueError: if the file is damaged, is not NIfTI, does not hold one volume of numbers, or
+        does not say how it lies in space, or lies obliquely. The message says what to do.
     """
     nib = _nibabel()
     with _damage_reported(path):
@@ -74,10 +74,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """Reads a volume of numbers, all of them finite.
 
     Returns:
-        (x, y, z) float32, canonical.
+      (x, y, z) float32, canonical.
 
     Raises:
-        ValueError: as `read_header`, and if a value is NaN or infinite.
+      ValueError: as `read_header`, and if a value is NaN or infinite.
     """
     volume = _read(path, np.float32)
     if bad := volume.size - np.count_nonzero(np.isfinite(volume)):
@@ -92,10 +92,10 @@ def read_binary(path: str | Path) -> np.ndarray:
     """Reads a volume of zeros and one other value.
 
     Returns:
-        (x, y, z) bool, canonical, True where the file is not 0.
+      (x, y, z) bool, canonical, True where the file is not 0.
 
     Raises:
-        ValueError: as `read_header`, and if the file holds further values.
+      ValueError: as `read_header`, and if the file holds further values.
     """
     volume = _read(path, None)
     mask = volume != 0
@@ -115,14 +115,14 @@ def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray, like:
     """Writes a volume as float32 .nii.gz, whole or not at all; equal input makes equal bytes.
 
     Args:
-        path: the file; its folder is created.
-        volume: (x, y, z), canonical.
-        affine: (4, 4), canonical voxel indices -> mm.
-        like: (4, 4), affine of a file of the same grid in whose orientation to write; None writes
-            the canonical one.
+      path: the file; its folder is created.
+      volume: (x, y, z), canonical.
+      affine: (4, 4), canonical voxel indices -> mm.
+      like: (4, 4), affine of a file of the same grid in whose orientation to write; None writes
+        the canonical one.
 
     Raises:
-        ValueError: if the name does not end in .nii.gz, or `like` is of another grid.
+      ValueError: if the name does not end in .nii.gz, or `like` is of another grid.
     """
     nib = _nibabel()
     path = Path(path)

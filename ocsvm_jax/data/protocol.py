@@ -13,10 +13,10 @@ class Part(NamedTuple):
     """The digits from which an evaluation set is drawn.
 
     Attributes:
-        split: "train" or "test", the split of the source.
-        half: None for all digits of that split; 0 or 1 for those at even or odd positions within
-            their class. Corruptions keep the order of the digits, hence a digit is on the same
-            side under each of them.
+      split: "train" or "test", the split of the source.
+      half: None for all digits of that split; 0 or 1 for those at even or odd positions within
+        their class. Corruptions keep the order of the digits, hence a digit is on the same
+        side under each of them.
     """
 
     split: str
@@ -54,9 +54,9 @@ def build(
     in the order given, and within a corruption in the order of the source.
 
     Raises:
-        ValueError: for an unknown corruption, class or protocol, classes both normal and anomalous,
-            or a set that would be empty.
-        FileNotFoundError: if the source lacks a file.
+      ValueError: for an unknown corruption, class or protocol, classes both normal and anomalous,
+        or a set that would be empty.
+      FileNotFoundError: if the source lacks a file.
     """
     normal = _classes("normal", normal)
     anomalies = _classes("anomalies", anomalies)
@@ -88,16 +88,16 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
     remain in training.
 
     Args:
-        train: n images.
-        fraction: share to set aside, between 0 and 1, exclusive.
-        seed: seed of `numpy.random.default_rng`.
+      train: n images.
+      fraction: share to set aside, between 0 and 1, exclusive.
+      seed: seed of `numpy.random.default_rng`.
 
     Returns:
-        The images to train on and the `ceil(fraction * n)` images set aside, each in their
-        original order.
+      The images to train on and the `ceil(fraction * n)` images set aside, each in their
+      original order.
 
     Raises:
-        ValueError: if the fraction is out of range or leaves nothing to train on.
+      ValueError: if the fraction is out of range or leaves nothing to train on.
     """
     kept, held = holdout_rows(len(train.images), fraction, seed)
     return take(train, kept), take(train, held)
@@ -162,7 +162,7 @@ def _select(
     """Chooses rows by their labels.
 
     Returns:
-        For each (corruption, split): the rows chosen, (m,), and their classes, (m,) int64.
+      For each (corruption, split): the rows chosen, (m,), and their classes, (m,) int64.
     """
     chosen = {}
     first = None

@@ -20,10 +20,10 @@ class Traits(NamedTuple):
     """What a subject's anatomy is drawn from, the same at any age.
 
     Attributes:
-        displacement: of the residual warp, mm along x, y and z at every computed voxel.
-        atrophy: mm by which the ventricles widen over `_SPAN` years.
-        ventricle: mm by which they are wider than the template's in youth.
-        sulci: growth of the exponent that widens the sulci, over `_SPAN` years.
+      displacement: of the residual warp, mm along x, y and z at every computed voxel.
+      atrophy: mm by which the ventricles widen over `_SPAN` years.
+      ventricle: mm by which they are wider than the template's in youth.
+      sulci: growth of the exponent that widens the sulci, over `_SPAN` years.
     """
 
     displacement: Float[np.ndarray, "3 z x y"]
@@ -36,10 +36,10 @@ class Tissue(NamedTuple):
     """A subject's tissues on the computed voxels, (z, x, y) each.
 
     Attributes:
-        gm, wm, csf: shares of a voxel; they sum to 1 in the brain.
-        residual: intensity beyond the tissues', white matter = 1.
-        distance: mm to the template's ventricles, where each voxel's tissue comes from.
-        mask: the brain.
+      gm, wm, csf: shares of a voxel; they sum to 1 in the brain.
+      residual: intensity beyond the tissues', white matter = 1.
+      distance: mm to the template's ventricles, where each voxel's tissue comes from.
+      mask: the brain.
     """
 
     gm: Float[np.ndarray, "z x y"]

@@ -24,11 +24,11 @@ class Profile(NamedTuple):
     """A size of the population.
 
     Attributes:
-        name: its name.
-        slices_mm: MNI z coordinates of the slices, mm, equally spaced and increasing.
-        window: voxels of the 1 mm template that an image shows: first and one past the last, along
-            x and along y; None shows all of them.
-        train, valid, tune, test: number of subjects per cohort of that role.
+      name: its name.
+      slices_mm: MNI z coordinates of the slices, mm, equally spaced and increasing.
+      window: voxels of the 1 mm template that an image shows: first and one past the last, along
+        x and along y; None shows all of them.
+      train, valid, tune, test: number of subjects per cohort of that role.
     """
 
     name: str
@@ -51,12 +51,12 @@ class CohortPlan(NamedTuple):
     """One cohort before any image of it exists.
 
     Attributes:
-        name: name of its folder.
-        group: whose anatomy, lesions and noise it has; cohorts of one group are paired.
-        kind: of lesion, one of `KINDS`.
-        scanners: names of the scanners, taken in turns.
-        ages: mean and standard deviation, years.
-        size: number of subjects.
+      name: name of its folder.
+      group: whose anatomy, lesions and noise it has; cohorts of one group are paired.
+      kind: of lesion, one of `KINDS`.
+      scanners: names of the scanners, taken in turns.
+      ages: mean and standard deviation, years.
+      size: number of subjects.
     """
 
     name: str

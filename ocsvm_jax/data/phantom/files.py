@@ -34,8 +34,8 @@ def read(path: Path) -> np.ndarray:
     """Reads what `write` wrote, (z, x, y) with the type that is stored.
 
     Raises:
-        OSError: if the file is not there.
-        ValueError: if it is not whole.
+      OSError: if the file is not there.
+      ValueError: if it is not whole.
     """
     nib = nibabel()
     content = path.read_bytes()

@@ -78,18 +78,18 @@ def generate(
     population writes the others.
 
     Args:
-        out: folder to write, made if it is not there.
-        profile: "full" or "ci".
-        seed: of the population, not negative. Another one gives other people.
-        lesion_masks: folder of NIfTI masks in MNI space whose shapes the white matter lesions take.
-        workers: number of processes; None takes one per processor for a large population and this
-            process alone for a small one. With more than one, a script that calls this needs
-            `if __name__ == "__main__":`, as always with processes.
-        progress: whether to show a progress bar.
+      out: folder to write, made if it is not there.
+      profile: "full" or "ci".
+      seed: of the population, not negative. Another one gives other people.
+      lesion_masks: folder of NIfTI masks in MNI space whose shapes the white matter lesions take.
+      workers: number of processes; None takes one per processor for a large population and this
+        process alone for a small one. With more than one, a script that calls this needs
+        `if __name__ == "__main__":`, as always with processes.
+      progress: whether to show a progress bar.
 
     Raises:
-        ValueError: for an unknown profile, a negative seed, no worker, a folder that holds another
-            population or files that were changed after they were written, or unusable masks.
+      ValueError: for an unknown profile, a negative seed, no worker, a folder that holds another
+        population or files that were changed after they were written, or unusable masks.
     """
     sizes = profile_named(profile)
     if seed < 0:

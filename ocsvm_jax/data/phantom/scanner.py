@@ -19,11 +19,11 @@ class Scanner(NamedTuple):
     """Ranges from which each of a scanner's images draws, white matter = 1.
 
     Attributes:
-        gm, csf: intensity of grey matter and of fluid.
-        noise: standard deviation of the noise in either channel.
-        blur: standard deviation of the point spread function in the slice, mm.
-        bias: standard deviation of the logarithm of the bias field.
-        grain: standard deviation, in voxels, by which the noise is smoothed; 0 leaves it white.
+      gm, csf: intensity of grey matter and of fluid.
+      noise: standard deviation of the noise in either channel.
+      blur: standard deviation of the point spread function in the slice, mm.
+      bias: standard deviation of the logarithm of the bias field.
+      grain: standard deviation, in voxels, by which the noise is smoothed; 0 leaves it white.
     """
 
     gm: tuple[float, float]

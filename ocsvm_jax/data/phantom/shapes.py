@@ -32,7 +32,7 @@ def read_shapes(folder: Path) -> tuple[Shape, ...]:
     with T1 or T1w as a part of the name ("patient07_T1_MNI.nii.gz"), without "lesion" or "mask".
 
     Raises:
-        ValueError: if there is no such mask, or one is damaged, not 3-D, not binary or empty.
+      ValueError: if there is no such mask, or one is damaged, not 3-D, not binary or empty.
     """
     if not folder.is_dir():
         raise ValueError(f"Lesion masks: there is no folder {folder}.")
@@ -68,7 +68,7 @@ def planted(
     Shapes that miss the slab's white matter are passed over.
 
     Raises:
-        ValueError: if all of them do.
+      ValueError: if all of them do.
     """
     for index in rng.permutation(len(shapes)):
         shape = shapes[index]

@@ -19,18 +19,18 @@ class Drawn(NamedTuple):
     """A subject. Volumes are (z, x, y).
 
     Attributes:
-        subject: name, the same in every arm.
-        kind: "control", "wmh" or "tumour".
-        age: years.
-        scanner: name of the scanner.
-        image: the T1 image, 0 outside of the brain; 1 is the 99.5th percentile of
-            `without_lesion` in the brain.
-        without_lesion: the same subject in the same acquisition with the same noise, healthy.
-        mask: the brain, the same for both.
-        lesion: what is to be found; all False for a control.
-        changed: where the two images may differ: the lesion, and for a tumour everything it moves.
-            As drawn, that is. A reader that scales each file by a percentile of its own, such as
-            `data.brain` with intensity="percentile", moves all of an image by some 0.1%.
+      subject: name, the same in every arm.
+      kind: "control", "wmh" or "tumour".
+      age: years.
+      scanner: name of the scanner.
+      image: the T1 image, 0 outside of the brain; 1 is the 99.5th percentile of
+        `without_lesion` in the brain.
+      without_lesion: the same subject in the same acquisition with the same noise, healthy.
+      mask: the brain, the same for both.
+      lesion: what is to be found; all False for a control.
+      changed: where the two images may differ: the lesion, and for a tumour everything it moves.
+        As drawn, that is. A reader that scales each file by a percentile of its own, such as
+        `data.brain` with intensity="percentile", moves all of an image by some 0.1%.
     """
 
     subject: str
@@ -68,16 +68,16 @@ def draw(
     with the same lesion in every arm, where only age and scanner differ.
 
     Args:
-        template: of the same profile, from `prepare`.
-        profile: name of the profile.
-        cohort: name of one of its cohorts.
-        index: of the subject in the cohort, from 0.
-        seed: of the population.
-        lesion_shapes: shapes for the white matter lesions, in the place of random ones.
+      template: of the same profile, from `prepare`.
+      profile: name of the profile.
+      cohort: name of one of its cohorts.
+      index: of the subject in the cohort, from 0.
+      seed: of the population.
+      lesion_shapes: shapes for the white matter lesions, in the place of random ones.
 
     Raises:
-        ValueError: for an unknown profile or cohort, a template of another profile, or an index
-            that the cohort does not have.
+      ValueError: for an unknown profile or cohort, a template of another profile, or an index
+        that the cohort does not have.
     """
     sizes = profile_named(profile)
     if template.profile != profile:

@@ -22,19 +22,19 @@ class Template(NamedTuple):
     """What all subjects of a profile are made of.
 
     Attributes:
-        profile: name of the profile.
-        gm, wm, csf: share of each tissue, (x, y, z) of a block of 1 mm voxels around the slab; they
-            sum to 1 in the brain and to 0 outside of it.
-        residual: what the template's intensity has beyond its tissue means, white matter = 1.
-        distance: signed distance to the lateral ventricles, mm, negative inside, smoothed.
-        outward: its gradient, (3, x, y, z): direction away from the ventricles.
-        origin_mm: MNI coordinates of voxel (0, 0, 0) of the block.
-        axes_mm: MNI coordinates of the voxels that are computed, along z, x and y of the slab.
-        inside: where these stand in an image: slices along x and y.
-        shape: (z, x, y) of an image.
-        affine: (4, 4) of the files, in which x, y, z is the order of the axes.
-        ventricles: the template's lateral ventricles, (z, x, y) of an image.
-        share: brain voxels of this slab over those of the full profile.
+      profile: name of the profile.
+      gm, wm, csf: share of each tissue, (x, y, z) of a block of 1 mm voxels around the slab; they
+        sum to 1 in the brain and to 0 outside of it.
+      residual: what the template's intensity has beyond its tissue means, white matter = 1.
+      distance: signed distance to the lateral ventricles, mm, negative inside, smoothed.
+      outward: its gradient, (3, x, y, z): direction away from the ventricles.
+      origin_mm: MNI coordinates of voxel (0, 0, 0) of the block.
+      axes_mm: MNI coordinates of the voxels that are computed, along z, x and y of the slab.
+      inside: where these stand in an image: slices along x and y.
+      shape: (z, x, y) of an image.
+      affine: (4, 4) of the files, in which x, y, z is the order of the axes.
+      ventricles: the template's lateral ventricles, (z, x, y) of an image.
+      share: brain voxels of this slab over those of the full profile.
     """
 
     profile: str
@@ -79,7 +79,7 @@ def prepare(profile: Profile) -> Template:
     The arrays are shared by all who ask, and read-only.
 
     Raises:
-        MissingExtraError: if nilearn is not installed.
+      MissingExtraError: if nilearn is not installed.
     """
     volumes = _volumes()
     origin, mask = volumes.origin, volumes.mask

@@ -22,13 +22,13 @@ class Tumour(NamedTuple):
     """A tumour before it meets a brain; (z, x, y) arrays on the computed voxels.
 
     Attributes:
-        radii: distance to the centre over the border's distance in that direction.
-        push: displacement of the tissue, mm along x, y and z; exactly 0 from `_PUSHED` radii on.
-        core: where the tissue is dead.
-        edge_mm: mm per unit of `radii`.
-        texture: of the solid part, standard deviation 1.
-        solid, dead: intensities, 0 as fluid, 1 as grey matter.
-        oedema: 0 as white matter, 1 as grey matter, at its inner border.
+      radii: distance to the centre over the border's distance in that direction.
+      push: displacement of the tissue, mm along x, y and z; exactly 0 from `_PUSHED` radii on.
+      core: where the tissue is dead.
+      edge_mm: mm per unit of `radii`.
+      texture: of the solid part, standard deviation 1.
+      solid, dead: intensities, 0 as fluid, 1 as grey matter.
+      oedema: 0 as white matter, 1 as grey matter, at its inner border.
     """
 
     radii: Float[np.ndarray, "z x y"]

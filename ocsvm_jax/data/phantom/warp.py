@@ -38,11 +38,11 @@ def field(
     """A random field of mean zero.
 
     Args:
-        rng: where the coefficients come from.
-        axes_mm: positions along z, x and y in mm, one array each.
-        spacing: distance of the control points, mm.
-        deviation: standard deviation of the field, in the unit it shall have.
-        components: number of independent fields.
+      rng: where the coefficients come from.
+      axes_mm: positions along z, x and y in mm, one array each.
+      spacing: distance of the control points, mm.
+      deviation: standard deviation of the field, in the unit it shall have.
+      components: number of independent fields.
     """
     bases = [basis(np.asarray(axis, float), spacing) for axis in axes_mm]
     coefficients = rng.standard_normal((components, *(b.shape[1] for b in bases)))
