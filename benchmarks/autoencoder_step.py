@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from ocsvm_jax.networks import Autoencoder
-from ocsvm_jax.networks.convolution import Form
+from ocsvm_jax.networks.forms import Form
 
 try:
     torch: Any = importlib.import_module("torch")

@@ -14,7 +14,8 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from ocsvm_jax.networks.convolution import Form, convolve, max_pool
+from ocsvm_jax.networks.convolution import convolve, max_pool
+from ocsvm_jax.networks.forms import Form
 
 
 def fan_uniform(fan: int) -> Initializer:

@@ -1,22 +1,17 @@
 """Convolution, upsampled convolution and max-pooling, in the form each platform runs fastest.
 
-The autoencoder of the paper has 5x5 kernels with 1 to 8 channels, too few to fill the convolution
-routines of a CPU. Two exact rewritings, derived beside the code, turn each convolution into one
-matrix product of a good size; both are linear in the kernel and differentiable in both modes,
-without a rule of their own. On a CPU a training step takes about a third of the time so, and within
-a `jax.lax.scan` about an eighth (`benchmarks/autoencoder_step.py`).
+Two exact rewritings, derived beside the code, turn each 5x5 convolution of the autoencoder into one
+matrix product of a good size (see `ocsvm_jax.networks.forms`). On a CPU this makes a training step
+take about a third of the time, and about an eighth within a `jax.lax.scan`
+(`benchmarks/autoencoder_step.py`).
 """
-
-from functools import cache, partial
-from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-Form: TypeAlias = Literal["auto", "lax", "banded"]
-"""How a convolution is computed; the values agree to round-off, the gradients too."""
+from ocsvm_jax.networks.forms import DIMENSIONS, Form, bands, check_arguments, in_form
 
 
 def convolve(
@@ -42,27 +37,11 @@ def convolve(
     Raises:
       ValueError: `form` is none of the three, or a side of the kernel is even.
     """
+    check_arguments(x, kernel, form)
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         raise ValueError(f"the kernel needs odd sides to keep the size, got {kernel.shape[:2]}")
-    banded, ordinary = _forms(upsampling)
-    if form == "auto":
-        # The choice is left to the lowering. `jax.default_backend()` would decide while tracing,
-        # and decide wrongly for a computation placed on the CPU of a machine with a GPU or
-        # exported for another platform. Both forms are traced, one is lowered: under jit, grad
-        # and vmap nothing of the other is compiled.
-        return jax.lax.platform_dependent(x, kernel, cpu=banded, default=ordinary)
-    if form not in ("lax", "banded"):
-        raise ValueError(f'form must be "auto", "lax" or "banded", got {form!r}')
-    return (banded if form == "banded" else ordinary)(x, kernel)
-
-
-@cache
-def _forms(upsampling: int):
-    # One pair of functions per factor: outside jit, `platform_dependent` compiles its branches
-    # again whenever it is handed new function objects.
-    return (
-        partial(convolve_banded, upsampling=upsampling),
-        partial(convolve_lax, upsampling=upsampling),
+    return in_form(
+        form, x, kernel, banded=convolve_banded, ordinary=convolve_lax, upsampling=upsampling
     )
 
 
@@ -72,9 +51,7 @@ def convolve_lax(
     """`convolve` as it is usually written: repeat the pixels, then convolve."""
     if upsampling > 1:
         x = jnp.repeat(jnp.repeat(x, upsampling, axis=1), upsampling, axis=2)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS)
 
 
 def convolve_banded(
@@ -104,15 +81,8 @@ def convolve_banded(
     # Column j = s*p + r of the output reads column p + floor(...) of x.
     source = np.arange(w)[:, None, None] + _floor_offset(kw, s)[None]  # (p, r, t)
     columns = source.reshape(1, s * w, kw) == np.arange(w)[:, None, None]  # (i, j, t)
-    # Both factors are 0 or 1 and select entries of the kernel: exact, if the product is.
-    bands = jnp.einsum(
-        "drt,iju,tuco->dicrjo",
-        jnp.asarray(rows, kernel.dtype),
-        jnp.asarray(columns, kernel.dtype),
-        kernel,
-        precision=jax.lax.Precision.HIGHEST,
-    )
-    y = _convolve_rows(x.reshape(b, h, w * c), bands.reshape(len(rows), w * c, s * s * w * o))
+    matrices = bands(kernel, "drt,iju,tuco->dicrjo", rows, columns)
+    y = _convolve_rows(x.reshape(b, h, w * c), matrices.reshape(len(rows), w * c, s * s * w * o))
     return y.reshape(b, h * s, w * s, o)  # (b, h, r, j, o): the phases r are rows already in order
 
 

@@ -4,18 +4,15 @@ On a CPU a patch network of few channels is four times faster as products of its
 matrix, see `ocsvm_jax.networks.convolution`; whole slices and accelerators take XLA's convolution.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ocsvm_jax.networks.convolution import Form
+from ocsvm_jax.networks.forms import DIMENSIONS, Form, bands, check_arguments, in_form
 
 # A banded matrix has w * w entries a channel pair, most of them zero on wider images.
 _WIDEST_BANDED = 32
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve_valid(
@@ -47,21 +44,9 @@ def convolve_valid(
             f"the kernel reaches over {reach} pixels (side {kernel.shape[0]}, dilation {dilation}) "
             f"and does not fit into images of {x.shape[1]} x {x.shape[2]}."
         )
-
-    def ordinary(x: Array, kernel: Array) -> Array:
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            "VALID",
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=_DIMENSIONS,
-        )
-
     if dilation > 1 or x.shape[2] > _WIDEST_BANDED:
-        return ordinary(x, kernel)
-    banded = partial(_rows_times_bands, stride=stride)
-    return _choose(form, banded, ordinary, x, kernel)
+        return _valid_lax(x, kernel, stride=stride, dilation=dilation)
+    return in_form(form, x, kernel, banded=_valid_banded, ordinary=_valid_lax, stride=stride)
 
 
 def expand_valid(
@@ -83,67 +68,63 @@ def expand_valid(
       ValueError: as in `convolve_valid`; every image is large enough.
     """
     _check(x, kernel, form)
-
-    def ordinary(x: Array, kernel: Array) -> Array:
-        k = kernel.shape[0]
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel[::-1, ::-1],
-            (1, 1),
-            [(k - 1, k - 1)] * 2,
-            lhs_dilation=(stride, stride),
-            dimension_numbers=_DIMENSIONS,
-        )
-
     if x.shape[2] > _WIDEST_BANDED:
-        return ordinary(x, kernel)
-    return _choose(form, partial(_bands_to_rows, stride=stride), ordinary, x, kernel)
+        return _expanded_lax(x, kernel, stride=stride)
+    return in_form(form, x, kernel, banded=_expanded_banded, ordinary=_expanded_lax, stride=stride)
 
 
 def _check(x: Array, kernel: Array, form: Form) -> None:
-    if form not in ("auto", "lax", "banded"):
-        raise ValueError(f'form must be "auto", "lax" or "banded", got {form!r}')
-    k, k_, c, _ = kernel.shape
-    if k != k_:
-        raise ValueError(f"the kernel must be square, got {k} x {k_}")
-    if c != x.shape[3]:
-        raise ValueError(f"the kernel reads {c} channels, the images have {x.shape[3]}")
+    check_arguments(x, kernel, form)
+    if kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(f"the kernel must be square, got {kernel.shape[0]} x {kernel.shape[1]}")
 
 
-def _choose(form: Form, banded, ordinary, x: Array, kernel: Array) -> Array:
-    if form == "auto":
-        return jax.lax.platform_dependent(x, kernel, cpu=banded, default=ordinary)
-    return (banded if form == "banded" else ordinary)(x, kernel)
+def _valid_lax(x: Array, kernel: Array, *, stride: int, dilation: int = 1) -> Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "VALID",
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=DIMENSIONS,
+    )
+
+
+def _expanded_lax(x: Array, kernel: Array, *, stride: int) -> Array:
+    k = kernel.shape[0]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        [(k - 1, k - 1)] * 2,
+        lhs_dilation=(stride, stride),
+        dimension_numbers=DIMENSIONS,
+    )
 
 
 def _places(small: int, large: int, k: int, stride: int) -> np.ndarray:
-    """1 where tap t of the window of pixel p of the smaller image is pixel i of the larger."""
+    """(small, k, large) true where tap t of the window of pixel p lies on pixel i of the larger."""
     position = stride * np.arange(small)[:, None, None] + np.arange(k)[None, :, None]
-    return (position == np.arange(large)).astype(np.float32)  # (p, t, i)
+    return position == np.arange(large)
 
 
-def _bands(kernel: Array, places: np.ndarray, equation: str) -> Array:
-    # The factor is 0 or 1 and selects entries of the kernel: exact, if the product is.
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.einsum(equation, jnp.asarray(places, kernel.dtype), kernel, precision=highest)
-
-
-def _rows_times_bands(x: Array, kernel: Array, *, stride: int) -> Array:
+def _valid_banded(x: Array, kernel: Array, *, stride: int) -> Array:
     (b, h, w, c), (k, _, _, o) = x.shape, kernel.shape
     H, W = ((side - k) // stride + 1 for side in (h, w))
-    bands = _bands(kernel, _places(W, w, k, stride), "pui,tuco->ticpo")
+    matrices = bands(kernel, "pui,tuco->ticpo", _places(W, w, k, stride))
     rows = x.reshape(b, h, w * c)
     last = stride * (H - 1) + 1
     rows = jnp.concatenate([rows[:, t : t + last : stride] for t in range(k)], axis=-1)
-    y = jnp.dot(rows.reshape(b * H, k * w * c), bands.reshape(k * w * c, W * o))
+    y = jnp.dot(rows.reshape(b * H, k * w * c), matrices.reshape(k * w * c, W * o))
     return y.reshape(b, H, W, o)
 
 
-def _bands_to_rows(x: Array, kernel: Array, *, stride: int) -> Array:
+def _expanded_banded(x: Array, kernel: Array, *, stride: int) -> Array:
     (b, h, w, c), (k, _, _, o) = x.shape, kernel.shape
     H, W = (stride * (side - 1) + k for side in (h, w))
-    bands = _bands(kernel, _places(w, W, k, stride), "pui,tuco->pctio")
-    y = jnp.dot(x.reshape(b * h, w * c), bands.reshape(w * c, k * W * o)).reshape(b, h, k, W * o)
+    matrices = bands(kernel, "pui,tuco->pctio", _places(w, W, k, stride))
+    y = jnp.dot(x.reshape(b * h, w * c), matrices.reshape(w * c, k * W * o))
+    y = y.reshape(b, h, k, W * o)
     if stride == k:  # windows side by side
         return y.reshape(b, H, W, o)
     # Row t of the window of row p is row stride * p + t of the larger image.

@@ -16,8 +16,8 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from ocsvm_jax.networks.autoencoder import fan_uniform
-from ocsvm_jax.networks.convolution import Form
 from ocsvm_jax.networks.convolution_valid import convolve_valid, expand_valid
+from ocsvm_jax.networks.forms import Form
 
 PATCH = 15
 RADIUS = PATCH // 2
@@ -37,7 +37,7 @@ class _Layer(nn.Module):
       order: "activation_norm" as in the paper, or "norm_activation".
       last: leave out GELU and batch norm.
       momentum: share of the old value when running statistics are updated.
-      conv: how a convolution is computed, see `ocsvm_jax.networks.convolution`.
+      conv: how a convolution is computed, see `ocsvm_jax.networks.forms`.
       dtype: of parameters and computation.
     """
 
