@@ -19,7 +19,7 @@ import numpy as np
 
 from ocsvm_jax import gram, rbf
 from ocsvm_jax.reports import provenance
-from ocsvm_jax.solver import dual, kkt, problem
+from ocsvm_jax.solver import conditioning, dual, kkt, problem
 
 PROBLEMS = ((60, 1), (60, 8), (200, 1), (200, 8), (1000, 1))  # n, lanes
 NUS = (0.03, 0.5)
@@ -104,9 +104,9 @@ def previous_alpha(K: jax.Array, C: jax.Array, before: jax.Array) -> Found:
     return finished(made, given, jnp.minimum(alpha / jnp.sum(alpha, axis=0, keepdims=True), made.C))
 
 
-def posed(K: jax.Array, C: jax.Array) -> tuple[problem.Problem, problem.Conditioned]:
+def posed(K: jax.Array, C: jax.Array) -> tuple[problem.Problem, conditioning.Conditioned]:
     """The problem as `dual.solve_lanes` poses it, at the default tolerance."""
-    given = problem.conditioned(K, C > 0)
+    given = conditioning.conditioned(K, C > 0)
     one = jnp.ones((1, K.shape[0]), K.dtype)
     made = problem.make_problem(
         given.K, 0 * C.T, C.T, one, -one, given.underflow[None], given.one_sign[None]
@@ -114,7 +114,7 @@ def posed(K: jax.Array, C: jax.Array) -> tuple[problem.Problem, problem.Conditio
     return made, given
 
 
-def finished(made: problem.Problem, given: problem.Conditioned, alpha: jax.Array) -> Found:
+def finished(made: problem.Problem, given: conditioning.Conditioned, alpha: jax.Array) -> Found:
     """Solved from alpha."""
     state = dual.refine(made, alpha, MAX_STEPS)
     m = problem.magnitude(made, state.alpha.T, state.g.T)

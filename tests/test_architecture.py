@@ -30,7 +30,7 @@ LAYERS = {
         "reports",
         "experiments",
     ),
-    "arrays": ("arguments distances pytrees scaling", "summary", "points"),
+    "arrays": ("arguments distances pytrees scaling", "summary", "casts", "points"),
     "conformal": ("values", "p_values selection threshold"),
     "data": (
         "base corruptions nifti phantom",
@@ -79,7 +79,7 @@ LAYERS = {
         "ae hypersphere ogae sae vae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),
-    "networks": ("convolution pair", "autoencoder convolution_valid", "patch"),
+    "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),
     "path": (
         "batches criteria progress rows",
         "defaults grid unseen",
@@ -96,12 +96,12 @@ LAYERS = {
         "one_class svdd",
     ),
     "solver": (
-        "batching checks inverse kkt problem solution",
+        "batching checks conditioning inverse kkt problem solution",
         "free_set large_state smo",
         "newton",
         "dual",
         "implicit working_set",
-        "large_turn",
+        "large_step",
         "large",
     ),
     "training": ("checkpoints epoch history", "loop", "population"),

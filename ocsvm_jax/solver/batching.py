@@ -1,9 +1,9 @@
 """The batching rules: `vmap` of a solve becomes one solve over lanes.
 
 Plain `vmap` would run every lane until the slowest is done and stream all matrices through memory
-at each step. On a CPU the lanes are taken a few at a time instead: their matrices stay in cache, a
-SIMD register holds one number of each, and few lanes wait for the slowest. An accelerator takes all
-lanes at once. Nested `vmap`s arrive here flattened into one axis.
+at each step. On a CPU a few lanes are solved at a time instead: their matrices stay in cache, a
+SIMD register holds one number per lane, and few lanes wait for the slowest. An accelerator solves
+all lanes at once. Nested `vmap`s are flattened into one axis of lanes.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,10 @@ _CPU_LANES = 8
 
 
 def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of single problems from `run`, a function of lanes (which lead all its arrays).
+    """Turns `run`, whose arrays all have a leading axis of lanes, into a function of one problem.
 
-    The result is applied to one problem's arrays; `vmap`, however nested, calls `run` on lanes.
+    The result takes the arrays of one problem. Under `vmap`, however nested, it calls `run` on
+    all problems of the batch.
     """
 
     @jax.custom_batching.custom_vmap
@@ -48,10 +49,10 @@ def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _on_each_shard(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
-    """Each device solves its own problems, where the mesh wants to be told so.
+    """Lets each device solve its own problems where the mesh has explicit axes.
 
-    A mesh of explicit axes, which `jax.make_mesh` makes by default, carries the sharding of the
-    lanes in their type. One of automatic axes, or none, leaves it to the compiler.
+    With explicit axes, the default of `jax.make_mesh`, the type of the lanes carries their
+    sharding. With automatic axes, or without a mesh, the compiler decides.
     """
     sharding = jax.typeof(args[0]).sharding
     lanes = sharding.spec[0] if len(sharding.spec) else None
@@ -64,11 +65,11 @@ def _on_each_shard(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
 
 def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     lanes = args[0].shape[0]
-    # The backend decides at trace time: the result is the same, only the speed differs, so a
-    # computation placed elsewhere than on the default backend is still right.
+    # Decided at trace time by the default backend. A computation placed on another device is
+    # still right, only slower.
     on_cpu = jax.default_backend() == "cpu"
     if not isinstance(lanes, int):
-        # A number of problems that `jax.export` leaves open: chunks would have to divide it.
+        # `jax.export` leaves the number of problems symbolic, and chunks would have to divide it.
         return _one_at_a_time(run, args) if on_cpu else run(*args)
     if lanes == 0:
         one = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in args]
@@ -77,7 +78,7 @@ def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     if not on_cpu or lanes <= _CPU_LANES:
         return run(*args)
     chunks = -(-lanes // _CPU_LANES)
-    # The last chunk is filled up with copies of the first lanes: they cost what real ones would.
+    # The last chunk is filled up with copies of the first lanes, which take as long as real ones.
     fill = chunks * _CPU_LANES - lanes
     padded = [jnp.concatenate([x, x[:fill]]) if fill else x for x in args]
     blocks = tuple(x.reshape((chunks, _CPU_LANES, *x.shape[1:])) for x in padded)

@@ -1,4 +1,4 @@
-"""What can be said about the arguments of a solve before anything is computed."""
+"""Checks of the arguments of a solve, made before anything is computed."""
 
 from typing import Any
 
@@ -20,13 +20,23 @@ from ocsvm_jax.arrays.arguments import (
 def check_arguments(
     K: Any, nu: Any, sample_weight: Any, tol: Any, max_steps: int | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, int]:
-    """Promotes to one dtype, fills in defaults, and raises on what is surely wrong.
+    """Promotes to one dtype, fills in defaults, and raises on arguments known to be wrong.
+
+    Args:
+      K: (n, n) Gram matrix.
+      nu: scalar in (0, 1].
+      sample_weight: (n,) non-negative weights, or None.
+      tol: bound on the gap, or None.
+      max_steps: bound on the steps, or None.
 
     Returns:
-      K, nu and the weights, of which only ratios count, see `normalized_weights`; the bound on the
-      gap, negative for the default; the bound on the steps.
+      K, nu, the weights divided by the largest (see `normalized_weights`), the bound on the gap
+      (negative asks for the default), and the bound on the steps.
+
+    Raises:
+      TypeError, ValueError: as `ocsvm_solve`.
     """
-    # Taken before the conversion: under jit that makes a tracer even of a plain number.
+    # Before the conversion, which under jit turns even a plain number into a tracer.
     known_K, known_w = _if_known(K, "K"), _if_known(sample_weight, "sample_weight")
     K = as_float(K, "K")
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] == 0:
@@ -56,14 +66,14 @@ def check_arguments(
 
 
 def _if_known(x: Any, name: str) -> np.ndarray | None:
-    """The value, or None where there is none or some of it is being traced."""
+    """The value as NumPy array, or None if x is None or any part of it is being traced."""
     if x is None or not all(is_concrete(leaf) for leaf in jax.tree.leaves(x)):
         return None
     return np.asarray(as_numbers(x, name))
 
 
 def check_kernel_values(K: np.ndarray, dtype: np.dtype) -> None:
-    """Raises ValueError if K is not finite, or not what it was once cast to the dtype."""
+    """Raises ValueError if K is not finite or would overflow or underflow in the dtype."""
     if not np.all(np.isfinite(K)):
         raise ValueError(
             "K holds NaN or infinite values; check the points and the kernel it was built from."
@@ -76,28 +86,28 @@ def check_kernel_values(K: np.ndarray, dtype: np.dtype) -> None:
         advice += ". Or enable JAX's float64, jax.config.update('jax_enable_x64', True)"
     if largest > limits.max:
         raise ValueError(
-            f"K holds values up to {largest:.1e}; the solve is in {dtype}, which ends at "
+            f"K holds values up to {largest:.1e}; the solve is in {dtype}, whose largest number is "
             f"{limits.max:.1e}. {advice}."
         )
-    # Processors flush what is smaller than the smallest normal number to 0. A cast must leave the
-    # digits of the largest entry their differences too.
+    # Processors flush numbers below the smallest normal one to 0. After a cast, differences in the
+    # last digits of the largest entry must still be normal numbers.
     shrinks = K.dtype.itemsize > dtype.itemsize
     smallest = limits.tiny / limits.eps if shrinks else limits.tiny
     if 0 < largest < smallest:
         raise ValueError(
-            f"the largest value of K is {largest:.1e}; the solve is in {dtype}, whose digits end "
-            f"at {limits.tiny:.1e}. {advice}."
+            f"the largest value of K is {largest:.1e}; the solve is in {dtype}, whose smallest "
+            f"normal number is {limits.tiny:.1e}. {advice}."
         )
 
 
 def checked_nu(nu: Any, dtype: Any) -> jax.Array:
     """nu in the dtype of a solve.
 
-    Below the smallest normal number, which would be flushed to 0, it is that number: the bounds on
-    alpha are then far above 1, where they have no effect.
+    A nu below the smallest normal number would be flushed to 0, so it is raised to that number:
+    the bounds on alpha are then far above 1, where they have no effect.
 
     Raises:
-      TypeError, ValueError: unless it is one number, in (0, 1] where that can be known.
+      TypeError, ValueError: unless nu is one number, and in (0, 1] if its value is known.
     """
     if is_concrete(nu) and all(map(is_concrete, jax.tree.leaves(nu))):
         check_nu(nu)
@@ -127,22 +137,22 @@ def _check_scalar_nu(shape: tuple[int, ...]) -> None:
 
 
 def normalized_weights(sample_weight: Any) -> np.ndarray | jax.Array:
-    """Weights divided by the largest of them: a weight is a number of repetitions, up to a factor.
+    """Weights divided by the largest: a weight is a number of repetitions, up to a common factor.
 
-    Values that are known are checked and divided in NumPy's float64, before any cast: a common
-    factor of 1e-300 to 1e300 changes nothing, in float32 either. Traced ones are divided in their
-    own dtype. The divisor is a constant of the derivative, which stays right to any order, since
-    what depends on ratios alone is the same function of w and of w / divisor.
+    Known weights are checked and divided in NumPy's float64 before any cast, so that a common
+    factor of 1e-300 to 1e300 changes nothing, even in float32. Traced weights are divided in their
+    own dtype. The divisor is held constant in derivatives. They stay right to any order, since a
+    function of the ratios alone is the same function of w and of w / divisor.
 
     Args:
       sample_weight: (n,) weights, non-negative and not all 0.
 
     Returns:
-      (n,) weights in [0, 1]; NumPy float64, or traced. Traced weights that are not valid are left
-      as they are: the solve ends as INVALID.
+      (n,) weights in [0, 1]; NumPy float64, or traced. Invalid traced weights are returned as they
+      are, and the solve ends as INVALID.
 
     Raises:
-      TypeError: if they are no real numbers.
+      TypeError: if the weights are not real numbers.
       ValueError: if known weights are negative, not finite or all 0.
     """
     known = _if_known(sample_weight, "sample_weight")

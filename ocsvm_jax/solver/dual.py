@@ -1,18 +1,19 @@
-"""The forward iteration: many duals at once, exactly. It does not know it will be differentiated.
+"""The forward iteration: solves many duals at once, exactly. Derivatives are handled elsewhere.
 
-Each round runs sequential minimal optimisation (SMO, two variables a step, second-order choice of
+Each round runs sequential minimal optimisation (SMO, two variables per step, second-order choice of
 the pair; Fan, Chen and Lin 2005) until the active set is nearly right, then Newton steps on the
 free set, each cut at the first bound it meets, until one is not cut. SMO finds the active set in
-some ten steps but creeps along it; a Newton step lands on the solution of the active set at once.
-Both only ever lower the objective. Rounds repeat until the gap, from a gradient computed from alpha
-and with its rounding, is within the tolerance.
+about ten steps but then creeps; a Newton step lands on the solution for the active set at once.
+Neither ever raises the objective. Rounds repeat until the gap, computed from a fresh gradient and
+including its rounding error, is within the tolerance.
 
-Nothing here is relative to the largest entry of K, which a single far row can make as large as it
-likes: tolerances go by what the support sees, curvatures by the two points they belong to.
+Nothing here is relative to the largest entry of K, which a single far row can make arbitrarily
+large. Tolerances are relative to the scale of K that the support sees, and curvatures depend on
+their two points alone.
 
-The arrays of the iteration are (n, lanes), one problem a lane: a reduction over n then runs through
-SIMD registers side by side, and what costs time (a Newton step) can be skipped when no lane needs
-it, which `vmap` of a single solve could not do.
+The arrays of the iteration are (n, lanes), one problem per lane: a reduction over n then runs
+through SIMD registers side by side, and an expensive part (a Newton step) can be skipped when no
+lane needs it, which `vmap` of a single solve could not do.
 """
 
 import math
@@ -23,9 +24,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import kkt, newton, smo
+from ocsvm_jax.solver.conditioning import conditioned
 from ocsvm_jax.solver.problem import (
     Problem,
-    conditioned,
     gradient,
     magnitude,
     make_problem,
@@ -35,14 +36,14 @@ from ocsvm_jax.solver.problem import (
 )
 from ocsvm_jax.solver.solution import Status
 
-# SMO hands over to Newton at this gap relative to the scale seen: most active sets are right then.
+# SMO hands over to Newton at this gap, relative to the scale seen: most active sets are right then.
 _HANDOVER = 3e-4
-# The default tolerance, relative to the scale seen; and how much further the iteration tries to go.
+# The default tolerance, relative to the scale seen, and the part of it that the iteration aims for.
 _TOLERANCE = {"float64": 1e-10, "float32": 4e-6}
 _GOAL = {"float64": 1e-3, "float32": 0.25}
-# Points with k(x, x) below this part of the scale seen are of another scale.
+# Points with k(x, x) below this fraction of the scale seen count as being of another scale.
 _ALIKE = 1e-3
-# Rounds without progress, in the gap and in the objective, before a lane is called stalled.
+# Rounds without progress in gap and objective after which a lane counts as stalled.
 _PATIENCE = 3
 
 
@@ -52,7 +53,7 @@ class _Round(NamedTuple):
     gap: Float[Array, "1 lanes"]  # an upper bound, see `_measure`
     tol: Float[Array, "1 lanes"]
     goal: Float[Array, "1 lanes"]  # at most tol
-    noise: Float[Array, "1 lanes"]  # what rounding does to the objective
+    noise: Float[Array, "1 lanes"]  # rounding error of the objective
     objective: Float[Array, "1 lanes"]
     handover: Float[Array, "1 lanes"]
     steps: Int[Array, "1 lanes"]
@@ -61,7 +62,7 @@ class _Round(NamedTuple):
 
 
 class DualState(NamedTuple):
-    """What the iteration reached, one row a problem."""
+    """The state that the iteration reached, one row per problem."""
 
     alpha: Float[Array, "lanes n"]
     g: Float[Array, "lanes n"]
@@ -71,12 +72,12 @@ class DualState(NamedTuple):
 
 
 class LaneSolution(NamedTuple):
-    """A solved dual, one row a problem."""
+    """Solved duals, one row per problem."""
 
     alpha: Float[Array, "lanes n"]
     rho: Float[Array, " lanes"]
     rho_weights: Float[Array, "lanes n"]  # rho is the mean of K alpha under these
-    shift: Float[Array, " lanes"]  # that K can lose without rounding, see `conditioned`
+    shift: Float[Array, " lanes"]  # can be subtracted from K without rounding, see `conditioned`
     gap: Float[Array, " lanes"]
     num_steps: Int[Array, " lanes"]
     status: Int[Array, " lanes"]
@@ -88,11 +89,18 @@ def solve_lanes(
     tol: Float[Array, " lanes"],
     max_steps: int,
 ) -> LaneSolution:
-    """Solves each lane's dual; `tol` bounds the gap in units of K, negative asks for the default.
+    """Solves the dual of each lane.
 
-    The default is 1e-10 (float64) or 4e-6 (float32) times the scale of K alpha that the support
-    sees (`scale_seen`). Points with C = 0 take no part. A lane whose K is not finite ends as
-    INVALID.
+    Args:
+      K: (lanes, n, n) Gram matrices.
+      C: (lanes, n) upper bounds on alpha; points with C = 0 take no part.
+      tol: (lanes,) bounds on the gap, in units of K. A negative one asks for the default: 1e-10
+        (float64) or 4e-6 (float32) times the scale of K alpha that the support sees
+        (`scale_seen`).
+      max_steps: bound on the two-variable steps of each lane.
+
+    Returns:
+      The solutions. A lane whose K is not finite ends as INVALID.
     """
     lanes, n = C.shape
     given = conditioned(K, C > 0)
@@ -117,13 +125,13 @@ def solve_lanes(
 
 
 def _in_given_units(unit: Float[Array, " lanes"], gap: Float[Array, " lanes"]) -> Array:
-    """unit * gap; an underflow must not turn a bound into 0."""
+    """unit * gap, kept above 0 where the product underflows: a gap is an upper bound."""
     least = jnp.where(gap > 0, jnp.finfo(gap.dtype).tiny, -jnp.inf)
     return jnp.maximum(unit * gap, least)
 
 
 def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> DualState:
-    """Solves each lane from a feasible alpha."""
+    """Solves each lane, starting from a feasible alpha (n, lanes)."""
     state = _start(problem, alpha)
     state = lax.while_loop(
         lambda s: jnp.any(s.running), lambda s: _round(problem, s, max_steps), state
@@ -139,10 +147,11 @@ def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> 
 
 
 def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
-    # Zeros that vary over a mesh as the lanes do, which a loop under shard_map asks for.
+    # Derived from alpha so that the zeros vary over a mesh as the lanes do: a loop under shard_map
+    # requires it.
     none = (0 * alpha[:1]).astype(jnp.int32)
     g = gradient(problem, alpha)
-    # A scale that is good enough for the first hand-over; nothing is judged by it.
+    # Good enough for the first hand-over; no result is judged by this scale.
     scale = jnp.sum(alpha * (jnp.abs(problem.diagonal) + jnp.abs(g)), axis=0, keepdims=True)
     unknown, zero = jnp.full_like(scale, jnp.inf) + 0 * scale, 0 * scale
     return _Round(
@@ -163,16 +172,16 @@ def _start(problem: Problem, alpha: Float[Array, "n lanes"]) -> _Round:
 def _measure(
     problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
 ) -> dict[str, Float[Array, "1 lanes"]]:
-    """An upper bound on the gap, what it is held against, and the noise of the objective.
+    """An upper bound on the gap, the tolerance and the goal for it, and the objective's noise.
 
-    The bound takes every g at the unfavourable end of its own rounding. Where that is coarse, as
-    beside a far row whose entries cancel, no gap below it can be claimed.
+    The bound takes every g at the unfavourable end of its rounding error. Where that error is
+    large, as with a far row whose entries cancel, no smaller gap can be claimed.
     """
     eps = jnp.finfo(g.dtype).eps
     m = magnitude(problem, alpha, g)
     seen = scale_seen(problem, alpha, m)
-    # The rounding of a sum of n terms grows with the square root of n. What is too small for a
-    # normal number counts as zero on most devices.
+    # The rounding error of a sum of n terms grows with the square root of n. Most devices treat
+    # subnormal numbers as zero.
     units = eps * (1 + 0.125 * math.sqrt(g.shape[0]))
     rounding = units * m
     rounding = jnp.where(m > 0, jnp.maximum(rounding, jnp.finfo(g.dtype).tiny), 0)
@@ -183,7 +192,7 @@ def _measure(
     return {
         "gap": kkt.gap_bound(alpha, g, problem.C, rounding),
         "tol": jnp.where(asked, problem.tol, default),
-        # Not where the bound would hold little but its rounding.
+        # Not below the point where the bound is mostly its own rounding error.
         "goal": jnp.where(asked, problem.tol, jnp.minimum(default, goal)),
         "noise": eps * seen,
     }
@@ -195,10 +204,12 @@ def _resolved(
     g: Float[Array, "n lanes"],
     seen: Float[Array, "1 lanes"],
 ) -> Float[Array, "1 lanes"]:
-    """The scale seen, where it says something of the decision values of most points.
+    """The scale that the default tolerance is relative to.
 
-    A support of huge terms that cancel sees a scale beside which those of all other points are
-    nothing, and a gap within it nothing proves. What is left of the terms is the scale then.
+    This is the scale seen, if it is comparable with that of most points. Where the support has
+    huge terms that cancel, the scale seen dwarfs the kernel values of all other points, and a gap
+    that is small against it would prove nothing. The scale is then |alpha' g|, what remains of the
+    terms.
     """
     value = jnp.abs(jnp.sum(alpha * g, axis=0, keepdims=True))
     part = problem.C > 0
@@ -208,8 +219,8 @@ def _resolved(
 
 
 def _round(problem: Problem, state: _Round, max_steps: int) -> _Round:
-    """SMO to the hand-over gap, a Newton step, and a fresh gradient to judge them by."""
-    # A share of the steps each round, so that a slow tail is handed to Newton again and again.
+    """SMO down to the hand-over gap, then Newton steps, judged by a fresh gradient."""
+    # Each round may take only some of the steps, so that a slow lane reaches Newton repeatedly.
     limit = jnp.minimum(state.steps + problem.C.shape[0] + 50, max_steps)
     reached = smo.run(
         problem,

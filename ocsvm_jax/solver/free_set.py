@@ -1,14 +1,14 @@
 """Linear systems on the free set: the Newton step of the iteration and the implicit derivative.
 
-On the free set F the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Taking the equation of
-one free index p, the reference, off all others eliminates rho, and `x_p = t - (sum of the others)`
-eliminates x_p: what is left is symmetric positive semi-definite, with the entries
+On the free set F the optimality system is `K_FF x - rho 1 = r`, `1'x = t`. Subtracting the equation
+of one free index p, the reference, from all others eliminates rho, and `x_p = t - (sum of the
+others)` eliminates x_p. The remaining matrix is symmetric positive semi-definite, with entries
 
     R_ij = K_ij - K_ip - K_pj + K_pp = (phi_i - phi_p)'(phi_j - phi_p).
 
-It is scaled to a diagonal of ones before it is factorised. So each entry is computed from what
-three points have to do with one another, and a row whose entries are far larger than those of the
-others costs the others no digits; to subtract means over F would.
+It is scaled to a diagonal of ones before it is factorised. Each entry depends on three points only,
+so a row whose entries are far larger than the others costs the other rows no digits. Subtracting
+means over F would.
 
 The free set is usually much smaller than n. Its indices are first gathered into a matrix of the
 smallest of a few fixed sizes that holds it, which makes the O(m^3) work small under static shapes.
@@ -26,28 +26,28 @@ from jaxtyping import Array, Bool, Float, Int
 from ocsvm_jax.solver import kkt
 from ocsvm_jax.solver.inverse import inverse_and_pivot
 
-# Up to here, n^2 comparisons find the free indices faster than n writes one after the other.
+# Up to this n, n^2 comparisons find the free indices faster than n sequential writes.
 _FEW = 128
 
 
 class Reduction(NamedTuple):
-    """What takes a problem to its reduced system and back; a lanes axis leads where there are many.
+    """Maps a problem to its reduced system and back; batches have a leading axis of lanes.
 
-    Slots hold the free indices in order; what stands on the slots left over is of no meaning.
+    The slots hold the free indices in order. The remaining slots hold arbitrary indices.
     """
 
-    slots: Int[Array, " n"]  # the index of a slot
-    position: Int[Array, " n"]  # the slot of a free index
+    slots: Int[Array, " n"]  # the index in each slot
+    position: Int[Array, " n"]  # the slot of each free index
     free: Bool[Array, " n"]
     reference: Bool[Array, " n"]  # true at p
-    scale: Float[Array, " n"]  # the diagonal of D; 0 at p and what coincides with it, and off F
+    scale: Float[Array, " n"]  # diagonal of D; 0 at p, at points that coincide with p, and off F
     to_reference: Float[Array, " n"]  # K_ip
     offset: Float[Array, ""]  # K_pp
     coincide: Bool[Array, ""]  # whether another free point coincides with p
 
 
 class ReducedSystem(NamedTuple):
-    """D R D on the gathered indices, the identity on what is not movable."""
+    """D R D on the gathered indices, with rows of the identity where `scale` is 0."""
 
     matrix: Float[Array, "size size"]
     inverse: Float[Array, "size size"]
@@ -55,7 +55,7 @@ class ReducedSystem(NamedTuple):
 
 
 def gathered_sizes(n: int) -> tuple[int, ...]:
-    """The static sizes a free set of an n-point problem is gathered into: 32, 128, ..., n."""
+    """Static sizes into which the free set of n points is gathered: 32, 128, ..., n."""
     sizes = []
     size = 32
     while size < 0.75 * n:
@@ -65,7 +65,7 @@ def gathered_sizes(n: int) -> tuple[int, ...]:
 
 
 def at_smallest_size(free: Bool[Array, "lanes n"], function: Callable[[int], Any]) -> Any:
-    """function(size) at the first of `gathered_sizes` that holds the free set of every lane."""
+    """function(size) for the smallest of `gathered_sizes` that holds the free set of every lane."""
     sizes = gathered_sizes(free.shape[1])
     largest = jnp.max(jnp.sum(free, axis=1, dtype=jnp.int32))
     branch = jnp.sum(jnp.asarray(sizes[:-1], dtype=jnp.int32) < largest, dtype=jnp.int32)
@@ -73,12 +73,12 @@ def at_smallest_size(free: Bool[Array, "lanes n"], function: Callable[[int], Any
 
 
 def matvec(A: Float[Array, "m n"], v: Float[Array, " n"]) -> Float[Array, " m"]:
-    """A v at full precision: the default is bfloat16 on a TPU and TF32 on recent GPUs."""
+    """A v at full precision; the default is bfloat16 on a TPU and TF32 on recent GPUs."""
     return jnp.matmul(A, v, precision=lax.Precision.HIGHEST)
 
 
 def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float[Array, " size"]:
-    """Entries outside the set are zeroed, inside it the mean is taken off."""
+    """Zeroes the entries outside the set and subtracts the mean of those inside."""
     inside = jnp.where(valid, values, 0)
     count = jnp.maximum(jnp.sum(valid, dtype=values.dtype), 1)
     return jnp.where(valid, inside - jnp.sum(inside) / count, 0)
@@ -87,7 +87,13 @@ def project(values: Float[Array, " size"], valid: Bool[Array, " size"]) -> Float
 def reduction(
     K: Float[Array, "n n"], diagonal: Float[Array, " n"], free: Bool[Array, " n"]
 ) -> Reduction:
-    """Of one problem, K's diagonal handed over."""
+    """The `Reduction` of one problem.
+
+    Args:
+      K: (n, n) Gram matrix.
+      diagonal: (n,) its diagonal.
+      free: (n,) the free set.
+    """
     n = K.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
     position = jnp.cumsum(free, dtype=jnp.int32) - 1
@@ -96,7 +102,7 @@ def reduction(
         slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
     else:
         slots = kkt.first_true(free)
-    # The smallest diagonal makes the smallest entries, which round off least.
+    # The reference with the smallest diagonal gives the smallest entries, which round least.
     size = jnp.abs(diagonal)
     own = jnp.where(free, size, jnp.inf)
     p = kkt.first_where_equal(own, jnp.min(own, keepdims=True))[0]
@@ -113,8 +119,8 @@ def reduction(
 
 
 def on_slots(part: Reduction, *values: Float[Array, " n"]) -> list[Float[Array, " n"]]:
-    """Values of the indices, each on the slots; 0 on those left over."""
-    # One gather for all: on a CPU each takes as long to compile as two other kernels.
+    """Moves values from indices to slots, with 0 in the slots left over."""
+    # One gather for all values: on a CPU a gather takes as long to compile as two other kernels.
     gathered = jnp.stack(values)[:, part.slots]
     used = jnp.arange(part.slots.shape[0], dtype=jnp.int32) < jnp.sum(part.free, dtype=jnp.int32)
     return list(jnp.where(used[None, :], gathered, 0))
@@ -129,9 +135,16 @@ def reduced_systems(
 ) -> ReducedSystem:
     """Inverts D R D of each lane on its free set, gathered into `size` slots.
 
-    `scale` and `to_reference` on the slots. A multiple of the rounding unit is added to the
-    diagonal so that a singular matrix (duplicate points, a linear kernel with fewer dimensions than
-    points) still has an inverse; `singular` reports it.
+    A multiple of the rounding unit is added to the diagonal so that a singular matrix (duplicate
+    points, or a linear kernel with fewer dimensions than points) still has an inverse; `singular`
+    reports it.
+
+    Args:
+      K: (lanes, n, n) Gram matrices.
+      parts: the `Reduction` of each lane.
+      scale: (lanes, n) `parts.scale`, on the slots.
+      to_reference: (lanes, n) `parts.to_reference`, on the slots.
+      size: one of `gathered_sizes(n)`.
     """
 
     def scaled(K: Float[Array, "n n"], part: Reduction, d: Array, to_p: Array) -> Array:
@@ -146,7 +159,7 @@ def reduced_systems(
     damped = matrix + damping * jnp.eye(size, dtype=K.dtype)[None]
     steps = jnp.max(jnp.sum(parts.free, axis=1, dtype=jnp.int32))
     inverse, pivot = inverse_and_pivot(damped, steps)
-    # NaN, from a matrix that is not positive semi-definite, counts as singular too.
+    # A pivot of NaN, from a matrix that is not positive semi-definite, counts as singular too.
     return ReducedSystem(matrix, inverse, ~(pivot > 250 * damping) | parts.coincide)
 
 
@@ -156,9 +169,15 @@ def solve_reduced(
     free: Bool[Array, "lanes n"],
     rhs: Float[Array, "lanes n"],
 ) -> Float[Array, "lanes n"]:
-    """y with (K y - rhs)_i equal over the free set and sum(y) = 0, refined once; zero off the set.
+    """Solves for y with (K y - rhs)_i equal over the free set and sum(y) = 0; y is 0 off the set.
 
-    Of a regular system; of a singular one, some y that comes near it.
+    The solution is refined once. If the system is singular, y is approximate.
+
+    Args:
+      K: (lanes, n, n) Gram matrices.
+      diagonal: (lanes, n) their diagonals.
+      free: (lanes, n) the free sets.
+      rhs: (lanes, n) right-hand sides.
     """
     n = K.shape[1]
     parts = jax.vmap(reduction)(K, diagonal, free)
@@ -184,9 +203,14 @@ def projected_inverse(
     scale: Float[Array, " size"],
     reference: Bool[Array, " size"],
 ) -> Float[Array, "size size"]:
-    """The matrix of `solve_reduced` on slots: the pseudo-inverse of P K P, P = I - 11'/m.
+    """The pseudo-inverse of P K P on the slots, P = I - 11'/m, if the system is regular.
 
-    Of a regular system; then it is unique, whatever the reference.
+    It maps rhs to the y of `solve_reduced` and does not depend on the reference.
+
+    Args:
+      inverse: (size, size) inverse of D R D.
+      scale: (size,) the diagonal of D.
+      reference: (size,) true at the slot of p.
     """
     return _with_reference(scale[:, None] * inverse * scale[None, :], reference)
 
@@ -197,10 +221,16 @@ def pseudo_inverse(
     reference: Bool[Array, " size"],
     used: Bool[Array, " size"],
 ) -> Float[Array, "size size"]:
-    """The pseudo-inverse of P K P on slots, whatever its rank, by eigendecomposition of D R D.
+    """The pseudo-inverse of P K P on the slots, of any rank, by eigendecomposition of D R D.
 
-    The minimum-norm solution differs from any other by directions that K does not see; these are
-    the null vectors of R, taken off here in the norm of alpha, not of D.
+    The minimum-norm solution differs from any other by null vectors of R. They are projected out
+    in the norm of alpha, not in the norm scaled by D.
+
+    Args:
+      matrix: (size, size) D R D.
+      scale: (size,) the diagonal of D.
+      reference: (size,) true at the slot of p.
+      used: (size,) true at the slots that hold a free index.
     """
     size, dtype = matrix.shape[0], matrix.dtype
     movable = scale > 0
@@ -209,13 +239,13 @@ def pseudo_inverse(
     cutoff = 10 * size * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values))
     seen = values > cutoff
     weights = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
-    # A point that coincides with the reference is a null vector of its own, of any length: one
-    # that other null vectors do not drown, whatever the scale of K.
+    # A point that coincides with the reference is a null vector by itself, of arbitrary length.
+    # Its length is chosen so that other null vectors do not drown it at any scale of K.
     longest = jnp.max(scale)
     d = jnp.where(movable, scale, jnp.where(longest > 0, longest, 1))
     vectors = jnp.where((used & ~reference)[:, None], d[:, None] * vectors, 0)
     some = _product(vectors * weights[None, :], vectors.T)
-    # Null vectors of length one, in terms of alpha; zero columns beside them.
+    # Null vectors in terms of alpha, of length one; the other columns are zero.
     null = jnp.where(seen[None, :], 0, vectors)
     null = jnp.where(reference[:, None], -jnp.sum(null, axis=0)[None, :], null)
     length = jnp.sqrt(jnp.sum(null**2, axis=0))
@@ -229,13 +259,13 @@ def pseudo_inverse(
 def _with_reference(
     inverse: Float[Array, "m m"], reference: Bool[Array, " m"]
 ) -> Float[Array, "m m"]:
-    """A matrix on the other indices, completed so that what it gives and takes sums to zero."""
+    """Adds the row and column of the reference, so that all rows and columns sum to zero."""
     rows = jnp.where(reference[:, None], -jnp.sum(inverse, axis=0)[None, :], inverse)
     return jnp.where(reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
 
 
 def on_indices(part: Reduction, matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A matrix on slots taken back to the indices; zero off the free set."""
+    """Moves a matrix from slots back to indices, with zeros off the free set."""
     both = part.free[:, None] & part.free[None, :]
     return jnp.where(both, matrix[part.position[:, None], part.position[None, :]], 0)
 

@@ -1,6 +1,6 @@
 """`ocsvm_solve` and its derivative, by the implicit function theorem on the optimality system.
 
-Derivation. Hold the active set: F free, B at the upper bound, the rest at zero. There
+Derivation. Hold the active set fixed: F free, B at the upper bound, the rest at zero. Then
 
     (K alpha)_F = rho 1,     alpha_B = C_B,     sum(alpha) = 1.
 
@@ -11,12 +11,13 @@ Differentiating, with dK symmetric and x = d alpha on F:
 Put x = t 1/m + y with t = -1' dC_B, m = |F| and 1'y = 0; then
 H y = -P (dK alpha + K_FB dC_B + K_FF 1 t/m), with the reduced Hessian H of free_set.py, and d rho
 is the mean over F of (dK alpha + K d alpha).
-Everything is linear in (dK, dC), so the reverse rule is its transpose; H y = b goes through
-`lax.custom_linear_solve`, which differentiates again, to any order.
+Everything is linear in (dK, dC), so the reverse rule is its transpose. H y = b is solved through
+`lax.custom_linear_solve`, which can itself be differentiated, to any order.
 
-Selections where the solution map has a kink: with H singular, the minimum-norm y (which leaves the
-derivative of f and rho the same as any other); with no free index, alpha_i = C_i / sum_B C and rho
-as chosen by `kkt.rho_weights`, held; at a change of the active set, the side the solve ended on.
+Where the solution map has a kink, the derivative is chosen as follows. If H is singular, y has
+minimum norm (the derivatives of f and rho are the same for any y). If no index is free,
+alpha_i = C_i / sum_B C, and rho keeps the weights of `kkt.rho_weights`. At a change of the active
+set, the derivative belongs to the side on which the solve ended.
 """
 
 from functools import partial
@@ -31,8 +32,8 @@ from jaxtyping import Array, Bool, Float, Num
 from ocsvm_jax.solver import dual, free_set, kkt
 from ocsvm_jax.solver.batching import lanes_function
 from ocsvm_jax.solver.checks import check_arguments
+from ocsvm_jax.solver.conditioning import meaningful
 from ocsvm_jax.solver.inverse import one_by_one
-from ocsvm_jax.solver.problem import meaningful
 from ocsvm_jax.solver.solution import OCSVMSolution, Status
 
 
@@ -59,33 +60,47 @@ def ocsvm_solve(
       sample_weight: (n,) non-negative weights, all 1 by default. A point of weight 0 takes no part,
         so the weights also serve as a padding mask.
       tol: bound on the KKT gap, in units of K. By default 1e-10 (float64) or 4e-6 (float32) times
-        alpha' |K - c| alpha, the scale of K as the support sees it: one far row, whose entries are
-        larger than those of all others by many orders, does not make it coarser. c is 0, or a
-        number that most of K lies close to. Where that scale is a thousand times k(x, x) of most
-        points and alpha' (K - c) alpha, huge terms cancel, and the latter is the scale.
+        alpha' |K - c| alpha, the scale of K as the support sees it, so that one far row with
+        entries larger by many orders of magnitude does not make it coarser. c is 0, or a number
+        that most entries of K are close to. If that scale exceeds both k(x, x) of most points and
+        alpha' (K - c) alpha a thousand times, huge terms cancel, and the scale is
+        alpha' (K - c) alpha.
       max_steps: bound on the two-variable steps, by default 10,000 + 100 n.
 
     Returns:
-      An `OCSVMSolution`. Look at `status` and `gap`: `gap` is an upper bound on the violation that
-      the returned alpha has, its own rounding included, and a solve that could not bring it down to
-      `tol` says so. CONVERGED means that every point lies on the side of the boundary on which the
-      exact solution has it, but for those whose f is 0 within the tolerance (counted on
-      ill-scaled problems in benchmarks/RESULTS.md, "Hard problems").
+      An `OCSVMSolution`. Check `status` and `gap`: `gap` is an upper bound on the violation of the
+      optimality conditions by the returned alpha, rounding included, and `status` says whether it
+      is within `tol`. CONVERGED means that every point lies on the same side of the boundary as in
+      the exact solution, except points whose f is 0 within the tolerance (counted on ill-scaled
+      problems in benchmarks/RESULTS.md, "Hard problems").
 
     Raises:
-      ValueError: if shapes do not fit, or if arguments that are not being traced hold NaN or
-        infinite values, nu outside (0, 1], or weights that are negative or all zero. Under jit
-        nothing can be raised: the solution is then all NaN and its status INVALID.
+      TypeError: if an argument does not hold real numbers.
+      ValueError: if shapes do not fit; if K holds NaN or infinite values, nu is outside (0, 1], or
+        weights are negative or all zero. Values can only be checked outside jit; under jit the
+        solution of an invalid problem is NaN and its status INVALID.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from ocsvm_jax import Status, gram, ocsvm_solve, rbf
+      >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [5.0, 5.0]])
+      >>> solution = ocsvm_solve(gram(rbf(0.5), x), 0.5)
+      >>> Status(int(solution.status)).name
+      'CONVERGED'
+      >>> float(jnp.sum(solution.alpha).round(3))
+      1.0
+      >>> bool(jnp.all(solution.alpha <= 1 / (0.5 * 4)))
+      True
     """
     K, nu, w, gap_bound, steps = check_arguments(K, nu, sample_weight, tol, max_steps)
     total = jnp.sum(w)
     part = w > 0
     valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
-    # An invalid problem is replaced before the iteration, and its solution by NaN after it.
+    # An invalid problem is replaced by a valid one for the iteration, and its solution by NaN.
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
     solved = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
     valid = valid & (solved.status != Status.INVALID)
-    # For the derivative alone: where none is asked for, none of this is computed.
+    # Only the derivative needs this K; without a derivative the compiler removes it.
     K = jnp.where(valid, meaningful(K, part), 0)
     held = _Held(solved.alpha, solved.rho, solved.rho_weights, solved.shift)
     alpha, rho = _with_derivative(K, C, held)
@@ -100,7 +115,7 @@ def ocsvm_solve(
     )
 
 
-# An eager call would trace and compile the loops anew each time, were they not jitted here.
+# Jitted here, since an eager call would otherwise trace and compile the loops each time.
 @partial(jax.jit, static_argnums=0)
 def _iterate(
     max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
@@ -109,7 +124,7 @@ def _iterate(
 
 
 class _Held(NamedTuple):
-    """What the derivative takes as numbers."""
+    """The solution, held constant in the derivative."""
 
     alpha: Float[Array, " n"]
     rho: Float[Array, ""]
@@ -121,7 +136,7 @@ class _Held(NamedTuple):
 def _with_derivative(
     K: Float[Array, "n n"], C: Float[Array, " n"], held: _Held
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    """The solution as a function of K and C."""
+    """alpha and rho as functions of K and C."""
     del K, C
     return held.alpha, held.rho
 
@@ -130,18 +145,18 @@ def _with_derivative(
 def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
     K, C, held = primals
     dK, dC, _ = tangents
-    # As a function again, so that the rule can be differentiated in its turn.
+    # Through the function again, so that the rule itself can be differentiated.
     alpha, rho = _with_derivative(*primals)
     free = kkt.free_set(held.alpha, C)
     inside = free.astype(K.dtype)
     m = jnp.sum(inside)
     d_bound = jnp.where((alpha > 0) & ~free, dC, 0)
-    # With no free index the upper bounds alone make the sum: alpha_i = C_i / sum_B C.
+    # With no free index all support vectors are bounded: alpha_i = C_i / sum_B C.
     total = jnp.where(m == 0, jnp.sum(jnp.where(alpha > 0, C, 0)), 1)
     d_bound = (d_bound - jnp.where(m == 0, jnp.sum(d_bound), 0) * alpha) / total
     even = -jnp.sum(d_bound) * inside / jnp.maximum(m, 1)
 
-    # What it multiplies sums to zero.
+    # The shift has no effect: K_shifted only multiplies vectors that sum to zero.
     K_shifted = K - held.shift
     dg = free_set.matvec(dK, alpha) + free_set.matvec(K_shifted, d_bound + even)
     y = _solve_free_set(K_shifted, free, -dg)
@@ -154,7 +169,7 @@ def _with_derivative_jvp(primals: Any, tangents: Any) -> Any:
 def _solve_free_set(
     K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
 ) -> Float[Array, " n"]:
-    """y with P K P y = P b and y = P y, of minimum norm where that leaves a choice."""
+    """Solves P K P y = P b with y = P y, of minimum norm if that is not unique."""
     inverse = _projected_inverse(lax.stop_gradient(K), free)
 
     def operator(y: Array) -> Array:
@@ -178,7 +193,7 @@ def _projected_inverse(K: Float[Array, "n n"], free: Bool[Array, " n"]) -> Float
 def _projected_inverses(
     K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"]
 ) -> Float[Array, "lanes n n"]:
-    """The pseudo-inverse of H = P K P of each lane, on all n indices (zero off the free set)."""
+    """The pseudo-inverse of H = P K P for each lane, on all n indices (zero off the free set)."""
     n = K.shape[1]
     parts = jax.vmap(free_set.reduction)(K, jnp.diagonal(K, axis1=1, axis2=2), free)
     ones = free.astype(K.dtype)
@@ -199,7 +214,7 @@ def _projected_inverses(
             )
 
         inverses = jax.vmap(free_set.projected_inverse)(systems.inverse, *ours[:2])
-        # An eigendecomposition costs twenty times a Cholesky factorisation: only if needed.
+        # An eigendecomposition costs as much as twenty Cholesky factorisations: only if needed.
         pseudo = lax.cond(jnp.any(systems.singular), by_eigenvalues, lambda: inverses)
         inverses = jnp.where(systems.singular[:, None, None], pseudo, inverses)
         return jnp.pad(inverses, ((0, 0), (0, n - size), (0, n - size)))

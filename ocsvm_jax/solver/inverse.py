@@ -8,17 +8,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-# Up to this size elimination in plain JAX beats a call of LAPACK, whose overhead costs more than
-# the work.
+# Up to this size elimination in plain JAX is faster than LAPACK, whose overhead exceeds the work.
 _ELIMINATION_SIZE = 64
 
 
 def inverse_and_pivot(
     A: Float[Array, "lanes size size"], steps: Int[Array, ""]
 ) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
-    """The inverse of each matrix and its smallest pivot; beyond `steps` leading rows A is diagonal.
+    """The inverse of each matrix, and its smallest pivot.
 
-    A matrix that is not positive definite gives a pivot that is not positive, or NaN.
+    The pivot of a matrix that is not positive definite is not positive, or NaN.
+
+    Args:
+      A: (lanes, size, size) symmetric matrices.
+      steps: number of leading rows and columns outside which A is diagonal.
     """
     if A.shape[1] <= _ELIMINATION_SIZE:
         alone = A.shape[0] == 1
@@ -29,10 +32,10 @@ def inverse_and_pivot(
 
 
 def one_by_one(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`vmap` without batched calls of LAPACK, for a CPU.
+    """`vmap` without batched LAPACK calls, for a CPU.
 
-    Those of jaxlib hold one of XLA's threads while they wait for work that they hand to the others:
-    as many of them at once as there are threads wait for one another and never return.
+    Such a call in jaxlib holds one of XLA's threads while it waits for work that it gives to other
+    threads. When as many calls run at once as there are threads, they wait for one another forever.
     """
     return lax.map(lambda one: function(*one), arrays)
 
@@ -51,7 +54,7 @@ def _by_cholesky(
 def _by_elimination_alone(
     A: Float[Array, "1 size size"], steps: Int[Array, ""]
 ) -> tuple[Float[Array, "1 size size"], Float[Array, "1"]]:
-    """Gauss-Jordan of one matrix: so small that its time is the number of kernels of a step."""
+    """Gauss-Jordan elimination of one matrix, with as few kernels per step as possible."""
     size = A.shape[1]
     rows = jnp.arange(size, dtype=jnp.int32)
 
@@ -73,20 +76,20 @@ def _by_elimination_alone(
 
 
 class _Elimination(NamedTuple):
-    """What the next elimination needs of A stands beside it, so that it updates A in place."""
+    """A, and the row and column that the next step needs, so that it can update A in place."""
 
     A: Float[Array, "size size lanes"]
-    scaled: Float[Array, "1 size lanes"]  # the pivot's row of the result
-    factor: Float[Array, "size 1 lanes"]  # how often each other row takes it off
-    smallest: Float[Array, " lanes"]  # of the pivots
+    scaled: Float[Array, "1 size lanes"]  # the pivot's row, divided by the pivot
+    factor: Float[Array, "size 1 lanes"]  # the multiple of it that each other row subtracts
+    smallest: Float[Array, " lanes"]  # smallest pivot so far
 
 
 def _by_elimination(
     A: Float[Array, "lanes size size"], steps: Int[Array, ""]
 ) -> tuple[Float[Array, "lanes size size"], Float[Array, " lanes"]]:
-    """Gauss-Jordan without pivoting, stable for these matrices.
+    """Gauss-Jordan elimination without pivoting, which is stable for positive definite matrices.
 
-    The lanes come last, so that each rank-one update runs over them in SIMD registers.
+    The lanes are the last axis, so that each rank-one update runs over them in SIMD registers.
     """
     size = A.shape[1]
     A = jnp.moveaxis(A, 0, -1)

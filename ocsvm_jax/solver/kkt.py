@@ -6,10 +6,10 @@ With g = K alpha, alpha solves the dual exactly when some rho satisfies
     g_i  = rho where 0 < alpha_i < C_i,
     g_i <= rho where alpha_i = C_i.
 
-Every function works along axis 0, so it serves one problem, shape (n,), and many, shape (n, lanes).
-Whether an index is free is read off alpha by exact comparison: what sets an alpha to a bound sets
-it to that very number. A tolerance here would now and then call a bounded vector free, which moves
-rho, and with it every derivative, by far more than the tolerance.
+Every function works along axis 0, so it applies to one problem, shape (n,), and to many, shape
+(n, lanes). Whether an index is free is decided by exact comparison: an alpha that reaches a bound
+is set to that bound exactly. A tolerance would occasionally take a bounded vector for a free one,
+which moves rho, and with it every derivative, by far more than the tolerance.
 """
 
 import jax.numpy as jnp
@@ -26,10 +26,10 @@ def free_set(
 def snapped(
     alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
 ) -> Float[Array, "n *lanes"]:
-    """alpha, set to its upper bound where only the rounding of a sum can have kept it from there.
+    """alpha, set to its upper bound where it is within rounding of it.
 
-    Where nu n is an integer all support vectors may be bounded; one that rounding left free would
-    set rho. Near zero there is no such rule: an alpha of 1e-19 can be a far row's.
+    If nu n is an integer, all support vectors may be bounded, and one that rounding left free
+    would determine rho. There is no such rule near zero: a far row can have an alpha of 1e-19.
     """
     return jnp.where(C - alpha <= 4 * jnp.finfo(C.dtype).eps * C, C, alpha)
 
@@ -49,7 +49,7 @@ def first_where_equal(
 
 
 def first_true(which: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """The indices where `which` is true, in order; what follows them is not said."""
+    """The indices where `which` is true, in order, followed by arbitrary ones."""
     place = jnp.where(which, jnp.cumsum(which, dtype=jnp.int32) - 1, which.shape[0])
     index = jnp.arange(which.shape[0], dtype=jnp.int32)
     return jnp.zeros_like(index).at[place].set(index, mode="drop")
@@ -58,9 +58,14 @@ def first_true(which: Bool[Array, " n"]) -> Int[Array, " n"]:
 def violation(
     alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
 ) -> tuple[Int[Array, "1 *lanes"], Float[Array, "1 *lanes"], Float[Array, "1 *lanes"]]:
-    """The most violating index that can grow, its g, and the gap (axis 0 is kept with length 1).
+    """The most violating index whose alpha can grow, its g, and the gap (axis 0 has length 1).
 
-    A side that is empty (n = 1, or nu = 1, where no alpha can grow) violates nothing: the gap is 0.
+    If no alpha can grow or none can shrink (n = 1, or nu = 1), nothing is violated: the gap is 0.
+
+    Args:
+      alpha: feasible dual coefficients.
+      g: K alpha, the gradient.
+      C: upper bounds.
     """
     can_grow = jnp.where(alpha < C, g, jnp.inf)
     low = jnp.min(can_grow, axis=0, keepdims=True)
@@ -75,7 +80,14 @@ def gap_bound(
     C: Float[Array, "n *lanes"],
     rounding: Float[Array, "n *lanes"],
 ) -> Float[Array, "1 *lanes"]:
-    """The largest gap that any g within `rounding` of the given one has."""
+    """The largest gap over all gradients within `rounding` of g.
+
+    Args:
+      alpha: feasible dual coefficients.
+      g: the gradient as computed.
+      C: upper bounds.
+      rounding: bound on the rounding error of each g.
+    """
     low = jnp.min(jnp.where(alpha < C, g - rounding, jnp.inf), axis=0, keepdims=True)
     high = jnp.max(jnp.where(alpha > 0, g + rounding, -jnp.inf), axis=0, keepdims=True)
     return jnp.where(low == jnp.inf, 0, high - low)
@@ -87,13 +99,19 @@ def rho_weights(
     C: Float[Array, "n *lanes"],
     m: Float[Array, "n *lanes"],
 ) -> Float[Array, "n *lanes"]:
-    """Weights v, summing to 1, with rho = v' g; the derivative of rho uses the same ones.
+    """Weights v, summing to 1, with rho = v' g; the derivative of rho uses the same weights.
 
-    With free indices: their mean (as LIBSVM), each weighted by how well its g is known, 1 / m^2 for
-    a g that is summed from terms of size m; at a solution their g are equal but for rounding.
-    Without: the midpoint of the interval that the optimality conditions leave, [max g over
-    alpha_i = C_i, min g over alpha_i = 0], or its one end where the other side is empty. Indices
-    with C_i = 0 take no part.
+    If indices are free, rho is the mean of their g, as in LIBSVM, weighted by 1 / m^2 for a g that
+    is a sum of terms of size m; at a solution these g are equal up to rounding. Otherwise it is the
+    midpoint of the interval that the optimality conditions allow, [max g over alpha_i = C_i,
+    min g over alpha_i = 0], or its one end if the other side is empty. Indices with C_i = 0 take no
+    part.
+
+    Args:
+      alpha: feasible dual coefficients.
+      g: K alpha, the gradient.
+      C: upper bounds.
+      m: size of the terms that each g is summed from.
     """
     free = free_set(alpha, C)
     least = jnp.min(jnp.where(free, m, jnp.inf), axis=0, keepdims=True)

@@ -1,4 +1,4 @@
-"""What the solver for many points sees of K, and where it stands."""
+"""The state of the solver for many points, and its access to K."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,45 +10,45 @@ from ocsvm_jax.solver import kkt
 
 
 class KernelAccess(NamedTuple):
-    """All that the solver sees of K."""
+    """Functions through which the solver sees K."""
 
     square: Callable[[Int[Array, " q"]], Float[Array, "q q"]]
     """K on a working set."""
     product: Callable[[Int[Array, " q"], Float[Array, " q"], Float[Array, ""]], Float[Array, " n"]]
-    """(K - offset) v for all points, v given on the indices of a working set."""
+    """(K - offset) v at all points, for a v given on the indices of a working set."""
     diagonal: Callable[[], Float[Array, " n"]]
-    """k(x_i, x_i) of all points."""
+    """k(x_i, x_i) for all points."""
     one_sign: bool = False
     """Whether no two entries of K - offset differ in sign, for any offset `begin` may choose."""
 
 
 class Settings(NamedTuple):
-    """What bounds a solve; the sizes are static."""
+    """Tolerance and limits of a solve; the size of the working set is static."""
 
-    tol: Float[Array, ""]  # of the KKT gap, in units of K; negative: -tol times the scale seen
+    tol: Float[Array, ""]  # for the KKT gap, in units of K; if negative, -tol times the scale seen
     working_set: int
     max_rounds: Int[Array, ""] | int
 
 
 class State(NamedTuple):
-    """Where a solve stands; feasible at every moment."""
+    """State of a solve; alpha is always feasible."""
 
     alpha: Float[Array, " n"]
     g: Float[Array, " n"]  # (K - offset) alpha, once `added` has reached `num_support`
     offset: Float[Array, ""]
-    root: Float[Array, " n"]  # the square root of |K_ii - offset|
+    root: Float[Array, " n"]  # square root of |K_ii - offset|
     order: Int[Array, " n"]  # support vectors first, as of the last fresh gradient
-    num_support: Int[Array, ""]  # how many they were
-    added: Int[Array, ""]  # how many of them g holds
+    num_support: Int[Array, ""]  # number of support vectors then
+    added: Int[Array, ""]  # number of them that g contains so far
     gap: Float[Array, ""]
-    best_gap: Float[Array, ""]  # since g was last computed from alpha
-    rounding: Float[Array, ""]  # of g, relative to the size of what it is summed from
-    bound: Float[Array, ""]  # the gap, with each g at the unfavourable end of its rounding
-    seen: Float[Array, ""]  # the scale of K as the support sees it
+    best_gap: Float[Array, ""]  # smallest since g was last computed from alpha
+    rounding: Float[Array, ""]  # error of g, relative to the size of the terms it is summed from
+    bound: Float[Array, ""]  # upper bound on the gap, rounding included
+    seen: Float[Array, ""]  # scale of K as the support sees it
     rounds: Int[Array, ""]
     fruitless: Int[Array, ""]  # consecutive rounds without progress
     refreshes: Int[Array, ""]
-    closed: Bool[Array, ""]  # whether the closing round, exact on the free set, was run
+    closed: Bool[Array, ""]  # whether the closing round, exact on the free set, has been run
 
 
 def incomplete(s: State) -> Bool[Array, ""]:
@@ -57,21 +57,21 @@ def incomplete(s: State) -> Bool[Array, ""]:
 
 
 def tolerance(settings: Settings, s: State) -> Float[Array, ""]:
-    """What the gap is held against, in units of K."""
+    """The tolerance that the gap is compared with, in units of K."""
     return jnp.where(settings.tol < 0, -settings.tol * s.seen, settings.tol)
 
 
 def claimed(settings: Settings, s: State) -> Bool[Array, ""]:
-    """Whether the updated gradient leaves nothing to gain by further rounds."""
+    """Whether, by the updated gradient, further rounds would gain nothing."""
     tol = tolerance(settings, s)
     return s.gap <= jnp.maximum(tol - (s.bound - s.gap), 0.5 * tol)
 
 
 def magnitude(access: KernelAccess, s: State) -> Float[Array, " n"]:
-    """A bound on |K - offset| alpha, what each g is summed from.
+    """An upper bound on |K - offset| alpha, the size of the terms that each g is summed from.
 
-    Without products of its own: where the terms have one sign it is |g|; else that of a positive
-    semi-definite kernel, |K_ij|^2 <= K_ii K_jj.
+    It takes no further products. If all terms have one sign the size is |g|; otherwise the bound
+    is that for a positive semi-definite kernel, |K_ij|^2 <= K_ii K_jj.
     """
     if access.one_sign:
         return jnp.abs(s.g)
@@ -79,7 +79,7 @@ def magnitude(access: KernelAccess, s: State) -> Float[Array, " n"]:
 
 
 def measured(access: KernelAccess, C: Float[Array, " n"], s: State) -> State:
-    """The state with its gap, its bound and its scale as of its alpha and g."""
+    """The state with gap, bound and scale recomputed from its alpha and g."""
     gap = kkt.violation(s.alpha, s.g, C)[2][0]
     bound = kkt.gap_bound(s.alpha, s.g, C, s.rounding * magnitude(access, s))[0]
     seen = jnp.maximum(jnp.sum(s.alpha * s.root) ** 2, jnp.abs(jnp.sum(s.alpha * s.g)))
@@ -87,14 +87,14 @@ def measured(access: KernelAccess, C: Float[Array, " n"], s: State) -> State:
 
 
 def closing_is_due(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
-    """Whether the closing round is due: it comes once, where the free set fits a working set."""
+    """Whether the closing round is due: it is run once, if the free set fits a working set."""
     num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
     fits = (num_free > 1) & (num_free <= settings.working_set)
     return claimed(settings, s) & ~s.closed & fits
 
 
 def refreshed(s: State) -> State:
-    """Begins to compute the gradient from alpha, over its support vectors."""
+    """The state at the start of recomputing the gradient from the support vectors of alpha."""
     return s._replace(
         g=jnp.zeros_like(s.alpha),
         order=kkt.first_true(s.alpha > 0),

@@ -1,4 +1,4 @@
-"""A turn of the solver for many points: one product of columns of K, for whatever it is needed."""
+"""One step of the solver for many points: one product with columns of K."""
 
 from typing import NamedTuple
 
@@ -19,24 +19,31 @@ from ocsvm_jax.solver.large_state import (
     tolerance,
 )
 
-# The restricted problem is solved this much further than the gap it starts with.
+# The restricted problem is solved down to this fraction of the gap it starts with.
 _INNER_ACCURACY = 0.05
-# Columns of a product, in working sets. A round moves few indices where the start was good; a fresh
-# gradient takes as many columns as it can, since wider products are the faster ones.
+# Number of columns of a product, in working sets. After a good start a round moves few indices; a
+# fresh gradient takes as many columns as possible, since wide products are faster.
 _NARROW, _WIDE = 0.25, 4
 
 
 class _Move(NamedTuple):
-    """What a turn adds to alpha, or takes of it into g."""
+    """The columns whose weighted sum a step adds to g."""
 
     indices: Int[Array, " width"]
     weight: Float[Array, " width"]
-    used: Int[Array, ""]  # how many of them, the first ones, are to be added
-    alpha: Float[Array, " width"]  # what alpha becomes there
+    used: Int[Array, ""]  # number of leading columns to add
+    alpha: Float[Array, " width"]  # new alpha at the indices
 
 
-def turn(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
-    """One product: a share of a fresh gradient, or a round."""
+def step(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State) -> State:
+    """One product: a part of a fresh gradient, or a round.
+
+    Args:
+      access: gives products with K.
+      C: (n,) upper bounds on alpha.
+      settings: tolerance, working set and bound on the rounds.
+      s: the state before.
+    """
     n, q = C.shape[0], settings.working_set
     widths = sorted({min(max(int(w * q), 1), n) for w in (_NARROW, 1, _WIDE)})
     fresh = incomplete(s)
@@ -45,7 +52,7 @@ def turn(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: Sta
         lambda: _share(s, widths[-1]),
         lambda: _restricted_move(access, C, settings, s, widths[-1]),
     )
-    # One more of the next width takes as long as this one.
+    # Above these numbers of columns, the next width is as fast as several products of this one.
     most = jnp.asarray([widths[0], *((_WIDE - 1) * w for w in widths[1:-1])], jnp.int32)
     branch = jnp.sum(most < move.used, dtype=jnp.int32) if len(widths) > 1 else jnp.int32(0)
     product = [
@@ -60,7 +67,7 @@ def turn(access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: Sta
 
 
 def _share(s: State, width: int) -> _Move:
-    """The next support vectors of a fresh gradient."""
+    """The next support vectors to add to a fresh gradient."""
     slot = s.added + jnp.arange(width, dtype=jnp.int32)
     index = s.order[jnp.minimum(slot, s.order.shape[0] - 1)]
     alpha = s.alpha[index]
@@ -71,7 +78,7 @@ def _share(s: State, width: int) -> _Move:
 def _share_added(
     access: KernelAccess, C: Float[Array, " n"], s: State, g: Float[Array, " n"], width: Array
 ) -> State:
-    # The rounding of a sum grows with the square root of its terms.
+    # The rounding error of a sum grows with the square root of the number of its terms.
     terms = s.num_support.astype(C.dtype)
     rounding = 0.5 * jnp.finfo(C.dtype).eps * (1 + 0.125 * jnp.sqrt(terms))
     s = s._replace(g=g, added=s.added + width, rounding=rounding, fruitless=jnp.int32(0))
@@ -82,7 +89,7 @@ def _share_added(
 def _restricted_move(
     access: KernelAccess, C: Float[Array, " n"], settings: Settings, s: State, width: int
 ) -> _Move:
-    """The solution on a working set: the worst violators, at the end all free indices."""
+    """The solution on a working set: the worst violators, or in the closing round all free ones."""
     q = settings.working_set
     closing = closing_is_due(C, settings, s)
     W = lax.cond(
@@ -90,7 +97,7 @@ def _restricted_move(
         lambda: working_set.closing(s.alpha, s.g, C, s.gap, q),
         lambda: working_set.violators(s.alpha, s.g, C, s.gap, q),
     )
-    # A negative tolerance is the default of the dtype: as exact as can be.
+    # A negative tolerance asks for the default of the dtype, as exact as possible.
     tol = jnp.maximum(_INNER_ACCURACY * s.gap, 0.25 * tolerance(settings, s))
     tol = jnp.where(closing, -1, tol)
     K = access.square(W) - s.offset
@@ -112,14 +119,14 @@ def _judged(
     move: _Move,
     g: Float[Array, " n"],
 ) -> State:
-    """The state after a round, whose gradient is g."""
+    """The state after a round with the new gradient g, or the old alpha if closing did harm."""
     W, change, eps = move.indices, move.weight, jnp.finfo(C.dtype).eps
     closing = closing_is_due(C, settings, s)
     rounding = s.rounding + _rounding_of(s, W, change)
     new = s._replace(alpha=s.alpha.at[W].set(move.alpha), g=g, rounding=rounding)
     new = measured(access, C, new)
-    # The decrease of the objective, in a form that does not cancel, against the rounding of g.
-    # From its mean, since the change sums to zero but for rounding.
+    # The change of the objective in a form that does not cancel, to compare with the rounding of g.
+    # The mean of g is subtracted, which is exact since the change of alpha sums to zero.
     level = jnp.sum(s.alpha * s.g)
     terms = 0.5 * change * ((s.g[W] - level) + (g[W] - level))
     noise = 4 * eps * jnp.sum(jnp.abs(change) * magnitude(access, new)[W])
@@ -135,10 +142,10 @@ def _judged(
 
 
 def _rounding_of(s: State, W: Int[Array, " q"], change: Float[Array, " q"]) -> Float[Array, ""]:
-    """What the update of g for a change of alpha adds to its rounding.
+    """The rounding error that the update of g for a change of alpha adds.
 
-    Errors of a product's terms add up in quadrature; they are relative to what all of alpha, whose
-    roots sum to `whole`, contributes.
+    The errors of the terms of a product add up in quadrature. They are relative to the
+    contribution of all of alpha, whose terms sum to `whole`.
     """
     whole = jnp.sum(s.alpha * s.root)
     share = jnp.where(whole > 0, s.root[W] / jnp.where(whole > 0, whole, 1), 1)

@@ -1,4 +1,4 @@
-"""Newton steps on the free set, many lanes at once: each lands on the solution of a face."""
+"""Newton steps on the free set, many lanes at once: each solves a face of the box exactly."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,18 @@ class _Face(NamedTuple):
 def run(
     problem: Problem, alpha: Float[Array, "n lanes"], running: Bool[Array, "1 lanes"]
 ) -> tuple[Float[Array, "n lanes"], Float[Array, "n lanes"]]:
-    """Newton steps on the free set until one is not cut at a bound: each cut frees it of an index.
+    """Takes Newton steps on the free set until one is not cut at a bound.
 
-    What is left is the solution of a face. SMO alone would creep towards it where the points that
-    are free differ much in size.
+    Each cut removes an index from the free set. The last step reaches the minimum on the face that
+    is left, towards which SMO alone would creep if the free points differ much in size.
+
+    Args:
+      problem: the duals.
+      alpha: (n, lanes) feasible.
+      running: (1, lanes) false for lanes to leave as they are.
+
+    Returns:
+      alpha and its gradient, (n, lanes) each.
     """
     start = _Face(alpha, gradient(problem, alpha), running)
     end = lax.while_loop(lambda s: jnp.any(s.cut), lambda s: _newton_step(problem, s), start)
@@ -30,15 +38,15 @@ def run(
 
 
 def _newton_step(problem: Problem, s: _Face) -> _Face:
-    """One Newton step, cut at the first bound, kept only where it does not harm."""
+    """One Newton step, cut at the first bound, kept only where the objective does not rise."""
     K, C, alpha, g = problem.K, problem.C, s.alpha, s.g
     free = kkt.free_set(alpha, C) & s.cut
     p = free_set.solve_reduced(K, problem.diagonal.T, free.T, -g.T).T
     stepped, cut = _step_to_bound(alpha, p, C)
     moved = _sum_restored(problem, stepped)
     g_moved = gradient(problem, moved)
-    # The difference of the objectives, in a form that does not cancel; g is taken from its mean,
-    # since the sums of both alphas are 1 but for rounding.
+    # The change of the objective in a form that does not cancel. The mean of g is subtracted,
+    # which is exact since both alphas have the same sum.
     step, size = moved - alpha, jnp.abs(g) + jnp.abs(problem.diagonal * alpha)
     level = jnp.sum(alpha * g, axis=0, keepdims=True) / problem.total
     terms = 0.5 * step * ((g - level) + (g_moved - level))
@@ -49,10 +57,10 @@ def _newton_step(problem: Problem, s: _Face) -> _Face:
 
 
 def _sum_restored(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
-    """alpha with what rounding took from its sum put back: it must not accumulate over rounds.
+    """alpha with its sum corrected for rounding, which must not accumulate over rounds.
 
-    It is shared out among the free indices of small diagonal, whose g it moves least: the entries
-    of a far row are so large that it would be moved by far more than what was put right.
+    The correction is shared among the free indices of small diagonal, where it changes g least:
+    the entries of a far row are so large that g would change by far more than the error corrected.
     """
     free = kkt.free_set(alpha, problem.C)
     size = jnp.where(free, jnp.abs(problem.diagonal), jnp.inf)
@@ -65,9 +73,9 @@ def _sum_restored(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Arr
 def _step_to_bound(
     alpha: Float[Array, "n lanes"], p: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
 ) -> tuple[Float[Array, "n lanes"], Bool[Array, "1 lanes"]]:
-    """alpha + t p, t <= 1 the largest that stays in the box; and whether t < 1.
+    """alpha + t p with the largest t <= 1 that stays in the box, and whether t < 1.
 
-    What meets its bound is set to it.
+    An alpha that reaches a bound is set to that bound exactly.
     """
     distance = jnp.where(p > 0, C - alpha, jnp.where(p < 0, alpha, jnp.inf))
     t_bound = distance / jnp.where(p == 0, 1, jnp.abs(p))

@@ -1,8 +1,8 @@
-"""Sequential minimal optimisation (SMO): two variables a step, many lanes at once.
+"""Sequential minimal optimisation (SMO): two variables per step, many lanes at once.
 
-The second-order choice of the pair is that of Fan, Chen and Lin (2005). A step is some twenty small
-kernels of XLA, whose number is its time where problems are small; scalars are gathered from the
-lanes, since a masked sum costs three kernels each.
+The second-order choice of the pair is that of Fan, Chen and Lin (2005). A step consists of about
+twenty small XLA kernels, and on small problems its time is proportional to their number. Scalars
+are gathered from the lanes, since a masked sum would take three kernels each.
 """
 
 from typing import NamedTuple
@@ -34,9 +34,16 @@ def run(
     steps: Int[Array, "1 lanes"],
     limit: Int[Array, "1 lanes"],
 ) -> Smo:
-    """Steps the active lanes until each reaches the gap `target`, can't move or counts to `limit`.
+    """Runs each active lane until its gap is at most `target`, no pair can move, or at `limit`.
 
-    g is the gradient at alpha and is updated, never computed afresh; `steps` goes on counting.
+    Args:
+      problem: the duals.
+      alpha: (n, lanes) feasible.
+      g: (n, lanes) gradient at alpha; it is updated, never recomputed.
+      active: (1, lanes) false for lanes to leave as they are.
+      target: (1, lanes) gap at which to stop.
+      steps: (1, lanes) steps taken so far; counting continues from there.
+      limit: (1, lanes) number of steps at which to stop.
     """
     start = Smo(alpha, g, steps, active)
     return lax.while_loop(
@@ -47,7 +54,7 @@ def run(
 def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
     """Moves weight from j to i, the pair with the largest guaranteed decrease, up to a bound.
 
-    A lane that needs no step takes none, and stops.
+    A lane that needs no step, or can take none, stops running.
     """
     C, alpha, g = problem.C, s.alpha, s.g
     lanes = jnp.arange(C.shape[1], dtype=jnp.int32)
@@ -69,7 +76,7 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
     wanted = s.running & (gap > target) & (s.steps < limit)
     step = jnp.where(wanted, jnp.minimum(at(newton, j), jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)
-    # What arrives at a bound is set to it exactly; see kkt.py.
+    # An alpha that reaches a bound is set to that bound exactly; see kkt.py.
     grown = jnp.where(step >= room, C, kkt.snapped(alpha + step, C))
     shrunk = jnp.where(step >= alpha_j, 0, alpha - step)
     at_i, at_j = (rows == i) & wanted, (rows == j) & wanted
@@ -82,7 +89,7 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
 
 
 def _curvature(K_jj: Array, K_ii: Array, K_ij: Array) -> Array:
-    """|phi_i - phi_j|^2, at least what it is rounded by, relative to these two points alone."""
+    """|phi_i - phi_j|^2, or its rounding error if larger, which depends on these points alone."""
     size = jnp.abs(K_jj) + jnp.abs(K_ii)
     info = jnp.finfo(size.dtype)
     return jnp.maximum(K_jj + K_ii - 2 * K_ij, info.eps * size + info.tiny)

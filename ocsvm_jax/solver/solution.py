@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""The result of a solve: `OCSVMSolution` and its `Status`."""
 
 import enum
 from collections import Counter
@@ -14,21 +14,21 @@ class Status(enum.IntEnum):
     """How a solve ended; compare `OCSVMSolution.status` with these."""
 
     CONVERGED = 0
-    """The gap, its rounding included, is at or below the tolerance."""
+    """The gap, rounding included, is at or below the tolerance."""
     STALLED = 1
-    """The tolerance is below what the dtype can resolve here; the gap says what was reached."""
+    """The tolerance is below what the dtype can resolve here; `gap` is what was reached."""
     OUT_OF_STEPS = 2
-    """`max_steps` was used up; the gap says what was reached."""
+    """`max_steps` was used up; `gap` is what was reached."""
     INVALID = 3
-    """K is not finite, nu not in (0, 1], weights negative or all zero: all NaN."""
+    """K is not finite, nu is not in (0, 1], or weights are negative or all zero: all NaN."""
 
 
 class ConvergenceWarning(UserWarning):
-    """A fit on the host did not end as CONVERGED; the message says what was reached."""
+    """A fit on the host did not end as CONVERGED; the message gives the gap it reached."""
 
 
 def describe_status(status: Any) -> str:
-    """The name of a status; of a batch how many have which; of a traced one dtype and shape."""
+    """The name of a status; for a batch, the counts; for a traced status, dtype and shape."""
     if not is_readable(status):
         return f"status={shown(status)}"
     counts = Counter(np.asarray(status).ravel().tolist())
@@ -40,7 +40,7 @@ def describe_status(status: Any) -> str:
 
 
 class OCSVMSolution(NamedTuple):
-    """The solution of one one-class SVM dual (a batch axis in front under `vmap`).
+    """The solution of a one-class SVM dual (with leading batch axes under `vmap`).
 
     The dual is: minimise 1/2 alpha' K alpha subject to sum(alpha) = 1 and
     0 <= alpha_i <= C_i, with C_i = w_i / (nu * sum w) (arXiv 2507.21164, section II).
@@ -48,13 +48,13 @@ class OCSVMSolution(NamedTuple):
     Attributes:
       alpha: (n,) dual coefficients; the bounds and the sum hold to machine precision.
       rho: () offset of the decision function, `f = K_query @ alpha - rho`, in units of K.
-      free: (n,) true where 0 < alpha_i < C_i, as the iteration itself kept account of it: an alpha
-        at a bound is that bound exactly.
+      free: (n,) true where 0 < alpha_i < C_i. The iteration keeps track of this exactly: an alpha
+        at a bound equals that bound.
       gap: () an upper bound on the violation of the optimality conditions, max over alpha_j > 0 of
         (K alpha)_j minus min over alpha_i < C_i of (K alpha)_i, in units of K. Each (K alpha)_i is
-        taken at the unfavourable end of its rounding, (1 + sqrt(n) / 8) eps (|K| alpha)_i, so it
-        holds for the K that was handed over, whatever the range of its entries (those below the
-        smallest normal number count as 0); at a solution it is about that rounding.
+        taken at the unfavourable end of its rounding error, (1 + sqrt(n) / 8) eps (|K| alpha)_i, so
+        the bound holds for the K that was given, whatever the range of its entries (subnormal ones
+        count as 0). At a solution the gap is about the size of that rounding error.
       num_steps: () number of two-variable steps taken.
       status: () one of `Status`.
     """

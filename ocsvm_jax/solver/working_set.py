@@ -1,4 +1,4 @@
-"""The parts of a decomposition: its start, the indices that a round takes, their solution."""
+"""The parts of a decomposition: its start, the choice of working sets, their solution."""
 
 import math
 
@@ -7,16 +7,17 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.solver import dual, kkt
-from ocsvm_jax.solver.problem import in_units, make_problem
+from ocsvm_jax.solver.conditioning import in_units
+from ocsvm_jax.solver.problem import make_problem
 
 
 def fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Fills the boxes of the points least close, until the sum is 1."""
+    """Fills the boxes of the points with the least closeness, until the sum is 1."""
     n = C.shape[0]
     order = jnp.argsort(closeness)
     ordered = C[order]
-    # Rounding of a sum that ends near 1, added up in a tree. A point it alone keeps from its bound
-    # is put there: one that is free sets rho.
+    # Rounding error of a sum near 1 that is computed as a tree. A point that only this error keeps
+    # from its bound is set to it, since a free point would determine rho.
     rounding = 4 * (1 + math.log2(n)) * jnp.finfo(C.dtype).eps
     whole = (jnp.cumsum(ordered) <= 1 + rounding) | (jnp.sum(ordered) <= 1 + rounding)
     place = jnp.arange(n, dtype=jnp.int32)
@@ -36,18 +37,29 @@ def violators(
     gap: Float[Array, ""],
     q: int,
 ) -> Int[Array, " q"]:
-    """The q/2 indices of lowest g that can grow; of the rest, q/2 of highest g that can shrink."""
+    """The working set of a round: the worst violators.
+
+    These are the q/2 indices with the lowest g whose alpha can grow, and among the others the q/2
+    with the highest g whose alpha can shrink.
+
+    Args:
+      alpha: (n,) feasible.
+      g: (n,) its gradient.
+      C: (n,) upper bounds.
+      gap: () the current gap, the unit in which values of g are compared.
+      q: size of the working set, even.
+    """
     can_grow = jnp.where(alpha < C, g, jnp.inf)
     grow = _top(_below(-can_grow), gap, q // 2)
     taken = jnp.zeros(alpha.shape, bool).at[grow].set(True)
     can_shrink = jnp.where((alpha > 0) & ~taken, g, -jnp.inf)
-    # An index already taken would be counted twice; one that cannot move is harmless.
+    # An index must not be taken twice; an index that cannot move does no harm.
     shrink = _top(jnp.where(taken, -jnp.inf, _below(can_shrink)), gap, q // 2)
     return jnp.concatenate([grow, shrink])
 
 
 def _below(values: Float[Array, " n"]) -> Float[Array, " n"]:
-    """How far each lies from the largest, finite: the least of all numbers for an infinite one."""
+    """Each value minus the largest; the smallest finite number for infinite values."""
     least = -jnp.finfo(values.dtype).max
     return jnp.where(jnp.isinf(values), least, jnp.maximum(values - jnp.max(values), least))
 
@@ -59,7 +71,15 @@ def closing(
     gap: Float[Array, ""],
     q: int,
 ) -> Int[Array, " q"]:
-    """The free indices, at most q, then those whose g lies farthest on the wrong side of rho."""
+    """The free indices (at most q), then those whose g is farthest on the wrong side of rho.
+
+    Args:
+      alpha: (n,) feasible.
+      g: (n,) its gradient.
+      C: (n,) upper bounds.
+      gap: () the current gap, the unit in which values of g are compared.
+      q: size of the working set.
+    """
     free = kkt.free_set(alpha, C)
     rho = jnp.sum(kkt.rho_weights(alpha, g, C, jnp.ones_like(g)) * g)
     wrong = jnp.where(alpha < C, rho - g, g - rho)
@@ -67,9 +87,9 @@ def closing(
 
 
 def _top(worth: Float[Array, " n"], unit: Float[Array, ""], count: int) -> Int[Array, " count"]:
-    """The indices of the largest `worth`, told apart as float32 tells worth / unit apart.
+    """The indices of the largest `worth`, compared as float32 values of worth / unit.
 
-    Of float64, XLA sorts all of an array on a CPU: 4 ms for 16,000 entries, where float32 takes .1.
+    For float64, XLA sorts the whole array on a CPU: 4 ms for 16,000 entries, 0.1 ms for float32.
     """
     most = float(jnp.finfo(jnp.float32).max)
     scaled = worth / jnp.maximum(unit, jnp.finfo(worth.dtype).tiny)
@@ -85,8 +105,17 @@ def solve_restricted(
     tol: Float[Array, ""],
     one_sign: bool,
 ) -> Float[Array, " q"]:
-    """The dual over a working set with all else held, from alpha; tol as of `dual.solve_lanes`."""
-    # In units that neither over- nor underflow.
+    """Solves the dual over a working set, with all other alphas held fixed.
+
+    Args:
+      K: (q, q) Gram matrix of the working set.
+      alpha: (q,) where to start.
+      g: (q,) its gradient, including the contribution of the other points.
+      C: (q,) upper bounds.
+      tol: () bound on the gap, as in `dual.solve_lanes`.
+      one_sign: whether all entries of K are known to have the same sign.
+    """
+    # In units in which nothing over- or underflows.
     K, _, inverse = in_units(K[None])
     tol = jnp.where(tol < 0, tol, tol * inverse[0])
     linear = g * inverse[0] - jnp.matmul(K[0], alpha, precision=lax.Precision.HIGHEST)
