@@ -18,7 +18,8 @@ from ocsvm_jax.arrays.arguments import (
     float_dtype,
     is_concrete,
 )
-from ocsvm_jax.arrays.points import check_parameters, fitted_points, less_a_constant
+from ocsvm_jax.arrays.casts import check_parameters, less_a_constant
+from ocsvm_jax.arrays.points import fitted_points
 from ocsvm_jax.arrays.summary import shown
 from ocsvm_jax.kernels import (
     PairwiseKernel,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ocsvm_jax import kernels
-from ocsvm_jax.arrays.points import cast, centred, check_parameters, two_parts
+from ocsvm_jax.arrays.casts import cast, check_parameters, two_parts
+from ocsvm_jax.arrays.points import centred
 from ocsvm_jax.conformal import round_down
 from ocsvm_jax.files import whole_file
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: arguments, pytrees, distances, scaling."""
+"""Basics that the rest of the package uses: arguments, pytrees, distances, scaling."""

@@ -1,4 +1,4 @@
-"""How public functions look at their arguments: one float dtype, and errors before long work."""
+"""Checks of the arguments of public functions: one float dtype, and errors before long work."""
 
 import numbers
 from typing import Any
@@ -10,13 +10,15 @@ from jax.core import Tracer
 
 from ocsvm_jax import forks
 
-# Functions of ocsvm_jax.kernels that return a kernel: easily passed without being called.
+# Functions of ocsvm_jax.kernels that return a kernel; users may forget to call them.
 _FACTORIES = ("rbf", "laplacian", "linear", "polynomial", "sigmoid", "scaled", "precomputed")
-_LARGEST_COUNT = 2**31 - 1  # of the int32 that a loop counts with
+_LARGEST_COUNT = 2**31 - 1  # loops count in int32
 
 
 def as_float(x: Any, name: str = "the argument") -> jax.Array:
-    """Integers become the default float, half precision float32; float32 and float64 stay.
+    """Converts to a float array: integers to the default float, half precision to float32.
+
+    float32 and float64 are kept.
 
     Raises:
       TypeError, ValueError: as `as_numbers`.
@@ -27,14 +29,14 @@ def as_float(x: Any, name: str = "the argument") -> jax.Array:
     x = as_numbers(x, name)
     dtype = float_dtype(x.dtype)
     if isinstance(x, np.ndarray):
-        # On the host: int64 would wrap around in JAX's int32 first.
+        # On the host, since int64 would first wrap around in JAX's int32.
         with np.errstate(over="ignore", under="ignore"):
             x = x.astype(dtype)
     return jnp.asarray(x).astype(dtype)
 
 
 def float_dtype(dtype: Any) -> np.dtype:
-    """The dtype that numbers of a dtype are computed in; float64 only where JAX's is enabled."""
+    """The float dtype in which numbers of a dtype are computed; float64 only if JAX enables it."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return jnp.result_type(float)
     if dtype.itemsize < 4:
@@ -43,17 +45,17 @@ def float_dtype(dtype: Any) -> np.dtype:
 
 
 def as_numbers(x: Any, name: str = "the argument") -> np.ndarray | jax.Array:
-    """What holds real numbers, in the dtype it came in: JAX's arrays as they are, else NumPy's.
+    """An array of real numbers in its own dtype: JAX arrays as they are, everything else as NumPy.
 
     Raises:
-      TypeError: on what holds no real numbers: sparse matrices, complex numbers, text, dates.
-      ValueError: on masked or missing values, or rows of different lengths.
+      TypeError: if x does not hold real numbers: sparse matrices, complex numbers, text, dates.
+      ValueError: if values are masked or missing, or rows have different lengths.
     """
     if isinstance(x, jax.Array) or hasattr(x, "__jax_array__"):
         return _real(jnp.asarray(x), name)
     if callable(x) and not hasattr(x, "__array__"):
         raise TypeError(
-            f"{name} is {_kind(x)}, where an array of numbers is expected: is the order of the "
+            f"{name} is {_kind(x)}, but an array of numbers is expected: is the order of the "
             "arguments right?"
         )
     if isinstance(x, (list, tuple)) and not all(map(is_concrete, jax.tree.leaves(x))):
@@ -75,7 +77,7 @@ def as_numbers(x: Any, name: str = "the argument") -> np.ndarray | jax.Array:
 def _real(x: Any, name: str) -> Any:
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise TypeError(
-            f"{name} is complex ({x.dtype}); only real numbers have a meaning here. Pass the real "
+            f"{name} is complex ({x.dtype}); only real numbers are supported. Pass the real "
             "part, or real and imaginary parts as columns."
         )
     if x.dtype.kind in "mM":
@@ -89,30 +91,36 @@ def _real(x: Any, name: str) -> Any:
 
 
 def _numbers_of_objects(x: np.ndarray, name: str) -> np.ndarray:
-    """Python numbers in float64, and what stands for a missing one as NaN."""
+    """Python numbers in float64, with NaN for missing values."""
     values = x.ravel().tolist()
     text = next((v for v in values if isinstance(v, str | bytes)), None)
     if text is not None:
-        raise TypeError(f"{name} holds text, {text!r} for one; encode text as numbers first.")
+        raise TypeError(f"{name} holds text, such as {text!r}; encode text as numbers first.")
     try:
         floats = [np.nan if _is_missing(v) else float(v) for v in values]
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} holds objects that are no real numbers: {error}.") from error
+        raise TypeError(f"{name} holds objects that are not real numbers: {error}.") from error
     return np.asarray(floats, np.float64).reshape(x.shape)
 
 
 def _is_missing(value: Any) -> bool:
-    # pandas' own are known by name: it is no dependency.
+    # The missing values of pandas are recognised by name, since pandas is not a dependency.
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def is_concrete(x: Any) -> bool:
-    """Whether the value can be looked at now, that is, is not being traced."""
+    """Whether the value is known now, that is, not being traced."""
     return not isinstance(x, Tracer)
 
 
 def check_real_number(name: str, value: Any, wanted: str) -> None:
-    """Raises TypeError unless the value is one real number: no text, no boolean, no object."""
+    """Raises TypeError unless the value is a real number, not text, a boolean or another object.
+
+    Args:
+      name: name of the argument, for the message.
+      value: the argument.
+      wanted: what it must be, for the message.
+    """
     array = value if hasattr(value, "dtype") else None
     plain = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     if array is not None:
@@ -124,15 +132,15 @@ def check_real_number(name: str, value: Any, wanted: str) -> None:
 
 
 def checked_max_steps(max_steps: Any) -> int:
-    """A count of at least 1, of at most what int32 holds.
+    """The count as an int of at least 1, capped at the largest int32.
 
     Raises:
-      TypeError: if it is no whole number.
+      TypeError: if it is not a whole number.
       ValueError: if it is below 1.
     """
     wanted = "a whole number of at least 1, or None for the default"
     check_real_number("max_steps", max_steps, wanted)
-    finite = abs(float(max_steps)) < float("inf")  # not NaN either
+    finite = abs(float(max_steps)) < float("inf")  # false for NaN too
     if max_steps != float("inf") and not (finite and max_steps == int(max_steps)):
         raise TypeError(f"max_steps is {max_steps}; it must be {wanted}.")
     if max_steps < 1:
@@ -153,9 +161,9 @@ def check_tol(tol: Any) -> None:
 
 
 def check_kernel(kernel: Any) -> None:
-    """Raises TypeError, with what to write instead, unless the kernel can be a function of points.
+    """Raises TypeError, saying what to write instead, if the kernel cannot be a function of points.
 
-    That it takes two points and returns a scalar shows only when it is called.
+    Whether it takes two points and returns a scalar only shows when it is called.
     """
     use = "a function of two points, such as rbf(gamma) of ocsvm_jax"
     if isinstance(kernel, str):
@@ -165,8 +173,8 @@ def check_kernel(kernel: Any) -> None:
         raise TypeError(f"kernel is the text {kernel!r}; it must be {use}{hint}.")
     if isinstance(kernel, numbers.Number) or hasattr(kernel, "dtype"):
         raise TypeError(
-            f"kernel is {_shown(kernel)}; it must be {use}. A number for gamma goes into it, "
-            "rbf(0.5), and to ocsvm_fit by name, gamma=0.5."
+            f"kernel is {_shown(kernel)}; it must be {use}. Pass gamma to the kernel, rbf(0.5), or "
+            "to ocsvm_fit by name, gamma=0.5."
         )
     if isinstance(kernel, type) or _is_factory(kernel):
         name = kernel.__name__

@@ -1,10 +1,10 @@
-"""Distances of all pairs of points, accurate whatever the other points are.
+"""Distances between all pairs of points, accurate whatever the other points are.
 
-The difference of two coordinates is rounded once, and what is summed is not negative: the error
-of such a sum is a small multiple of the rounding unit of that very distance. One matrix product,
-|x|^2 + |y|^2 - 2 x'y, is faster in many dimensions and only as accurate as |x|^2 + |y|^2 is small:
-about any centre, two points that are near each other and far from it lose all digits. It is taken
-where a kernel cannot tell the difference.
+The difference of two coordinates is rounded once and the terms of the sum are not negative, so the
+error of a distance is a small multiple of its own rounding unit. The matrix product
+|x|^2 + |y|^2 - 2 x'y is faster in many dimensions, but its error is relative to |x|^2 + |y|^2: two
+points near each other and far from the centre lose all digits. It is used only where the kernel
+values are the same up to rounding.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from jaxtyping import Array, Bool, Float
 
 Term = Callable[[Array], Array]
 
-# Up to here differences take no longer than the product, on a CPU in float32; in 64 dimensions
-# twice as long.
+# Up to this dimension, differences are as fast as the product on a CPU in float32; in 64 dimensions
+# they take twice as long.
 _FEW_DIMENSIONS = 16
-# Below so many first points, differences take no time worth a choice.
+# Up to this many rows of x, differences are fast enough that no choice is made.
 _FEW_POINTS = 64
-# gamma times the square of the radius of points of which the product is taken.
+# Largest gamma times squared radius of x for which the product is used.
 _NEAR = 4.0
 # Entries of a block whose sum over the coordinates stays in the cache of a CPU.
 _BLOCK = 2**18
-# Rows of one, where the number of its columns is symbolic (`jax.export`).
+# Rows of a block if the number of columns is symbolic (`jax.export`).
 _ROWS = 128
 
 
@@ -38,15 +38,15 @@ def squared_distances(
 ) -> Float[Array, "n m"]:
     """|factor (x_i - y_j)|^2, a sum of squared differences in O(n m) memory.
 
-    The error of each is at most (d / 2 + 3) eps times itself, eps = 1.2e-7 in float32 and 2.2e-16
-    in float64, whatever the other points are; points that coincide are exactly 0 apart. Above the
-    largest number of the dtype it is that number, and its derivative 0; below the smallest normal
-    number it may be 0.
+    The relative error of each distance is at most (d / 2 + 3) eps, with eps = 1.2e-7 in float32 and
+    2.2e-16 in float64, whatever the other points are. Points that coincide are exactly 0 apart. A
+    distance that overflows is the largest number of the dtype, with derivative 0. One below the
+    smallest normal number may be 0.
 
     Args:
       x: (n, d) points.
       y: (m, d) points.
-      factor: (d,) of each dimension, applied to the differences: 1 where left out.
+      factor: (d,) by which the differences are multiplied, 1 if left out.
     """
     return _finite(_summed(jnp.square, x, y, factor))
 
@@ -56,7 +56,13 @@ def absolute_distances(
     y: Float[Array, "m d"],
     factor: Float[Array, " d"] | None = None,
 ) -> Float[Array, "n m"]:
-    """|factor (x_i - y_j)|_1, as accurate as `squared_distances` and with its arguments."""
+    """|factor (x_i - y_j)|_1, as accurate as `squared_distances`.
+
+    Args:
+      x: (n, d) points.
+      y: (m, d) points.
+      factor: (d,) by which the differences are multiplied, 1 if left out.
+    """
     return _finite(_summed(jnp.abs, x, y, factor))
 
 
@@ -66,14 +72,15 @@ def squared_distances_to(
     factor: Float[Array, " d"] | None,
     gamma: Float[Array, ""],
 ) -> Float[Array, "n m"]:
-    """`squared_distances`, for exp(-gamma .): the smallest may be less accurate than themselves.
+    """Squared distances that are accurate enough for exp(-gamma distance).
 
     The error of each is at most 5 (d + 4) eps times the larger of itself and 4 / gamma, whatever
-    the other points are. One matrix product where all of x lies within 2 / sqrt(gamma) of its
-    mean, as ordinary points do: there the product is as accurate as that, however far a y is (twice
-    as far as x from the mean, it is well separated), up to an eighth of the largest number, above
-    which it is that number. Differences otherwise. The choice asks x alone: a column does not
-    depend on the other columns.
+    the other points are. If all rows of x lie within 2 / sqrt(gamma) of their mean, as they
+    usually do, the distances come from one matrix product. It is accurate to that bound for every
+    y, however far away: a y twice as far from the mean as x is well separated. A distance above an
+    eighth of the largest number of the dtype becomes that number. Otherwise the distances are sums
+    of squared differences. The choice depends on x only, so a column does not depend on the other
+    columns.
 
     Args:
       x: (n, d) points.
@@ -83,7 +90,7 @@ def squared_distances_to(
     """
     if x.shape[1] <= _FEW_DIMENSIONS or x.shape[0] <= _FEW_POINTS:
         return squared_distances(x, y, factor)
-    # Constants of the derivative: distances do not depend on the centre.
+    # Held constant in derivatives, since distances do not depend on the centre.
     centre = lax.stop_gradient(jnp.mean(x, axis=0, keepdims=True))
     furthest = jnp.max(jnp.sum(_scaled(lax.stop_gradient(x) - centre, factor) ** 2, axis=1))
     near = lax.stop_gradient(gamma * furthest) <= _NEAR
@@ -98,16 +105,17 @@ def _differences(x: Array, y: Array, centre: Array, factor: Array | None) -> Flo
 def _expanded(
     near: Bool[Array, ""], x: Array, y: Array, centre: Array, factor: Array | None
 ) -> Float[Array, "n m"]:
-    # Under vmap both ways are computed: what is not asked for must not overflow, or its derivative
-    # of 0 would be NaN.
+    # Under vmap both branches are computed. The one that is not selected must not overflow, or its
+    # derivative, multiplied by 0, would be NaN.
     x = jnp.where(near, _scaled(x - centre, factor), 0)
     y = jnp.where(near, _scaled(y - centre, factor), 0)
     squares = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None, :]
     # The default precision is bfloat16 on a TPU and TF32 on recent GPUs: off by 4e-3 in K.
     distances = squares - 2 * jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
-    # Rounding below zero is cut off in the value alone: coinciding points are no kink.
+    # Negative rounding errors are cut off in the value only, since the derivative has no kink where
+    # points coincide.
     distances = distances + lax.stop_gradient(jnp.maximum(distances, 0) - distances)
-    # Before the product, too, is infinite. A comparison that NaN fails: it stays what it is.
+    # Cut off before the product overflows too. NaN fails the comparison and stays NaN.
     largest = jnp.finfo(distances.dtype).max
     return jnp.where(squares > largest / 8, largest, distances)
 
@@ -117,7 +125,7 @@ def _scaled(x: Float[Array, "n d"], factor: Float[Array, " d"] | None) -> Float[
 
 
 def _finite(distances: Float[Array, "n m"]) -> Float[Array, "n m"]:
-    """With the largest number in place of infinity, whose product with 0 is NaN in derivatives."""
+    """Replaces infinity, whose product with 0 is NaN in derivatives, by the largest number."""
     return jnp.minimum(distances, jnp.finfo(distances.dtype).max)
 
 
@@ -136,7 +144,7 @@ def _summed(
 
 
 def _at_once(term: Term, x: Array, y: Array, factor: Array | None = None) -> Float[Array, "n m"]:
-    """XLA fuses the sum with its terms; the checkpoint keeps them from being stored."""
+    """One expression: XLA fuses the sum with its terms, and the checkpoint does not store them."""
     difference = x[:, None, :] - y[None, :, :]
     if factor is not None:
         difference = difference * factor[None, None, :]
@@ -146,15 +154,15 @@ def _at_once(term: Term, x: Array, y: Array, factor: Array | None = None) -> Flo
 def _by_coordinates(
     term: Term, x: Array, y: Array, factor: Array | None = None
 ) -> Float[Array, "n m"]:
-    """One coordinate after the other, on blocks of rows.
+    """Adds one coordinate after the other, on blocks of rows.
 
-    Of what XLA makes on a CPU, this alone is vectorised: 1.1 ns an entry at d = 16 in float32,
-    where the product takes 1.1, the fused sum 5.6 and the same sum written out 3.9.
+    This is the only form that XLA vectorises on a CPU: 1.1 ns per entry at d = 16 in float32. The
+    matrix product takes 1.1 ns, the fused sum 5.6 ns, and the same sum written out 3.9 ns.
     """
     rows = _block_rows(x.shape[0], y.shape[0])
 
     def block(x: Float[Array, "r d"]) -> Float[Array, "r m"]:
-        # What its derivative takes is computed again rather than stored, (n, m) numbers each.
+        # The derivative recomputes its (n, m) intermediate values instead of storing them.
         @partial(jax.checkpoint, prevent_cse=False)
         def of_one(coordinate: tuple[Array, ...]) -> Array:
             a, b, *scale = coordinate
@@ -165,7 +173,7 @@ def _by_coordinates(
             return total + of_one(coordinate), None
 
         coordinates = (x.T, y.T) if factor is None else (x.T, y.T, factor)
-        # Not from zeros, which under shard_map are no shard's own and so no carry.
+        # Not from zeros, which under shard_map do not vary over the mesh and cannot be a carry.
         start = of_one(jax.tree.map(lambda a: a[0], coordinates))
         rest = jax.tree.map(lambda a: a[1:], coordinates)
         return lax.scan(add, start, rest)[0]
@@ -179,7 +187,7 @@ def _by_coordinates(
 
 
 def _block_rows(n: Any, m: Any) -> int | None:
-    """Rows of a block; None for all at once. A symbolic size is no int."""
+    """Number of rows of a block, or None for all at once. A symbolic size is not an int."""
     if not isinstance(n, int):
         return None
     rows = max(_BLOCK // max(m, 1), 8) if isinstance(m, int) else _ROWS

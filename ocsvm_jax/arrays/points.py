@@ -1,32 +1,32 @@
-"""Points on their way into the dtype of a model, and what the cast would lose of them.
+"""Casts points to the dtype of a model without losing the digits that matter.
 
-float32 holds 1.7e9 to 128, so time stamps of one minute become all alike in it. NumPy's points are
-therefore moved near 0 in float64, before the cast, where the kernel is a function of differences
-and the cast would cost digits. Elsewhere a `PrecisionWarning` says by how much it moved them.
+In float32, numbers near 1.7e9 are 128 apart, so all time stamps within a minute become equal. If
+the cast would cost digits and the kernel is a function of differences, NumPy points are therefore
+moved near 0 in float64 before the cast. Otherwise a `PrecisionWarning` says how far the cast moved
+them.
 """
 
 import warnings
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, Num
 
 from ocsvm_jax.arrays.arguments import as_float, float_dtype, is_concrete
-from ocsvm_jax.arrays.summary import shown
+from ocsvm_jax.arrays.casts import cast, difference, float64, subtract_centre, two_parts
 
-# In units of a column's spread: from here on the points are centred, and from here on a cast that
-# could not be helped is worth a warning.
+# Movements by the cast, in units of a column's spread, above which points are centred, and above
+# which a movement that cannot be avoided is worth a warning.
 _CENTRED, _NOTICEABLE = 1e-5, 1e-3
 _LITTLE = 2.5e-7  # in units of the standard deviation
-_SAMPLE = 4096  # rows that say where a column lies
-_NEAR = 100  # in units of the spread: queries farther away are not expected to be exact
+_SAMPLE = 4096  # number of rows from which the location of a column is computed
+_NEAR = 100  # in units of the spread; queries farther away are not expected to be exact
 
 
 class PrecisionWarning(UserWarning):
-    """The cast to the dtype of a model has moved the points, or its numbers, noticeably."""
+    """The cast to the dtype of a model has moved points, or numbers of the model, noticeably."""
 
 
 def fitted_points(
@@ -36,14 +36,14 @@ def fitted_points(
 
     Args:
       x: (n, d) points.
-      shift_invariant: whether a kernel of differences alone is all that will see them.
+      shift_invariant: whether the kernel depends on differences of points alone.
 
     Warns:
-      PrecisionWarning: where the kernel allows no centre and the cast moves the points by more
-        than 1e-3 of the spread of a column.
+      PrecisionWarning: if the kernel allows no centre and the cast moves the points by more than
+        1e-3 of the spread of a column.
 
     Raises:
-      ValueError: if a value is beyond the dtype.
+      ValueError: if a value is out of the range of the dtype.
     """
     dtype = float_dtype(x.dtype)
     if x.dtype == dtype or x.dtype.itemsize < 4:
@@ -56,10 +56,20 @@ def fitted_points(
 def centred(
     x: Num[np.ndarray, "n d"], dtype: np.dtype, allowed: bool, *, stacklevel: int
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "2 d"] | None]:
-    """x in the dtype, less a centre if allowed and worth it; else a warning if that is worth it."""
+    """x in the dtype, minus a centre if that is allowed and worthwhile; warns if digits are lost.
+
+    Args:
+      x: (n, d) finite points.
+      dtype: the float dtype to cast to.
+      allowed: whether a centre may be subtracted.
+      stacklevel: of the warning.
+
+    Returns:
+      The points, and the centre as two parts (2, d) whose sum was subtracted, or None.
+    """
     plain = cast("x", x, dtype)
     middle, spread = _location(x)
-    moved = np.abs(_difference(x, plain.astype(np.float64)))
+    moved = np.abs(difference(x, plain.astype(np.float64)))
     if not allowed or not np.any(_relative(np.max(moved, axis=0), spread) > _CENTRED):
         _warn(moved, spread, dtype, stacklevel=stacklevel)
         return plain, None
@@ -74,14 +84,19 @@ def query_points(
     support_vectors: Float[Array, "m d"],
     centre: Float[Array | np.ndarray, "2 d"] | None,
 ) -> Float[Array, "q d"]:
-    """Queries in the dtype and the coordinates of a model: its support vectors and its centre.
+    """Queries in the dtype and the coordinates of a model.
+
+    Args:
+      x: (q, d) queries.
+      support_vectors: (m, d) support vectors of the model.
+      centre: (2, d) centre of the model, or None.
 
     Warns:
-      PrecisionWarning: where the cast moves queries near the support vectors by more than 1e-3 of
-        the spread of a column of these.
+      PrecisionWarning: if the cast moves queries near the support vectors by more than 1e-3 of the
+        spread of a column of the support vectors.
 
     Raises:
-      ValueError: if a value is beyond the dtype.
+      ValueError: if a value is out of the range of the dtype.
     """
     dtype = support_vectors.dtype
     known = is_concrete(x) and is_concrete(support_vectors) and is_concrete(centre)
@@ -93,11 +108,11 @@ def query_points(
             traced = (traced - high) - low
         return traced.astype(dtype)
     x = np.asarray(x)
-    exact = _float64(x) if centre is None else subtract_centre(x, np.asarray(centre))
+    exact = float64(x) if centre is None else subtract_centre(x, np.asarray(centre))
     values = cast("x", exact, dtype)
-    moved = np.abs(_difference(x, values.astype(np.float64)) if centre is None else values - exact)
+    moved = np.abs(difference(x, values.astype(np.float64)) if centre is None else values - exact)
     vectors = np.asarray(support_vectors)
-    # Medians take longer than the score of a row: not where a look shows that nothing is lost.
+    # Medians take longer than scoring a row, so they are only computed if digits may be lost.
     if np.any(moved > _LITTLE * np.std(vectors, axis=0)):
         middle, spread = _location(vectors)
         moved = np.where(np.abs(exact - middle) <= _NEAR * spread, moved, 0)
@@ -110,10 +125,15 @@ def pairs_in_one_dtype(
     y: Num[np.ndarray | Array, "m d"] | None,
     shift_invariant: bool,
 ) -> tuple[Float[Array, "n d"], Float[Array, "m d"] | None]:
-    """Two sets of points in the float dtype of the first, less one centre where that keeps digits.
+    """Two sets of points in the float dtype of the first, minus a centre if that keeps digits.
+
+    Args:
+      x: (n, d) points.
+      y: (m, d) points, or None.
+      shift_invariant: whether the kernel depends on differences of points alone.
 
     Warns:
-      PrecisionWarning: where there may be no centre and the cast moves them noticeably.
+      PrecisionWarning: if no centre is allowed and the cast moves the points noticeably.
     """
     if x.size == 0 or (isinstance(x, np.ndarray) and not np.all(np.isfinite(x))):
         x = as_float(x, "x")
@@ -126,101 +146,39 @@ def pairs_in_one_dtype(
 
 
 def warn_of_cast(x: Num[np.ndarray, "n d"], dtype: Any, *, stacklevel: int) -> None:
-    """Warns if a cast moves points noticeably, in the look of standard deviations at first.
+    """Warns if a cast moves points noticeably.
 
-    There may be a million columns, of which medians take long.
+    Columns are compared with their standard deviations first, since medians are slow and there may
+    be a million columns.
+
+    Args:
+      x: (n, d) finite points.
+      dtype: the float dtype they are cast to.
+      stacklevel: of the warning.
     """
-    moved = np.abs(_difference(x, cast("x", x, dtype).astype(np.float64)))
+    moved = np.abs(difference(x, cast("x", x, dtype).astype(np.float64)))
     doubtful = np.any(moved > _LITTLE * np.std(x, axis=0, dtype=np.float64), axis=0)
     if np.any(doubtful):
         x, moved = x[:, doubtful], moved[:, doubtful]
         _warn(moved, _location(x)[1], dtype, stacklevel=stacklevel)
 
 
-def less_a_constant(x: np.ndarray | Array) -> np.ndarray | Array:
-    """64-bit integers less one of them, in float64, which keeps the variance; others unchanged."""
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
-        return x
-    return _difference(x, np.float64(x[0, 0]))
-
-
-def cast(name: str, x: np.ndarray, dtype: Any) -> np.ndarray:
-    """x in the dtype; ValueError where a finite value is beyond it."""
-    with np.errstate(over="ignore", under="ignore"):
-        values = x.astype(dtype)
-    beyond = np.isinf(values) & np.isfinite(x)
-    if np.any(beyond):
-        raise ValueError(
-            f"{name} holds values up to {np.max(np.abs(_float64(x))):.1e}; {values.dtype}, in "
-            f"which the computation is, ends at {np.finfo(dtype).max:.1e}. Scale the points, or "
-            "enable JAX's float64, jax.config.update('jax_enable_x64', True)."
-        )
-    return values
-
-
-def check_parameters(kernel: Any, dtype: np.dtype) -> None:
-    """Raises ValueError if a parameter of the kernel is out of the range of the dtype."""
-    for value in jax.tree.leaves(kernel):
-        if not callable(value) and is_concrete(value):
-            check_parameter(np.asarray(value), dtype)
-
-
-def check_parameter(value: np.ndarray, dtype: np.dtype) -> None:
-    """Raises ValueError if numbers that are not 0 would be cast to 0 or to infinity."""
-    size, limits = np.abs(value[value != 0]), np.finfo(dtype)
-    if size.size and not (limits.tiny <= np.min(size) and np.max(size) <= limits.max):
-        raise ValueError(
-            f"a parameter of the kernel is {shown(value)}; {dtype}, in which the computation is, "
-            f"holds {limits.tiny:.1e} to {limits.max:.1e}. Scale the points, or enable JAX's "
-            "float64, jax.config.update('jax_enable_x64', True)."
-        )
-
-
-def two_parts(values: Float[np.ndarray, " d"], dtype: Any) -> Float[np.ndarray, "2 d"]:
-    """Numbers of float64 as sums of two of the dtype: float32 alone would hold too few digits."""
-    high = values.astype(dtype)
-    return np.stack([high, (values - high.astype(np.float64)).astype(dtype)])
-
-
-def subtract_centre(
-    x: Num[np.ndarray, "n d"], centre: Float[np.ndarray, "2 d"]
-) -> Float[np.ndarray, "n d"]:
-    """x less the centre, in float64, from the digits that x came with."""
-    high, low = centre.astype(np.float64)
-    return _difference(x, high) - low
-
-
-def _difference(x: np.ndarray, y: np.ndarray | np.float64) -> np.ndarray:
-    """x - y in float64, rounded once, also where 64-bit integers x have more digits than that."""
-    if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
-        half = x.dtype.type(32)
-        high, low = x >> half, x & x.dtype.type(0xFFFFFFFF)
-        y_high = np.floor(y / 2.0**32)
-        y_low = y - y_high * 2.0**32
-        return (high.astype(np.float64) - y_high) * 2.0**32 + (low.astype(np.float64) - y_low)
-    return _float64(x - y) if x.dtype.itemsize > 8 else _float64(x) - y
-
-
-def _float64(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float64)
-
-
 def _location(x: Num[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
     """The median of each column and its spread: the median deviation, or the standard deviation.
 
-    Medians, so that one far value (a code for missing) says nothing of the others. The standard
-    deviation takes over where more than half of a column is one value.
+    Medians are used so that one far value (a code for missing, say) has no effect. The standard
+    deviation replaces the median deviation if more than half of a column is one value.
     """
-    sample = _float64(x[:: -(-len(x) // _SAMPLE)])
+    sample = float64(x[:: -(-len(x) // _SAMPLE)])
     middle = np.median(sample, axis=0)
     deviation = np.median(np.abs(sample - middle), axis=0)
     if np.all(deviation > 0):
         return middle, deviation
-    return middle, np.where(deviation > 0, deviation, np.std(_difference(x, middle), axis=0))
+    return middle, np.where(deviation > 0, deviation, np.std(difference(x, middle), axis=0))
 
 
 def _relative(moved: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """In units of the spread; 0 for a constant column, which all points share."""
+    """Movements in units of the spread; 0 for a constant column, in which all points agree."""
     return np.where(spread > 0, moved / np.where(spread > 0, spread, 1), 0)
 
 
@@ -232,9 +190,9 @@ def _warn(
     share: float = 0.99,
     stacklevel: int,
 ) -> None:
-    """Warns if more rows than the share leaves out are moved noticeably.
+    """Warns if the given quantile of the movements, or all with share 1, is noticeable.
 
-    Those few may be far values, whose own digits decide nothing.
+    The few rows above the quantile may be far values, whose last digits do not matter.
     """
     if len(moved) == 0 or not np.any(_relative(np.max(moved, axis=0), spread) > _NOTICEABLE):
         return
@@ -244,8 +202,8 @@ def _warn(
         warnings.warn(
             f"the cast to {np.dtype(dtype)} moves column {column} of the points by up to "
             f"{np.max(moved[:, column]):.2g}, {by[column]:.2g} times its spread "
-            f"({spread[column]:.2g}). Subtract from the column a number near its values, in "
-            "float64 and from all points alike, or enable JAX's float64, "
+            f"({spread[column]:.2g}). Subtract a number near its values from the column, in "
+            "float64 and the same from all points, or enable JAX's float64, "
             "jax.config.update('jax_enable_x64', True).",
             PrecisionWarning,
             stacklevel=stacklevel,

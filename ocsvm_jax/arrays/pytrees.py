@@ -13,12 +13,12 @@ def pytree(
 ) -> Callable[[type[T]], type[T]]:
     """Registers a frozen dataclass: leaves in `data_fields`, hashable constants in `meta_fields`.
 
-    Other fields are dropped by transformations, and are then what the class says by default.
+    Transformations drop other fields, which then have the default of the class.
 
-    In place of `jax.tree_util.register_dataclass`: under jax 0.10 to 0.12 its treedefs of two
-    classes with equal constants compare equal, so that `jit`, now and then, runs for one kernel
-    what it compiled for another. The class is made without `__init__`, since what JAX fills it
-    with on the way need not be an array.
+    This replaces `jax.tree_util.register_dataclass`: in jax 0.10 to 0.12 its treedefs of two
+    classes with equal constants compare equal, so that `jit` sometimes runs for one kernel the
+    program it compiled for another. Objects are rebuilt without calling `__init__`, since JAX may
+    fill them with leaves that are not arrays.
     """
 
     def register(cls: type[T]) -> type[T]:

@@ -1,7 +1,7 @@
-"""Means and variances in which a point counts as often as its weight says, on the host or traced.
+"""Means and variances of weighted points, in NumPy or in JAX; a weight counts repetitions.
 
-All are taken of differences from the first point that counts: far from 0 their digits would go into
-the offset. Points of weight 0 may hold anything.
+They are computed from differences to the first point of positive weight, since values far from 0
+would lose their digits to the offset. Points of weight 0 may hold anything.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ _STD_FLOOR = 1e-6
 
 
 class Standardized(NamedTuple):
-    """Points of mean 0 and standard deviation 1 in each dimension, and what made them so.
+    """Points with mean 0 and standard deviation 1 in each dimension.
 
     Attributes:
-      z: (n, d) the points; of one of weight 0, anything finite.
-      mean: (d,) subtracted.
-      std: (d,) the (biased) standard deviation + 1e-6, divided by.
+      z: (n, d) the points; arbitrary but finite at weight 0.
+      mean: (d,) mean that was subtracted.
+      std: (d,) (biased) standard deviation + 1e-6, by which they were divided.
     """
 
     z: Float[Array, "n d"]
@@ -29,7 +29,7 @@ class Standardized(NamedTuple):
 
 
 def standardized(x: Float[Array, "n d"], weight: Float[Array, " n"] | None = None) -> Standardized:
-    """x of mean 0 and standard deviation 1; a constant dimension is 0."""
+    """x scaled to mean 0 and standard deviation 1; a constant dimension becomes 0."""
     weight = jnp.ones(x.shape[0], x.dtype) if weight is None else weight
     shares = _shares(jnp, weight)
     origin = lax.stop_gradient(jnp.take(x, _first(jnp, weight), axis=0))
@@ -37,20 +37,20 @@ def standardized(x: Float[Array, "n d"], weight: Float[Array, " n"] | None = Non
     mean = _mean(jnp, shares, shifted)
     centred = shifted - mean[None, :]
     variance = _mean(jnp, shares, centred**2)
-    # The square root has no derivative at 0: a constant dimension is held at the floor instead.
+    # The square root has no derivative at 0, so a constant dimension stays at the floor.
     positive = variance > 0
     std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0) + _STD_FLOOR
     return Standardized(centred / std[None, :], origin + mean, std)
 
 
 def variance_of_entries(x: Any, weight: Any = None) -> tuple[Any, Any]:
-    """The variance of all entries of x (n, d), as spread * size^2, which may be out of range.
+    """The variance of all entries of x (n, d) in the form spread * size^2.
 
-    Computed by NumPy where x is of NumPy. Size is a constant of the derivative; 1 if all entries
-    are the same number.
+    The product itself may be out of range. It is computed by NumPy if x is a NumPy array. `size` is
+    held constant in derivatives, and is 1 if all entries are equal.
 
     Returns:
-      spread, 0 to 1, and size, the largest difference from the first entry that counts.
+      spread, in [0, 1], and size, the largest difference from the first entry of positive weight.
     """
     xp: Any = np if isinstance(x, np.ndarray) else jnp
     constant = (lambda a: a) if xp is np else lax.stop_gradient
@@ -67,7 +67,7 @@ def variance_of_entries(x: Any, weight: Any = None) -> tuple[Any, Any]:
 
 
 def _shares(xp: Any, weight: Any) -> Any:
-    """Weights that sum to 1, whatever they are in; all 0 where they all are."""
+    """Weights scaled to sum 1, at any scale of the input; all 0 if all weights are 0."""
     largest = xp.max(weight)
     weight = weight / xp.where(largest > 0, largest, xp.ones_like(largest))
     return weight / xp.maximum(xp.sum(weight), xp.ones_like(largest))

@@ -1,4 +1,4 @@
-"""Pytrees of numbers in a line or two: what `repr` shows in place of the arrays."""
+"""Short texts about arrays, which `repr` shows instead of their values."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from ocsvm_jax.arrays.arguments import is_concrete
 
 
 def is_readable(*leaves: Any) -> bool:
-    """Whether all leaves are numbers that can be looked at: not traced, donated or elsewhere."""
+    """Whether the values of all leaves can be read: not traced, deleted or on another host."""
     return all(_is_readable(leaf) for leaf in leaves)
 
 
@@ -21,7 +21,7 @@ def _is_readable(leaf: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A number with four digits, an array or a placeholder by dtype and shape, the rest by name."""
+    """A number with four digits, an array as dtype[shape], anything else by its name."""
     if _is_readable(value) and np.ndim(value) == 0:
         return f"{np.asarray(value).item():.4g}"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
@@ -29,12 +29,12 @@ def shown(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (f"{f.name}={shown(getattr(value, f.name))}" for f in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(fields)})"
-    function = getattr(value, "func", value)  # of a Partial
+    function = getattr(value, "func", value)  # unwraps a Partial
     return getattr(function, "__name__", type(function).__name__)
 
 
 def shown_range(name: str, values: Any) -> str:
-    """name=value, of a batch the smallest and the largest; of traced values dtype and shape."""
+    """name=value; the smallest and largest value for a batch, dtype[shape] if traced."""
     if not _is_readable(values) or np.ndim(values) == 0:
         return f"{name}={shown(values)}"
     values = np.asarray(values)
@@ -44,5 +44,5 @@ def shown_range(name: str, values: Any) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """1 point, 2 points."""
+    """The number and the noun, in the plural if needed: "1 point", "2 points"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
