@@ -1,4 +1,4 @@
-"""`benjamini_hochberg`: which of many points to select, at a wanted share of false ones."""
+"""`benjamini_hochberg`: selects anomalies among many points at a wanted false discovery rate."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,16 +12,16 @@ from ocsvm_jax.conformal.values import check_in_unit_interval, check_not_nan, fl
 def benjamini_hochberg(
     p: Float[ArrayLike, " m"], q: float
 ) -> Bool[Array, " m"] | Bool[np.ndarray, " m"]:
-    """Which of m points to call anomalous, for a false discovery rate of at most q.
+    """Selects which of m points to call anomalous, with a false discovery rate of at most q.
 
-    Among the selected points the expected share of normal ones is at most q: that is what matters
-    to who looks at what was selected, where a false-alarm rate counts normal points by all normal
-    points. With the p-values in ascending order, it selects up to the largest i with
-    p_(i) <= q i / m; the same points as `scipy.stats.false_discovery_control(p) <= q`.
+    The expected share of normal points among the selected ones is at most q. A false-alarm rate, in
+    contrast, is a share of all normal points. With the p-values in ascending order, points are
+    selected up to the largest i with p_(i) <= q i / m: the same points as
+    `scipy.stats.false_discovery_control(p) <= q`.
 
-    p-values of `conformal_p_values` without a key that share a calibration set depend on each other
-    only in the way the promise allows (Bates et al. 2023, theorem 2). None is below 1 / (n + 1):
-    for i of m points to be selected it takes n + 1 >= m / (q i) calibration points.
+    The guarantee allows for the dependence between p-values of `conformal_p_values` without a key
+    that share a calibration set (Bates et al. 2023, theorem 2). None of these is below 1 / (n + 1):
+    selecting i of m points takes n + 1 >= m / (q i) calibration points.
 
     Source: Benjamini and Hochberg, "Controlling the false discovery rate" (1995).
 
@@ -30,10 +30,11 @@ def benjamini_hochberg(
       q: the wanted false discovery rate, in (0, 1).
 
     Returns:
-      (m,) true where selected, NumPy's where p is. A NaN, under a transformation, is not selected.
+      (m,) true where selected; a NumPy array if p is one. NaN, which is accepted only under a
+      transformation, is not selected.
 
     Raises:
-      ValueError: if q is not in (0, 1), or p is not one-dimensional, or not in [0, 1].
+      ValueError: if q is not in (0, 1), or p is not one-dimensional or not in [0, 1].
     """
     check_in_unit_interval("q", q)
     p = as_numbers(p, "p")
@@ -45,7 +46,7 @@ def benjamini_hochberg(
     xp, p = (np, float64(p)) if on_host(p) else (jnp, as_float(p))
     m = p.shape[0]
     order = xp.argsort(p)
-    # The products in SciPy's order of operations: a rounding then decides as it does there.
+    # The operations are in SciPy's order, so that rounding has the same effect.
     adjusted = p[order] * xp.asarray(m / np.arange(1, m + 1), p.dtype)
     ranks = xp.arange(m)
     last = xp.max(xp.where(adjusted <= q, ranks, -1), initial=-1)

@@ -1,4 +1,4 @@
-"""`conformal_threshold`: below which decision value to flag, for a wanted false-alarm rate."""
+"""`conformal_threshold`: the decision value below which to flag, for a wanted false-alarm rate."""
 
 import bisect
 import math
@@ -29,31 +29,32 @@ def conformal_threshold(
     """The threshold below which to flag, `f < threshold`, for a wanted false-alarm rate.
 
     It is the k-th lowest calibration value, and a normal point falls below it with probability at
-    most k / (n + 1). By default k is the largest with k / (n + 1) <= alpha: exactly the points of
-    `conformal_p_values(f_calibration, f) <= alpha` are flagged, and the rate is at most alpha on
-    average over calibration sets.
+    most k / (n + 1). By default k is the largest with k / (n + 1) <= alpha. The flagged points are
+    then exactly those with `conformal_p_values(f_calibration, f) <= alpha`, and the rate is at most
+    alpha on average over calibration sets.
 
-    Given one calibration set, of independent points, the rate is Beta(k, n + 1 - k) distributed
-    (or smaller, with ties; Vovk 2012): around alpha, as often above as below. With
-    a confidence, k is the largest for which it is at most alpha with that probability.
+    For one given calibration set of independent points, the rate is Beta(k, n + 1 - k) distributed
+    (or smaller, with ties; Vovk 2012): around alpha, as often above as below. With a confidence, k
+    is the largest for which the rate is at most alpha with that probability.
 
     Args:
       f_calibration: (n,) decision values of normal points that the model was not fitted on.
-      alpha: the wanted false-alarm rate, in (0, 1): a number, since it decides on a rank.
-      confidence: the share of calibration sets, in (0, 1), whose own rate is to be at most alpha.
-      dtype: None, or one of fewer digits in which the threshold is to be handed on, such as
-        np.float32 for `ocsvm_jax.export`. It is rounded down: a value equal to the threshold is
-        never flagged. Calibrate on scores of the very function that will score.
+      alpha: the wanted false-alarm rate, in (0, 1). It cannot be traced, since it determines a
+        rank.
+      confidence: share of calibration sets, in (0, 1), for which the rate is at most alpha.
+      dtype: None, or a dtype with fewer digits for the threshold, such as np.float32 for
+        `ocsvm_jax.export`. The threshold is rounded down, so that a value equal to it is never
+        flagged. Calibrate on scores of the same function that will score new points.
 
     Returns:
-      () threshold, one of the calibration values: in float64 of NumPy where f_calibration is of
-      NumPy (or a list, or integers), in its dtype where it is JAX's. NaN if one of them is, under
-      a transformation.
+      () threshold, one of the calibration values: in NumPy's float64 if f_calibration is a NumPy
+      array (or a list, or holds integers), else in its own dtype. NaN if, under a transformation, a
+      calibration value is NaN.
 
     Raises:
-      ValueError: if alpha or confidence is not in (0, 1), f_calibration is empty, not
-        one-dimensional, holds NaN, or has too few values for alpha; the message says how many it
-        takes.
+      ValueError: if alpha or confidence is not in (0, 1), or f_calibration is empty, not
+        one-dimensional, holds NaN, or has too few values for alpha; the message says how many are
+        needed.
     """
     f_calibration = checked("f_calibration", f_calibration)
     check_in_unit_interval("alpha", alpha)
@@ -76,8 +77,8 @@ def conformal_threshold(
 
 
 def _rank(n: int, alpha: float, confidence: float | None) -> int:
-    """How many of k = 1, ..., n keep the promise, which gets harder with k."""
-    # Half a second that `import ocsvm_jax` need not take.
+    """The largest k in 1, ..., n that keeps the promise, or 0; a larger k is harder to keep."""
+    # Imported here: it takes half a second that `import ocsvm_jax` should not take.
     from scipy import special
 
     if confidence is None:
@@ -88,8 +89,8 @@ def _rank(n: int, alpha: float, confidence: float | None) -> int:
 
 
 def _smallest_n(alpha: float, confidence: float | None) -> int:
-    """The smallest n of rank 1: 1 / (n + 1) <= alpha, or 1 - (1 - alpha)^n >= confidence."""
+    """The smallest n with a rank of 1: 1 / (n + 1) <= alpha or 1 - (1 - alpha)^n >= confidence."""
     exact = 1 / alpha - 1 if confidence is None else math.log1p(-confidence) / math.log1p(-alpha)
-    # The estimate may be off by its rounding; what decides is the rank itself.
+    # The estimate may be off by rounding, so the rank itself decides.
     candidates = (n for n in range(max(1, math.ceil(exact) - 1), math.ceil(exact) + 2))
     return next(n for n in candidates if _rank(n, alpha, confidence) > 0)

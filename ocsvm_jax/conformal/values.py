@@ -1,4 +1,4 @@
-"""Decision values as they come: what computes with them, and how they are cast safely."""
+"""Decision values: whether NumPy or JAX computes with them, and how they are cast safely."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from ocsvm_jax.arrays.arguments import (
 
 
 def round_down(value: Any, dtype: Any) -> Any:
-    """The largest number of a dtype that is at most the value: thresholds keep their promise."""
+    """The largest number of a dtype that is at most the value; a threshold keeps its rate so."""
     if not is_concrete(value):
         cast = value.astype(dtype)
         return jnp.where(cast.astype(value.dtype) > value, jnp.nextafter(cast, -jnp.inf), cast)
@@ -24,7 +24,7 @@ def round_down(value: Any, dtype: Any) -> Any:
 
 
 def _toward(values: np.ndarray, dtype: Any, direction: float) -> np.ndarray:
-    """The nearest number of the dtype that is not on the other side of the value."""
+    """The nearest number of the dtype in the given direction (-inf or inf), or the value itself."""
     with np.errstate(over="ignore", under="ignore"):
         cast = values.astype(dtype)
         back = cast.astype(values.dtype)
@@ -33,7 +33,11 @@ def _toward(values: np.ndarray, dtype: Any, direction: float) -> np.ndarray:
 
 
 def on_host(*values: np.ndarray | Array) -> bool:
-    """Whether NumPy computes: all is known, and something NumPy's, or what JAX would round."""
+    """Whether to compute in NumPy.
+
+    That is so if all values are known and at least one is a NumPy array, holds integers, or would
+    be rounded by JAX.
+    """
 
     def is_of_numpy(v: np.ndarray | Array) -> bool:
         exact = jnp.issubdtype(v.dtype, jnp.floating)
@@ -44,19 +48,25 @@ def on_host(*values: np.ndarray | Array) -> bool:
 
 
 def float64(values: np.ndarray | Array) -> np.ndarray:
-    """On the host."""
+    """The values in NumPy's float64."""
     return np.asarray(values).astype(np.float64)
 
 
 def rounded(values: np.ndarray | Array, dtype: Any, direction: float) -> Array:
-    """In JAX's dtype; a known value that this rounds, towards one side alone."""
+    """The values in a JAX dtype; known values are rounded in the given direction only.
+
+    Args:
+      values: numbers.
+      dtype: the float dtype of the result.
+      direction: -inf or inf.
+    """
     if isinstance(values, np.ndarray):
         return jnp.asarray(_toward(float64(values), np.dtype(dtype), direction))
     return as_float(values).astype(dtype)
 
 
 def checked(name: str, values: Any) -> np.ndarray | Array:
-    """Calibration values; ValueError if they are none."""
+    """The calibration values as an array; raises ValueError unless they are (n,) with n >= 1."""
     values = as_numbers(values, name)
     if values.ndim != 1 or values.shape[0] == 0:
         raise ValueError(
@@ -68,7 +78,7 @@ def checked(name: str, values: Any) -> np.ndarray | Array:
 
 
 def check_not_nan(name: str, values: np.ndarray | Array) -> None:
-    """Raises ValueError on NaN that can be seen."""
+    """Raises ValueError if known values contain NaN."""
     if is_concrete(values) and np.any(np.isnan(values)):
         raise ValueError(f"{name} holds {int(np.sum(np.isnan(values)))} NaN; remove them first.")
 

@@ -1,11 +1,11 @@
-"""Grids of nu and gamma, leave-one-out, the choice of both without labels, and ensembles.
+"""Grids of nu and gamma, leave-one-out, their choice without labels, and ensembles.
 
-`choose_model(x)`, `robust_defaults(x)` and `ocsvm_ensemble(x)` are functions of the host, for any
-number of points. `ocsvm_path`, `leave_one_out` and the criteria work under jit, vmap and grad; they
-work on the Gram matrix, up to some thousand points. With more, loop on the host: `[ocsvm_fit(x, nu,
-kernel) for nu in nus]`. A `start=` from the neighbouring nu saves rounds there but no time: its
-first gradient, which sums over all support vectors, costs as much as the rounds it saves (measured
-on a CPU at 5,000 to 20,000 points).
+`choose_model(x)`, `robust_defaults(x)` and `ocsvm_ensemble(x)` run on the host, for any number of
+points. `ocsvm_path`, `leave_one_out` and the criteria work under jit, vmap and grad, and on Gram
+matrices of up to some thousand points. For more points, loop on the host:
+`[ocsvm_fit(x, nu, kernel) for nu in nus]`. Passing `start=` the model of the neighbouring nu saves
+rounds there but no time: its first gradient, a sum over all support vectors, costs as much as the
+rounds it saves (measured on a CPU at 5,000 to 20,000 points).
 """
 
 from ocsvm_jax.path.choice import ModelChoice, choose_model

@@ -1,4 +1,4 @@
-"""Many problems over the same points, no more of them in memory at once than fit."""
+"""Runs many problems over the same points in batches that fit into memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
-# Numbers in the Gram matrices of one batch.
+# Largest number of entries in the Gram matrices of one batch.
 _NUMBERS_AT_ONCE = 2**26
 
 
@@ -19,10 +19,15 @@ def map_in_batches(
     num_points: int,
     at_most: int | None = None,
 ) -> Any:
-    """The results of `run`, a function of a batch of indices, joined along their leading axis.
+    """Applies `run` to batches of indices and joins the results along their leading axis.
 
-    Batches are as large as their (num_points, num_points) matrices allow, and `at_most`. The last
-    is filled up with copies of the last index, so that only one size is compiled.
+    The last batch is filled up with copies of the last index, so that only one size is compiled.
+
+    Args:
+      run: maps indices (size,) to a pytree of arrays with a leading axis of that size.
+      indices: (k,) the indices of all problems.
+      num_points: number of points; a problem takes a (num_points, num_points) matrix in memory.
+      at_most: bound on the size of a batch, or None.
     """
     k = indices.shape[0]
     size = max(1, _NUMBERS_AT_ONCE // num_points**2)

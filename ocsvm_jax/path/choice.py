@@ -22,31 +22,32 @@ from ocsvm_jax.path.unseen import leave_folds_out
 
 # The default grid, in units of the gamma of `robust_defaults`: a decade and a half to each side.
 _MULTIPLES = 10 ** np.linspace(-1.5, 1.5, 13)
-# Half way from the limit to all points: finer kernels only reject more, and take the longest.
+# The grid is left half way from the limit to rejecting all points: finer kernels reject even more,
+# and take the longest.
 _HOPELESS = 0.5
-# How much coarser than the smallest gamma, or than a decade and a half below that of
-# `robust_defaults`, the kernel is that stands for the coarsest of all.
+# The coarsest kernel has the smaller of the smallest gamma and, for rbf, the gamma of
+# `robust_defaults`, times this factor.
 _COARSE = 10**-1.5
 
 
 class ModelChoice(NamedTuple):
-    """The pair that `choose_model` found best, and what it compared.
+    """The nu and gamma that `choose_model` chose, and the values it compared.
 
     Attributes:
       nu: the chosen nu.
-      gamma: the chosen gamma; `ocsvm_fit(x, choice.nu, gamma=choice.gamma)` makes the model.
-      nus: (p,) those compared, in rising order.
-      gammas: (g,) those compared, in rising order, in the units of the kernel.
-      rejected: (g,) the share of the points that a model of the others, of nu = 0.5, rejects. It
-        rises to 1 as the kernel gets finer; half way from the limit to 1 the rule has seen enough,
-        and finer kernels are NaN, as is a solve that was invalid.
-      coarsest: that share with a kernel coarser than all of them: 0.5 but for sampling, or more
-        where rows that occur many times are held out together.
-      limit: the share that was allowed.
-      crossing: the gamma at which `rejected` reaches the limit, between those compared.
-      inside: whether it does so within them; else the choice is at the end of the grid, and a grid
-        that goes on there might hold a better one.
-      num_points: how many points were looked at.
+      gamma: the chosen gamma; `ocsvm_fit(x, choice.nu, gamma=choice.gamma)` fits the model.
+      nus: (p,) the values of nu compared, in rising order.
+      gammas: (g,) the values of gamma compared, in rising order, in the units of the kernel.
+      rejected: (g,) share of the unseen points that a model with nu = 0.5 rejects, per gamma. It
+        rises to 1 as the kernel gets finer. The comparison stops half way from the limit to 1;
+        finer kernels are NaN, and so are invalid solves.
+      coarsest: the same share with a kernel coarser than all of these. It is 0.5 up to sampling, or
+        more if rows that occur many times are held out together.
+      limit: the largest share that was allowed.
+      crossing: the gamma at which `rejected` reaches the limit, interpolated.
+      inside: whether the crossing lies within the grid; otherwise the choice is at its end, and a
+        longer grid might contain a better one.
+      num_points: number of points used.
     """
 
     nu: float
@@ -77,44 +78,46 @@ def choose_model(
     max_steps: int | None = None,
     callback: Callable[[GridProgress], Any] | None = None,
 ) -> ModelChoice:
-    """The finest kernel that still holds for points it has not seen, and the nu nearest to 0.5.
+    """Chooses the finest kernel that still generalises to unseen points, and the nu nearest to 0.5.
 
-    A model of nu = 0.5 has half of its points outside, or a little less, and rejects half of the
-    points it has not seen, as long as its kernel is coarse enough to describe more than its own
-    points (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001,
-    "Estimating the support of a high-dimensional distribution", where it is asymptotic). The finer
-    the kernel, the better it follows the distribution, and the more unseen points fall outside. The
-    rule takes the gamma at which, over `num_folds` folds, only a share `keep` of the unseen points
-    that the coarsest kernel holds are still inside; that is the last crossing, should there be
-    several, interpolated between the gammas compared. Of `gammas` it is the nearest on a
-    logarithmic scale. nu is that of `nus` nearest to 0.5: small ones rank as well where the points
-    are clean, and much worse where outliers are among them. benchmarks/choice.py compares this
-    rule, by labels, with some ninety others (RESULTS.md, "Choosing nu and gamma").
+    A model with nu = 0.5 has half of its points outside, or slightly fewer. It also rejects half of
+    the points it has not seen, if its kernel is coarse enough to describe more than its own points
+    (the nu-property: Schoelkopf, Platt, Shawe-Taylor, Smola and Williamson 2001, "Estimating the
+    support of a high-dimensional distribution", where it is asymptotic). A finer kernel follows the
+    distribution better, but more unseen points fall outside. The rule takes the gamma at which,
+    over `num_folds` folds, only a share `keep` of the unseen points inside the coarsest model are
+    still inside. If there are several such crossings it takes the last one, interpolated between
+    the gammas compared. The choice is the value in `gammas` nearest to it on a logarithmic scale,
+    and the value in `nus` nearest to 0.5: smaller nus rank as well if the points are clean, and
+    much worse if they contain outliers. benchmarks/choice.py compares this rule, by labels, with
+    about ninety others (RESULTS.md, "Choosing nu and gamma").
 
-    It chooses for the ranking of points, not for f = 0, outside of which half of the points lie:
-    take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`). Standardise
-    columns of different units first. Beyond `max_points` points it looks at that many of them,
-    drawn at random. A host-level function, compiled once per number of points.
+    The choice is made for ranking points, not for the threshold f = 0, outside of which half of the
+    points lie: take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`).
+    Standardise columns of different units first. If there are more than `max_points` points, that
+    many are drawn at random. A host-level function, compiled once per number of points.
 
     Args:
-      x: (n, d) points, at least two different ones; outliers among them are no harm if few.
+      x: (n, d) points, at least two different ones; a few outliers do no harm.
       nus: (p,) each in (0, 1]; by default 0.5 alone.
       gammas: (g,) each positive; by default 13 in three decades around that of `robust_defaults`.
       key: deals the folds and draws the points; by default `jax.random.key(0)`.
-      gamma_unit: what `gammas` are multiples of: None for 1, a positive number, "scale" or "auto"
+      gamma_unit: unit of `gammas`: None for 1, a positive number, "scale" or "auto"
         (`resolve_gamma` of all points).
-      kernel: as in `ocsvm_path`; one that gets finer with gamma. `gammas` are needed unless `rbf`.
+      kernel: makes a kernel from a gamma, as in `ocsvm_path`; it must get finer with gamma. If it
+        is not `rbf`, `gammas` are required.
       sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
-      keep: in (0, 1); smaller asks for finer kernels.
+      keep: share in (0, 1); smaller values allow finer kernels.
       num_folds: at least 2.
-      max_points: at most this many points are looked at.
+      max_points: largest number of points to use.
       tol: as in `ocsvm_solve`.
       max_steps: as in `ocsvm_solve`.
-      callback: called after each gamma; `callback=print` says how far it is and how long it takes.
+      callback: called with a `GridProgress` after each gamma; `callback=print` shows progress and
+        remaining time.
 
     Raises:
-      ValueError: on axes, keep, num_folds or max_points out of range, gammas left out with a
-        kernel other than `rbf`, or x as in `robust_defaults`.
+      ValueError: if nus, gammas, keep, num_folds or max_points are out of range, gammas are left
+        out with a kernel other than `rbf`, or x is not as in `robust_defaults`.
     """
     if not 0 < keep < 1:
         raise ValueError(f"keep is {keep}; it must lie in (0, 1).")
@@ -124,7 +127,7 @@ def choose_model(
     nus, gammas = _axes(nus, gammas, gamma_unit, kernel, rows, some)
     fold = deal(some.x, num_folds, fold_key)
     run = _runner(kernel, some, gammas, fold, {"tol": tol, "max_steps": max_steps})
-    # The coarsest goes first and compiles: the time of the next says how long all will take.
+    # The coarsest is run first and compiles, so that the clock measures the others without it.
     coarsest = run(_COARSE * min(gammas[0], neighbour_gamma(some) if kernel is rbf else np.inf))
     limit = 1 - keep * (1 - max(coarsest, NU))
     rejected = _rejected(run, gammas, limit, callback)
@@ -146,10 +149,10 @@ def choose_model(
 def _axes(
     nus: Any, gammas: Any, unit: Any, kernel: Any, rows: Rows, some: Rows
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64 and in rising order, the defaults filled in."""
+    """nus and gammas in float64 and in rising order, with the defaults filled in."""
     if gammas is None and kernel is not rbf:
         raise ValueError(
-            "gammas is left out, and the default grid is that of rbf; pass gammas with this kernel."
+            "gammas is left out, but the default grid is for rbf only; pass gammas for this kernel."
         )
     if gammas is None and unit is not None:
         raise ValueError(f"gamma_unit is {unit!r}, but there are no gammas to multiply; pass both.")
@@ -172,7 +175,7 @@ def _runner(
     fold: Int[np.ndarray, " n"],
     limits: dict[str, Any],
 ) -> Callable[[float], float]:
-    """Of a gamma the share, by weight, of the points outside the model of the other folds."""
+    """A function of gamma: the weighted share of points outside the model of the other folds."""
     x, _ = fitted_points(rows.x, is_shift_invariant(kernel(gammas[0])))
     run = partial(_outside, kernel, int(np.max(fold)) + 1, limits["max_steps"])
     given = x, jnp.asarray(fold), jnp.asarray(rows.weight, x.dtype), limits["tol"]
@@ -185,7 +188,7 @@ def _rejected(
     limit: float,
     callback: Callable[[GridProgress], Any] | None,
 ) -> Float[np.ndarray, " g"]:
-    """That share for each gamma, NaN beyond the first that is hopeless."""
+    """`run` for each gamma; NaN after the first gamma that rejects hopelessly many points."""
     clock, shares = Clock(len(gammas), callback), np.full(len(gammas), np.nan)
     for i, gamma in enumerate(gammas):
         shares[i] = run(gamma)

@@ -1,4 +1,4 @@
-"""`robust_defaults`: nu and gamma for those who choose nothing, without a single solve."""
+"""`robust_defaults`: default values of nu and gamma, found without a single solve."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Num
 from ocsvm_jax.path.rows import Rows, checked_rows, draw
 
 NU = 0.5
-# The share of the points that a point has for neighbours.
+# The share of all points that counts as the neighbours of a point.
 _SHARE = 0.2
 _ROWS_AT_ONCE = 64
 
@@ -29,27 +29,29 @@ def robust_defaults(
     *,
     max_points: int = 1000,
 ) -> Defaults:
-    """nu = 0.5, and a gamma whose kernel reaches as far as a point's nearest fifth of all points.
+    """nu = 0.5, and a gamma whose kernel reaches as far as the nearest fifth of all points.
 
-    r_i is the distance from point i within which a fifth of the points lie, itself included, and
-    at least one different point; gamma = 1 / median(r_i^2). Unlike "scale", the variance of all
-    columns together, it does not depend on how far groups of points lie from each other, nor on a
-    few far values, and hardly on n. benchmarks/choice.py compares it, by labels, with other
-    defaults; it is the local scale of Zelnik-Manor and Perona (2004, "Self-tuning spectral
-    clustering", NIPS 17), one for all points, with a share of the points for their 7 neighbours.
+    gamma = 1 / median(r_i^2), where r_i is the distance from point i within which a fifth of the
+    points lie (the point itself included), and at least one different point. Unlike "scale", which
+    uses the variance of all columns together, this gamma does not depend on the distance between
+    groups of points or on a few far values, and hardly on n. benchmarks/choice.py compares it, by
+    labels, with other defaults. It is the local scale of Zelnik-Manor and Perona (2004,
+    "Self-tuning spectral clustering", NIPS 17) with one value for all points, and a fifth of the
+    points in place of their 7 neighbours.
 
-    nu = 0.5 ranks points as well as smaller ones do where the points are clean, and better where
-    outliers are among them. Half of the points then have f < 0: take a threshold from a
-    calibration set (`OCSVM.calibrate`, `conformal_threshold`), as for any nu.
+    nu = 0.5 ranks points as well as a smaller nu if the points are clean, and better if they
+    contain outliers. Half of the points then have f < 0: take a threshold from a calibration set
+    (`OCSVM.calibrate`, `conformal_threshold`), as for any nu.
 
     Args:
-      x: (n, d) points, their columns in comparable units; at least two different ones.
+      x: (n, d) points, at least two different ones; their columns should have comparable units.
       sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
-      key: draws the points where there are more than max_points; `jax.random.key(0)` by default.
-      max_points: how many points to look at; time and memory grow with the square.
+      key: draws the points if there are more than max_points; `jax.random.key(0)` by default.
+      max_points: number of points to use; time and memory grow with its square.
 
     Raises:
-      ValueError: if x is traced, no (n, d) of finite numbers, or all its points are equal.
+      ValueError: if x is traced, is not an (n, d) array of finite numbers, or all its points are
+        equal.
     """
     rows = checked_rows("robust_defaults", x, sample_weight)
     rows = draw(rows, max_points, jax.random.key(0) if key is None else key)
@@ -57,12 +59,12 @@ def robust_defaults(
 
 
 def neighbour_gamma(rows: Rows) -> float:
-    """The gamma of `robust_defaults` from all rows given."""
+    """The gamma of `robust_defaults`, computed from all rows."""
     x, w = rows.x.astype(np.float64), rows.weight
     squares = np.empty(len(x))
     for start in range(0, len(x), _ROWS_AT_ONCE):
         block = slice(start, start + _ROWS_AT_ONCE)
-        # Differences, not products: they are exact however far the other points lie.
+        # Differences, not products, since they are exact however far the other points lie.
         distances = np.sum((x[block, None, :] - x[None, :, :]) ** 2, axis=2)
         reach = _weighted_quantile(distances, np.broadcast_to(w, distances.shape), _SHARE)
         nearest = np.min(np.where(distances > 0, distances, np.inf), axis=1)
@@ -73,9 +75,9 @@ def neighbour_gamma(rows: Rows) -> float:
 def _weighted_quantile(
     values: Float[np.ndarray, "b n"], w: Float[np.ndarray, "b n"], share: float
 ) -> Float[np.ndarray, " b"]:
-    """In each row the smallest value that, with all smaller ones, has at least this share of w."""
+    """Per row, the smallest value such that the values up to it have at least this share of w."""
     order = np.argsort(values, axis=1, kind="stable")
     mass = np.cumsum(np.take_along_axis(w, order, axis=1), axis=1)
-    # A little less, since a sum of n equal weights rounds.
+    # Slightly less than the share, since a sum of n equal weights is rounded.
     first = np.argmax(mass >= (share - 1e-9) * mass[:, -1:], axis=1)
     return np.take_along_axis(values, order, axis=1)[np.arange(len(values)), first]

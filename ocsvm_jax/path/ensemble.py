@@ -1,4 +1,4 @@
-"""`ocsvm_ensemble`: one-class SVMs of several gammas, scored together."""
+"""`ocsvm_ensemble`: one-class SVMs with several gammas, scored together."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from ocsvm_jax.path.grid import check_axes
 from ocsvm_jax.path.progress import Clock, GridProgress
 from ocsvm_jax.path.rows import checked_rows, deal
 
-# A decade to each side of the gamma chosen.
+# The gammas: a decade to each side of the one chosen.
 _MULTIPLES = 10 ** np.linspace(-1, 1, 5)
-# Numbers held at once while scoring, and rows scored to calibrate.
+# Numbers in memory at once while scoring, and rows scored for the calibration.
 _NUMBERS_AT_ONCE = 2**22
 _HELD_OUT = 2000
 
@@ -33,15 +33,15 @@ _HELD_OUT = 2000
 @pytree(data_fields=["support_vectors", "coefficients", "gammas", "held_out", "offset", "centre"])
 @dataclasses.dataclass(frozen=True)
 class OCSVMEnsemble:
-    """One-class SVMs with RBF kernels of several gammas, on the same points.
+    """One-class SVMs with RBF kernels of several gammas, fitted to the same points.
 
     Attributes:
-      support_vectors: (m, d) the points that are a support vector of some member.
-      coefficients: (g, m) their alpha in each member, 0 in the others; each row sums to 1.
-      gammas: (g,) of the members.
-      held_out: (c,) scores of training points under ensembles of the other folds.
+      support_vectors: (m, d) the points that are support vectors of at least one member.
+      coefficients: (g, m) their alpha per member, 0 where they are none; each row sums to 1.
+      gammas: (g,) gamma of each member.
+      held_out: (c,) scores of training points under ensembles fitted to the other folds.
       offset: () the score below which a point counts as an anomaly.
-      centre: None or (2, d), as of an `OCSVM`.
+      centre: None or (2, d), as in `OCSVM`.
     """
 
     support_vectors: Float[Array, "m d"]
@@ -52,9 +52,9 @@ class OCSVMEnsemble:
     centre: Float[Array, "2 d"] | None = None
 
     def score_samples(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
-        """The mean over the members of log(sum_j alpha_j k(z_j, x)); lower is more anomalous.
+        """Mean over the members of log(sum_j alpha_j k(z_j, x)); lower is more anomalous.
 
-        The logarithm is taken exactly however far x lies, where k itself underflows.
+        The logarithm is accurate however far away x is, even where k itself underflows.
 
         Raises:
           ValueError: if x does not hold points (q, d) of the ensemble's dimension.
@@ -62,19 +62,20 @@ class OCSVMEnsemble:
         x = as_numbers(x, "x")
         d = self.support_vectors.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
-            raise ValueError(f"x has shape {x.shape}; this ensemble is of points (n, {d}).")
+            raise ValueError(f"x has shape {x.shape}; this ensemble takes points (n, {d}).")
         x = query_points(x, self.support_vectors, self.centre)
         return _scores(self.support_vectors, self.coefficients, self.gammas, x)
 
     def decision_function(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
-        """`score_samples` minus `offset`: negative for anomalies, as of an `OCSVM`."""
+        """`score_samples` minus `offset`: negative for anomalies, as in `OCSVM`."""
         return self.score_samples(x) - self.offset
 
     def p_values(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
-        """How rare a score as low is among `held_out`: `conformal_p_values`, in (0, 1].
+        """How rare a score this low is among `held_out`: `conformal_p_values`, in (0, 1].
 
-        The held-out scores are of ensembles of fewer points, so this p-value is cross-conformal:
-        close to uniform for normal points, without the guarantee of a calibration set of its own.
+        The held-out scores come from ensembles fitted to fewer points, so these p-values are
+        cross-conformal: close to uniform for normal points, but without the guarantee that a
+        separate calibration set gives.
         """
         return jnp.asarray(conformal_p_values(self.held_out, self.score_samples(x)))
 
@@ -92,34 +93,35 @@ def ocsvm_ensemble(
     max_steps: int | None = None,
     callback: Callable[[GridProgress], Any] | None = None,
 ) -> OCSVMEnsemble:
-    """One-class SVMs over a path of gammas, their log scores averaged: no gamma to choose.
+    """Fits one-class SVMs with several gammas and averages their log scores: no gamma to choose.
 
     The kernel expansion of a one-class SVM is a density estimate on about (1 - nu) n of the points,
     and the mean of the logarithms is the logarithm of the members' geometric mean (a logarithmic
-    opinion pool: Heskes 1998, "Selecting weighting factors in logarithmic opinion pools", NIPS
-    10). By labels, over 16 tables, its AUROC was .844 to .825 of `choose_model`'s single gamma
-    where the points were clean, and .752 to .760 where anomalies were among them; means of ranks
-    and of p-values, and ensembles over nu, ranked worse (benchmarks/choice.py).
+    opinion pool: Heskes 1998, "Selecting weighting factors in logarithmic opinion pools", NIPS 10).
+    By labels, over 16 tables, its AUROC was 0.844 on clean points and 0.752 on points that contain
+    anomalies, compared with 0.825 and 0.760 for the single gamma of `choose_model`. Means of ranks
+    or of p-values, and ensembles over nu, ranked worse (benchmarks/choice.py).
 
-    `offset` is a threshold for new points: the members are fitted `num_folds` times more, each
-    without one fold, and a share `false_alarm` of the points so held out score lower.
+    `offset` is a threshold for new points: the members are fitted `num_folds` more times, each time
+    without one fold, and a share `false_alarm` of the held-out points score lower.
 
     Args:
       x: (n, d) points, any number; standardise columns of different units first.
       gammas: (g,) each positive; by default 5 in two decades around that of `choose_model`.
       key: deals the folds; `jax.random.key(0)` by default.
-      nu: in (0, 1], of all members.
+      nu: in (0, 1], the same for all members.
       sample_weight: (n,) non-negative weights; a weight counts as repetitions, ratios matter.
-      false_alarm: in (0, 1), the share of normal points that may fall below the offset; the
-        calibration is of points, not of weights.
+      false_alarm: in (0, 1), the share of normal points that may fall below the offset. The
+        calibration counts each point once, whatever its weight.
       num_folds: at least 2.
       tol: as in `ocsvm_fit`.
       max_steps: as in `ocsvm_fit`.
-      callback: called after each fit; `callback=print` says how far it is and how long it takes.
+      callback: called with a `GridProgress` after each fit; `callback=print` shows progress and
+        remaining time.
 
     Raises:
-      ValueError: on arguments out of range, too few points for `false_alarm`, or x as in
-        `robust_defaults`.
+      ValueError: if arguments are out of range, there are too few points for `false_alarm`, or x is
+        not as in `robust_defaults`.
     """
     rows = checked_rows("ocsvm_ensemble", x, sample_weight)
     choice_key, fold_key = jax.random.split(jax.random.key(0) if key is None else key)
@@ -146,7 +148,7 @@ def ocsvm_ensemble(
 
 
 class _Members(NamedTuple):
-    """What the members share."""
+    """The points and settings that all members share."""
 
     points: Float[Array, "n d"]
     nu: float
@@ -155,7 +157,7 @@ class _Members(NamedTuple):
     max_steps: int | None
 
     def coefficients(self, weight: Float[np.ndarray, " n"], clock: Clock) -> np.ndarray:
-        """(g, n): the alpha of every point in each member, fitted with these weights."""
+        """The alpha (g, n) of every point in each member, fitted with these weights."""
         out = np.zeros((len(self.gammas), len(weight)), self.points.dtype)
         limits: dict[str, Any] = {"tol": self.tol, "max_steps": self.max_steps}
         for alpha, gamma in zip(out, self.gammas, strict=True):
@@ -170,9 +172,9 @@ class _Members(NamedTuple):
 def _held_out(
     members: _Members, weight: Float[np.ndarray, " n"], fold: Int[np.ndarray, " n"], clock: Clock
 ) -> Float[Array, " c"]:
-    """Scores of points of each fold under the ensemble of the others, in rising order."""
+    """Scores of the points of each fold under the ensemble of the other folds, in rising order."""
     folds = int(np.max(fold)) + 1
-    # Of one size, so that the folds share a program.
+    # All folds are filled up to one size, so that they share a program.
     size = min(int(np.max(np.bincount(fold))), -(-_HELD_OUT // folds))
     scores = []
     for k in range(folds):
@@ -196,7 +198,7 @@ def _scores(
     log_alpha = jnp.where(coefficients > 0, jnp.log(coefficients), -jnp.inf)
 
     def of_point(point: Float[Array, " d"]) -> Float[Array, ""]:
-        # Differences, not products: the logarithm of a far point shows every digit.
+        # Differences, not products: for a far point the logarithm depends on every digit.
         distances = jnp.sum((centres - point[None, :]) ** 2, axis=1)
         terms = log_alpha - gammas[:, None] * distances[None, :]
         return jnp.mean(jax.nn.logsumexp(terms, axis=1))

@@ -1,4 +1,4 @@
-"""`ocsvm_path`: the same points under every pair of a gamma and a nu."""
+"""`ocsvm_path`: solutions on the same points for every pair of gamma and nu."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,10 +27,11 @@ def ocsvm_path(
     tol: float | None = None,
     max_steps: int | None = None,
 ) -> OCSVMSolution:
-    """Solves the one-class SVM of the same points for every pair of a gamma and a nu.
+    """Solves the one-class SVM of the same points for every pair of gamma and nu.
 
-    The pairs run side by side under `vmap`, as many at once as memory allows, each from the start
-    of `ocsvm_solve`, which is cheap. Decision values of the grid at queries z, (g, p, m), are
+    The pairs run side by side under `vmap`, as many at once as memory allows. Each begins at the
+    start of `ocsvm_solve`, which is cheap. The decision values (g, p, m) of the grid at queries z
+    are
 
         K = jax.vmap(lambda gamma: gram(rbf(gamma), z, x))(gammas)
         f = jax.vmap(jax.vmap(decision_function, in_axes=(0, None)))(path, K)
@@ -39,21 +40,21 @@ def ocsvm_path(
       x: (n, d) points.
       nus: (p,) each in (0, 1].
       gammas: (g,) each positive.
-      kernel: makes the kernel from a gamma. It is a static argument of a compiled function: define
-        it once, since every new lambda compiles anew.
+      kernel: makes a kernel from a gamma. It is a static argument of a compiled function: define
+        it once, since every new lambda is compiled again.
       sample_weight: (n,) non-negative weights.
       tol: as in `ocsvm_solve`.
       max_steps: as in `ocsvm_solve`.
 
     Returns:
-      The solutions, with leading axes (g, p); differentiable as those of `ocsvm_solve`. Where the
-      points or weights are not valid, NaN with status INVALID.
+      The solutions, with leading axes (g, p), differentiable as those of `ocsvm_solve`. If points
+      or weights are invalid, they are NaN with status INVALID.
 
     Raises:
       ValueError: if nus or gammas are not one-dimensional or out of range, or x is not (n, d).
     """
     x, nus, gammas = checked_grid(x, nus, gammas)
-    # Before jit, which would cast weights of 1e-300 to 0.
+    # Before jit, which would cast a weight of 1e-300 to 0.
     w = None if sample_weight is None else normalized_weights(sample_weight)
     return _path(kernel, max_steps, x, nus, gammas, w, tol)
 
@@ -61,14 +62,23 @@ def ocsvm_path(
 def checked_grid(
     x: Any, nus: Any, gammas: Any
 ) -> tuple[Float[Array, "n d"], Float[Array, " p"], Float[Array, " g"]]:
-    """The points and the axes of the grid in one dtype; ValueError on what can't work."""
+    """The points and the axes of the grid in one dtype.
+
+    Args:
+      x: (n, d) points.
+      nus: (p,) each in (0, 1].
+      gammas: (g,) each positive.
+
+    Raises:
+      ValueError: as `check_axes`.
+    """
     x = as_float(x)
     check_axes(nus, gammas)
     return x, jnp.asarray(nus).astype(x.dtype), jnp.asarray(gammas).astype(x.dtype)
 
 
 def check_axes(nus: Any, gammas: Any) -> None:
-    """ValueError unless both are one-dimensional, not empty and, where known, in their range."""
+    """Raises ValueError unless both are one-dimensional, not empty and, if known, in range."""
     for name, values in (("nus", nus), ("gammas", gammas)):
         shape = jnp.asarray(values).shape
         if len(shape) != 1 or shape[0] == 0:
@@ -83,12 +93,12 @@ def check_axes(nus: Any, gammas: Any) -> None:
 
 
 def _known(values: Any) -> np.ndarray:
-    """The values, or none where some are being traced."""
+    """The values, or an empty array if some are being traced."""
     known = all(is_concrete(leaf) for leaf in jax.tree.leaves(values))
     return np.asarray(values) if known else np.empty(0)
 
 
-# Called eagerly, a loop would be traced and compiled anew each time, were it not jitted here.
+# Jitted here, since an eager call would otherwise trace and compile the loop each time.
 @partial(jax.jit, static_argnums=(0, 1))
 def _path(
     kernel: Any, max_steps: int | None, x: Array, nus: Array, gammas: Array, w: Any, tol: Any

@@ -1,4 +1,4 @@
-"""What the callbacks of long runs over a path are told."""
+"""Progress reports for the callbacks of long runs over a path."""
 
 import time
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class GridProgress(NamedTuple):
-    """One more part of the work is done; `callback=print` shows it as a sentence.
+    """Progress after a part of the work; `callback=print` shows it as a sentence.
 
     Attributes:
-      done: how many parts are done.
-      total: how many there are, of about the same size.
-      seconds: time since they began, compilation not counted where it could be kept apart.
-      seconds_left: about how long the others will take.
-      result: what the last part found, in words.
+      done: number of parts that are done.
+      total: number of all parts, which take about equally long.
+      seconds: time since the first part began, without compilation if it could be separated.
+      seconds_left: estimated time for the remaining parts.
+      result: result of the last part, in words.
     """
 
     done: int
@@ -30,14 +30,19 @@ class GridProgress(NamedTuple):
 
 
 class Clock:
-    """Counts the parts and tells the callback, if there is one."""
+    """Counts parts of the work and reports them to the callback, if there is one."""
 
     def __init__(self, total: int, callback: Callable[[GridProgress], Any] | None) -> None:
         self._total, self._callback = total, callback
         self._done, self._began = 0, time.monotonic()
 
     def tell(self, result: str, left: int | None = None) -> None:
-        """One more part is done, and so many are left, if it is known that not all others are."""
+        """Reports that one more part is done.
+
+        Args:
+          result: its result, in words.
+          left: number of parts left, if it differs from the number planned.
+        """
         self._done += 1
         if left is not None:
             self._total = self._done + left

@@ -1,4 +1,4 @@
-"""The rows that a choice is made from, on the host: checked, drawn, dealt into folds."""
+"""Rows of points on the host: checked, drawn at random, dealt into folds."""
 
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ from ocsvm_jax.solver.checks import normalized_weights
 
 
 class Rows(NamedTuple):
-    """Points with a positive weight each.
+    """Points with their weights, all positive.
 
     Attributes:
-      x: (n, d) points, float32 where that or less is what came, else float64.
+      x: (n, d) points, float32 if they were given in float32 or less, else float64.
       weight: (n,) positive weights, the largest 1.
     """
 
@@ -26,16 +26,21 @@ class Rows(NamedTuple):
 def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
     """The rows of positive weight.
 
+    Args:
+      caller: name of the public function, for messages.
+      x: (n, d) points.
+      sample_weight: (n,) non-negative weights, or None.
+
     Raises:
-      TypeError: if x or the weights hold no real numbers.
+      TypeError: if x or the weights do not hold real numbers.
       ValueError: if x is traced, is not (n, d), holds NaN or infinite values in a row of positive
         weight, has fewer than two different such rows, or the weights do not fit.
     """
     forks.refuse(caller)
     if not is_concrete(x) or not is_concrete(sample_weight):
         raise ValueError(
-            f"{caller} looks at the points and so can not be traced; call it outside of jit, vmap "
-            "and grad. Inside, `ocsvm_path` and `leave_one_out` work."
+            f"{caller} needs the values of the points and cannot be traced; call it outside jit, "
+            "vmap and grad. Inside, `ocsvm_path` and `leave_one_out` work."
         )
     x = np.asarray(as_numbers(x, "x"))
     if x.ndim != 2:
@@ -60,7 +65,13 @@ def checked_rows(caller: str, x: Any, sample_weight: Any) -> Rows:
 
 
 def draw(rows: Rows, max_points: int, key: Array) -> Rows:
-    """All rows, or `max_points` of them drawn at random without replacement, in their order."""
+    """All rows, or `max_points` of them drawn at random without replacement, in their order.
+
+    Args:
+      rows: the rows to draw from.
+      max_points: largest number of rows to return, at least 2.
+      key: a `jax.random.key`.
+    """
     if max_points < 2:
         raise ValueError(f"max_points is {max_points}; it must be at least 2.")
     n = rows.x.shape[0]
@@ -71,9 +82,15 @@ def draw(rows: Rows, max_points: int, key: Array) -> Rows:
 
 
 def deal(x: Float[np.ndarray, "n d"], num_folds: int, key: Array) -> Int[np.ndarray, " n"]:
-    """The fold of each row, at random; equal rows share one, or a copy would not be unseen.
+    """Deals rows into folds at random and returns the fold (n,) of each.
 
-    The folds are numbered from 0; there are `num_folds` of them, or as many as different rows.
+    Equal rows share a fold, since a copy of a point is not unseen. The folds are numbered from 0;
+    there are `num_folds` of them, or as many as there are different rows.
+
+    Args:
+      x: (n, d) points.
+      num_folds: at least 2.
+      key: a `jax.random.key`.
     """
     if num_folds < 2:
         raise ValueError(f"num_folds is {num_folds}; it must be at least 2.")

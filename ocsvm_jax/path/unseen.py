@@ -1,4 +1,4 @@
-"""What the model of the others says of each point: exact leave-one-out, and folds."""
+"""Decision values of points under models fitted without them: exact leave-one-out, and folds."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,17 +16,17 @@ from ocsvm_jax.path.batches import map_in_batches
 from ocsvm_jax.solver import ocsvm_solve
 from ocsvm_jax.solver.checks import check_nu
 
-# A batch of which no refit is needed is skipped: small batches skip more.
+# A batch in which no point needs a refit is skipped, and small batches are skipped more often.
 _REFITS_AT_ONCE = 32
 
 
 class LeaveOneOut(NamedTuple):
-    """What the model of the others says of each point.
+    """Decision value of each point under the model fitted without it.
 
     Attributes:
-      decision: (n,) f_{-i}(x_i), the decision value of point i under the model of the others: the
-        n - 1 other points, or those of the other folds.
-      gap: (n,) the KKT gap of the solve behind it, in units of K.
+      decision: (n,) f_{-i}(x_i), the decision value of point i under the model fitted to the n - 1
+        other points, or to the other folds.
+      gap: (n,) the KKT gap of that model, in units of K.
       status: (n,) its `Status`.
     """
 
@@ -41,10 +41,11 @@ def leave_one_out(
     """The decision value of each point under the model refitted without it, exactly.
 
     A refit has n - 1 points and the same nu, so its bound on alpha is C' = 1 / (nu (n - 1)), not
-    1 / (nu n). Let one solve keep all points under C': a point with alpha = 0 there can leave and
-    nothing changes, so this solve is its refit already. Only the support vectors are solved again,
-    each with its weight set to 0 (all points, where no alpha is free and rho thus not unique).
-    Under `vmap` all n are. In reverse mode the refits are solved once more, to save memory.
+    1 / (nu n). Solve once for all points with the bound C'. A point with alpha = 0 there can be
+    removed without any change, so that solution is its refit already. Only the support vectors are
+    solved again, each with its weight set to 0 (all points, if no alpha is free and rho is not
+    unique). Under `vmap` all n are solved again. In reverse mode the refits are solved a second
+    time, to save memory.
 
     Args:
       K: (n, n) Gram matrix, n >= 2, as in `ocsvm_solve`.
@@ -53,12 +54,12 @@ def leave_one_out(
       max_steps: as in `ocsvm_solve`.
 
     Returns:
-      A `LeaveOneOut`; `jnp.mean(result.decision < 0)` is the leave-one-out rejection rate, whose
-      expectation is the share that a model of n - 1 points rejects of its own distribution.
+      A `LeaveOneOut`; `jnp.mean(result.decision < 0)` is the leave-one-out rejection rate. Its
+      expectation is the share of the distribution that a model of n - 1 points rejects.
 
     Raises:
-      ValueError: if K is not a square matrix of at least two points, or, not being traced, holds
-        NaN or infinite values; nu outside (0, 1].
+      ValueError: if K is not a square matrix of at least two points; if K holds NaN or infinite
+        values, or nu is outside (0, 1], unless they are traced.
     """
     K = as_float(K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.shape[0] < 2:
@@ -72,14 +73,14 @@ def leave_one_out(
     return _leave_one_out(max_steps, K, jnp.asarray(nu).astype(K.dtype), tol)
 
 
-# Called eagerly, a loop would be traced and compiled anew each time, were it not jitted here.
+# Jitted here, since an eager call would otherwise trace and compile the loop each time.
 @partial(jax.jit, static_argnums=0)
 def _leave_one_out(
     max_steps: int | None, K: Float[Array, "n n"], nu: Float[Array, ""], tol: Any
 ) -> LeaveOneOut:
     n = K.shape[0]
     solve = partial(ocsvm_solve, tol=tol, max_steps=max_steps)
-    # C' is the bound of n points at a slightly smaller nu.
+    # C' is the bound for n points and a slightly smaller nu.
     whole = solve(K, nu * (n - 1) / n)
     of_whole = [jnp.broadcast_to(a, (n,)) for a in (whole.gap, whole.status)]
     known = LeaveOneOut(decision_function(whole, K), *of_whole)
@@ -93,7 +94,7 @@ def _leave_one_out(
     def look_up(batch: Int[Array, " size"]) -> LeaveOneOut:
         return jax.tree.map(lambda a: a[batch], known)
 
-    # Without the checkpoint the gradient would hold a matrix of K's size for each refit.
+    # Without the checkpoint the gradient would store a matrix of K's size for each refit.
     @jax.checkpoint
     def run(batch: Int[Array, " size"]) -> LeaveOneOut:
         return lax.cond(jnp.any(needed[batch]), jax.vmap(refit), look_up, batch)
@@ -113,14 +114,15 @@ def leave_folds_out(
     tol: float | None = None,
     max_steps: int | None = None,
 ) -> LeaveOneOut:
-    """The decision value of each point under the model of the other folds: `num_folds` solves.
+    """The decision value of each point under the model fitted to the other folds.
 
-    Cheaper than `leave_one_out` where many points are support vectors, and each model has a share
-    of 1 / num_folds fewer points. Works under jit and vmap, differentiable as `ocsvm_solve` is.
+    This takes `num_folds` solves, fewer than `leave_one_out` if many points are support vectors;
+    each model is fitted to a share 1 / num_folds fewer points. It works under jit and vmap, and is
+    differentiable as `ocsvm_solve` is.
 
     Args:
       K: (n, n) Gram matrix.
-      nu: scalar in (0, 1], may be traced; of each fold's model.
+      nu: scalar in (0, 1], may be traced; the same for all models.
       fold: (n,) the fold of each point, 0 to num_folds - 1. Put copies of a point in one fold.
       num_folds: at least 2; each fold's complement needs a point of positive weight.
       sample_weight: (n,) non-negative weights, which count as repetitions.
@@ -128,7 +130,7 @@ def leave_folds_out(
       max_steps: as in `ocsvm_solve`.
 
     Raises:
-      ValueError: if num_folds is less than 2, else as `ocsvm_solve`.
+      ValueError: if num_folds is less than 2, and as `ocsvm_solve`.
     """
     if num_folds < 2:
         raise ValueError(f"num_folds is {num_folds}; it must be at least 2.")
