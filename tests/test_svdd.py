@@ -104,7 +104,7 @@ def test_kernel_objects_sparse_points_and_calibration():
 
 @pytest.mark.parametrize("kernel", ["precomputed", ocsvm_jax.precomputed(), rbf_kernel])
 def test_matrices_are_refused(kernel):
-    with pytest.raises(ValueError, match=r"SVDD needs k\(x, x\) of what it scores"):
+    with pytest.raises(ValueError, match=r"SVDD needs k\(x, x\) of the points it scores"):
         SVDD(kernel=kernel).fit(X @ X.T)
 
 

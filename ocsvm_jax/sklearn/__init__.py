@@ -6,7 +6,7 @@ with extras.needed_by(__name__, "sklearn"):
     from ocsvm_jax.sklearn.one_class import OneClassSVM
     from ocsvm_jax.sklearn.svdd import SVDD
 
-# Pickles and skops files name the public path, whichever file of this package holds the class.
+# Pickles and skops files refer to the public path, whichever file holds the class.
 for _estimator in (OneClassSVM, SVDD):
     _estimator.__module__ = __name__
 

@@ -1,4 +1,4 @@
-"""How exact a solution is to be, how exact it is, and what that leaves open."""
+"""How accurate a solution must be, how accurate it is, and the slack that this leaves."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,37 +9,37 @@ from jaxtyping import Array, Float, Int
 from ocsvm_jax.model import FitInfo
 from ocsvm_jax.solver import OCSVMSolution
 
-# Rounding of a score, relative to the kernel.
+# Rounding error of a score, relative to the kernel.
 _RESOLUTION = {"float64": 1e-12, "float32": 1e-6}
-# So many free support vectors tell how large the sums on the boundary are.
+# Number of free support vectors that determine the size of the sums on the boundary.
 _SAMPLE = 64
 
 
 class Request(NamedTuple):
-    """What is asked of a solve; the dtype is that of its arithmetic."""
+    """Settings of a solve; the dtype is that of its arithmetic."""
 
     nu: float
     weights: Float[np.ndarray, " n"]  # the largest is 1
-    tol: float  # bound on the gap, where kernel values are of size 1
+    tol: float  # bound on the gap, for kernel values of size 1
     max_steps: int
     dtype: np.dtype
 
 
 class Solved(NamedTuple):
-    """A solution in the scale of this package, where alpha sums to 1."""
+    """A solution in the scale of this package: alpha sums to 1."""
 
     support: Int[np.ndarray, " m"]
     alpha: Float[np.ndarray, " m"]  # of the support vectors
     rho: float
     gap: float
-    size: float  # of the sums on the boundary: what rounding goes by
-    spread: float  # of the kernel over the support vectors: what a tolerance goes by
+    size: float  # of the sums on the boundary, to which rounding is relative
+    spread: float  # of the kernel over the support vectors, to which a tolerance is relative
     num_steps: int
     status: int
 
 
 class Values(NamedTuple):
-    """The kernel over the support vectors."""
+    """Values of the kernel between support vectors."""
 
     diagonal: Float[np.ndarray, " m"]
     rows: Callable[[Int[np.ndarray, " k"]], Float[np.ndarray, "k m"]]
@@ -53,7 +53,16 @@ def as_solved(
     info: OCSVMSolution | FitInfo,
     request: Request,
 ) -> Solved:
-    """Adds to a solution, alpha on the support vectors, by what its accuracy is judged."""
+    """Adds to a solution the sizes that its accuracy is relative to.
+
+    Args:
+      support: (m,) rows of the support vectors.
+      alpha: (m,) their coefficients.
+      values: the kernel between them.
+      rho: () the offset.
+      info: gap, num_steps and status of the solve.
+      request: the settings of the solve.
+    """
     alpha, w = alpha.astype(np.float64), request.weights
     C = w[support] / (request.nu * np.sum(w))
     free = np.flatnonzero(alpha < (1 - 1e-6) * C)
@@ -74,11 +83,11 @@ def as_solved(
 
 
 def slack(solved: Solved, dtype: np.dtype) -> float:
-    """How far above the boundary of the exact solution rho may lie: the gap, and rounding."""
+    """How far rho may lie above the exact solution: the gap plus rounding."""
     return max(solved.gap, 0) + _RESOLUTION[dtype.name] * solved.size
 
 
 def asked_gap(solved: Solved, request: Request) -> float:
-    """The gap that `tol` asks for: relative where the kernel varies little, above rounding."""
+    """The gap that `tol` asks for: relative if the kernel varies little, but not below rounding."""
     rounding = 64 * float(np.finfo(request.dtype).eps) * solved.size
     return max(request.tol * min(1.0, 4 * solved.spread), rounding)

@@ -1,4 +1,4 @@
-"""What the estimators share: parameters, fit, scores. NumPy in, NumPy out."""
+"""The base class of the estimators: parameters, fit, scores. NumPy in, NumPy out."""
 
 import warnings
 from typing import Any, TypeVar
@@ -29,9 +29,9 @@ _NO_LIMIT = np.iinfo(np.int32).max
 
 
 class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
-    """A set found by a dual over kernel values; subclasses say which, and its scale."""
+    """An estimator fitted by solving a dual; subclasses define which dual, and the scale."""
 
-    # What every fit leaves; the classes that users see say what they hold.
+    # Set by every fit; documented in the public subclasses.
     offset_: np.ndarray
     dual_coef_: Any
     support_vectors_: Any
@@ -67,15 +67,15 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         """Fits the boundary to X (n, d), or to a precomputed Gram matrix (n, n); y is ignored.
 
         Args:
-          X: points as rows, dense or sparse; for a callable kernel, whatever that takes.
+          X: points as rows, dense or sparse; for a callable kernel, whatever it takes.
           y: ignored.
-          sample_weight: (n,) non-negative weights, all 1 by default; only their ratios decide.
+          sample_weight: (n,) non-negative weights, all 1 by default; only their ratios matter.
 
         Returns:
           The estimator itself.
 
         Raises:
-          ValueError: on a parameter, points or weights that can't work.
+          ValueError: if a parameter, the points or the weights are invalid.
           RuntimeError: in a forked process, where JAX would hang.
         """
         del y
@@ -100,16 +100,16 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """`decision_function` without its offset: (q,), the larger the more familiar."""
+        """`decision_function` without its offset, (q,); larger is more normal."""
         check_is_fitted(self)
         return self._scores(self._kernel_input(self._validated(X, reset=False)))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """`score_samples` less the offset: (q,), positive inside and negative outside."""
+        """`score_samples` minus the offset, (q,); positive inside and negative outside."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
-        """+1 inside and -1 outside: (q,) integers."""
+        """+1 inside and -1 outside, (q,) integers."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def __sklearn_tags__(self):
@@ -123,14 +123,14 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         return np.dtype("float64" if self.dtype is None else self.dtype)
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        """Points as a matrix of float64; a callable kernel takes what it was given."""
+        """Points as a float64 matrix; for a callable kernel, X as it was passed."""
         if gives_matrices(self.kernel):
             return X
         inputs.refuse_masked(X)
         return validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=reset)
 
     def _kernel_input(self, X: Any) -> Any:
-        """The points themselves, or of a callable kernel its values with those of the fit."""
+        """The points, or for a callable kernel its values with the points of the fit."""
         kernel: Any = self.kernel
         if not gives_matrices(kernel):
             return X
@@ -165,7 +165,8 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         request = Request(
             nu=float(self.nu),
             weights=weights,
-            # In the scale where alpha sums to nu * n; below 1 that would be a looser bound.
+            # tol is in the scale where alpha sums to nu * n; if that is below 1, the bound would
+            # be looser.
             tol=float(self.tol) / max(float(self.nu) * float(np.sum(weights)), 1),
             max_steps=_NO_LIMIT if self.max_iter == -1 else min(int(self.max_iter), _NO_LIMIT),
             dtype=self._dtype,
@@ -181,11 +182,11 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         self._report(solved, asked)
 
     def _dual_kernel(self) -> Any:
-        """The kernel whose dual is solved."""
+        """The kernel for which the dual is solved."""
         return self._kernel
 
     def _set_scale(self, solved: Solved, w: np.ndarray) -> None:
-        """Sets `offset_` and the coefficients, which `_set_support` has summing to 1."""
+        """Sets `offset_`, and rescales the coefficients, which sum to 1 after `_set_support`."""
         raise NotImplementedError
 
     def _set_support(self, solved: Solved, x: Any) -> None:
@@ -202,7 +203,7 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
     def _report(self, solved: Solved, asked: float) -> None:
         name = type(self).__name__
         ended = f"{Status(solved.status).name} after {self.n_iter_} iterations"
-        gap = f"a gap of {solved.gap:.1e} in units of the kernel; asked was {asked:.1e}"
+        gap = f"a gap of {solved.gap:.1e} in units of the kernel, with {asked:.1e} asked for"
         if self.verbose:
             print(f"[{name}] {ended}, at {gap}. Support vectors: {solved.support.size}.")
         if self.fit_status_:

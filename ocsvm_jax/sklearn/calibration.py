@@ -1,4 +1,4 @@
-"""`calibrate` and `p_values`: thresholds by false-alarm rate in place of f = 0."""
+"""`calibrate` and `p_values`: thresholds with a false-alarm rate in place of f = 0."""
 
 from typing import Any, TypeVar
 
@@ -7,14 +7,14 @@ import numpy as np
 from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
 from ocsvm_jax.sklearn.base import KernelEstimator
 
-# More than the same point's score may differ by from one call to another, relative to the largest.
+# Exceeds the difference between two scores of the same point, relative to the largest score.
 _ROUNDING = 256
 
 Calibrated = TypeVar("Calibrated", bound="CalibratedMixin")
 
 
 class CalibratedMixin(KernelEstimator):
-    """Calibration on normal points that the fit has not seen."""
+    """Calibration with normal points that were not in the fit."""
 
     def calibrate(
         self: Calibrated,
@@ -24,25 +24,27 @@ class CalibratedMixin(KernelEstimator):
     ) -> Calibrated:
         """Moves `offset_` so that at most a share `false_alarm` of normal points lies outside.
 
-        nu promises nothing about new points. The scores of normal points that were not in the fit
-        do, whatever the data, as long as these and the new points are exchangeable (drawn alike).
-        `decision_function`, `predict` and `intercept_` follow; `score_samples` stays. The offset
-        of the fit is kept as `offset_fit_`, and a new fit drops the calibration.
+        nu promises nothing about new points. Scores of normal points that were not in the fit do,
+        whatever the data, as long as they and the new points are exchangeable (drawn in the same
+        way). `decision_function`, `predict` and `intercept_` change with `offset_`;
+        `score_samples` does not. The offset of the fit is kept as `offset_fit_`, and a new fit
+        drops the calibration.
 
         Args:
-          X_cal: points as in `predict`: normal, and none of those of the fit.
+          X_cal: normal points as in `predict`, none of which were in the fit.
           false_alarm: in (0, 1), the share on average over calibration sets.
-          confidence: the share of calibration sets, in (0, 1), that are to keep `false_alarm` each
-            for itself; None asks for the average alone.
+          confidence: share of calibration sets, in (0, 1), for which the rate is at most
+            `false_alarm`; with None it holds on average only.
 
         Returns:
           The estimator itself.
 
         Raises:
-          ValueError: if there are too few points for the rate; the message says how many it takes.
+          ValueError: if there are too few points for the rate; the message says how many are
+            needed.
         """
         scores = self.score_samples(X_cal)
-        # A value that many points share must not fall below its own threshold by rounding.
+        # Rounding must not move a score that many points share below its own threshold.
         rounding = _ROUNDING * float(np.finfo(self._dtype).eps)
         lowered = scores - rounding * float(np.max(np.abs(scores), initial=0))
         threshold = conformal_threshold(lowered, false_alarm, confidence=confidence)
@@ -53,11 +55,10 @@ class CalibratedMixin(KernelEstimator):
         return self
 
     def p_values(self, X: Any) -> np.ndarray:
-        """How rare a score as low as its own is among normal points: (q,) in (0, 1].
+        """Conformal p-values (q,) in (0, 1] of "this point is normal", after `calibrate`.
 
-        Conformal p-values of "this point is normal", after `calibrate`: at most `false_alarm`
-        exactly where `predict` says -1 (without a `confidence`). Benjamini-Hochberg over them
-        bounds the share of false alarms among the alarms.
+        Without a `confidence`, they are at most `false_alarm` exactly where `predict` returns -1.
+        The Benjamini-Hochberg procedure on them bounds the share of false alarms among all alarms.
 
         Raises:
           AttributeError: before `calibrate`.

@@ -1,4 +1,4 @@
-"""A fitted estimator of this package as one of scikit-learn's."""
+"""Converts a fitted estimator of this package to scikit-learn's."""
 
 import warnings
 from functools import partial
@@ -16,22 +16,22 @@ from ocsvm_jax.kernels import RBF, Laplacian, Linear, Polynomial, Precomputed, S
 def to_sklearn(model: Any) -> sklearn.svm.OneClassSVM:
     """See `OneClassSVM.to_sklearn`.
 
-    scikit-learn's own fit, on the support vectors and ended at once, makes an estimator complete
-    in whatever its version keeps; then the solution is replaced.
+    scikit-learn's own fit to the support vectors, stopped after one iteration, sets all attributes
+    that its version needs. Then the solution is replaced.
     """
     points, rows = _points(model)
     settings = {"nu": model.nu, "tol": model.tol, "verbose": False}
     theirs = sklearn.svm.OneClassSVM(**_parameters(model), **settings, max_iter=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # The names of columns, where there are some, are copied below.
+        # Column names, if there are any, are copied below.
         theirs.fit(points)
     theirs.max_iter = model.max_iter
     coefficients = model.dual_coef_
     if sparse.issparse(coefficients) and not sparse.issparse(theirs.dual_coef_):
         coefficients = coefficients.toarray()
     theirs.support_ = np.asarray(rows, np.int32)
-    if not callable(theirs.kernel):  # else it keeps all points, and no support vectors
+    if not callable(theirs.kernel):  # with a callable it keeps all points, and no support vectors
         theirs.support_vectors_ = model.support_vectors_.copy()
     theirs._n_support = np.array([len(rows), 0], np.int32)
     theirs.dual_coef_ = theirs._dual_coef_ = coefficients.copy()
@@ -46,7 +46,7 @@ def to_sklearn(model: Any) -> sklearn.svm.OneClassSVM:
 
 
 def _points(model: Any) -> tuple[Any, np.ndarray]:
-    """What to fit on, and which rows of it are the support vectors."""
+    """The points to fit on, and which rows of them are the support vectors."""
     if hasattr(model, "_X_fit"):
         return model._X_fit, model.support_
     if isinstance(model._kernel, Precomputed):
@@ -75,5 +75,5 @@ def _parameters(model: Any) -> dict[str, Any]:
     raise ValueError(
         f"the kernel {model._kernel!r} has no counterpart in scikit-learn; to_sklearn takes models "
         "with the kernels linear, poly, rbf, sigmoid, laplacian, precomputed or a callable of two "
-        "sets of points. Of scaled(kernel, scale), divide X by the scale instead."
+        "sets of points. Instead of scaled(kernel, scale), divide X by the scale."
     )

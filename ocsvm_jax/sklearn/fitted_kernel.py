@@ -1,4 +1,4 @@
-"""The kernel of a fit, kept as plain numbers: every kind of file can hold them, without a class."""
+"""The kernel of a fit, kept as plain numbers, which any file format can hold without a class."""
 
 from typing import Any
 
@@ -18,18 +18,18 @@ class FittedKernelMixin:
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
-        # Version 0.1.0 kept the kernel alone.
+        # Version 0.1.0 kept only the kernel.
         if hasattr(state.get("_kernel"), "gamma"):
             self.gamma_ = float(state["_kernel"].gamma)
 
     @property
     def _gamma(self) -> float:
-        """The name under which scikit-learn's converters look for `gamma_`."""
+        """`gamma_` under the name that converters of scikit-learn models look for."""
         return getattr(self, "gamma_", 0.0)
 
     @property
     def _kernel(self) -> Any:
-        """The kernel of the fit, whatever parameters were set since."""
+        """The kernel of the fit, even if parameters have been set since."""
         if "_fitted_kernel" in self.__dict__:
             return _make(self._fitted_kernel)
         return self.__dict__["_kernel"]  # from a pickle of version 0.1.0
@@ -43,11 +43,11 @@ class FittedKernelMixin:
 
 
 def _describe(estimator: Any, x: Any, w: np.ndarray) -> dict[str, Any]:
-    """What `_make` needs, from the parameters and the points of a fit."""
+    """A description from which `_make` rebuilds the kernel of a fit."""
     kernel = estimator.kernel
     if is_kernel_object(kernel):
         return {"object": kernel}
-    # A callable gives matrices, as "precomputed" does.
+    # A callable gives kernel matrices, which are then treated as "precomputed".
     described: dict[str, Any] = {"name": kernel if isinstance(kernel, str) else "precomputed"}
     if kernel in _WITH_GAMMA:
         described["gamma"] = float(resolved_gamma(estimator.gamma, x, w))
@@ -59,15 +59,15 @@ def _describe(estimator: Any, x: Any, w: np.ndarray) -> dict[str, Any]:
 
 
 def _gamma_of(described: dict[str, Any]) -> float | None:
-    """The number that gamma stood for, of a kernel that has one."""
+    """The value of gamma, or None if the kernel has no gamma."""
     found = described.get("gamma", getattr(described.get("object"), "gamma", None))
     return None if found is None else float(found)
 
 
 def _make(described: dict[str, Any]) -> Any:
-    """The kernel of this package."""
+    """The kernel of this package that a description stands for."""
     if "object" in described:
-        # jit takes arrays only: a function is made a static part.
+        # jit takes arrays only, so a function becomes a static part of the pytree.
         static = lambda leaf: Partial(leaf) if callable(leaf) else leaf  # noqa: E731
         return jax.tree.map(static, described["object"])
     numbers = {key: value for key, value in described.items() if key != "name"}

@@ -1,7 +1,7 @@
 """Kernels in NumPy, float64: for small problems, for sparse points and in forked processes.
 
-Small problems would spend seconds on compiling what takes microseconds. Distances are sums of
-differences (SciPy's `cdist`), which no far point and no common offset robs of digits.
+Small problems would spend seconds on compiling a computation that takes microseconds. Distances are
+sums of differences (SciPy's `cdist`), which do not lose digits to a far point or a common offset.
 """
 
 from collections.abc import Iterator
@@ -15,21 +15,26 @@ from scipy.spatial.distance import cdist
 
 from ocsvm_jax.kernels import RBF, Laplacian, Linear, Polynomial, Scaled, Sigmoid
 
-# Rows of a tile, and how many entries of points it may hold.
+# Rows of a tile, and the largest number of coordinates in it.
 _QUERIES, _CENTRES, _ENTRIES = 512, 2048, 1 << 22
-# Sparse points of more dimensions are never made dense, but for the Laplacian's distances.
+# Sparse points of more dimensions are never made dense, except for the Laplacian's distances.
 DENSE_DIMENSIONS = 2048
-# |x|^2 + |y|^2 - 2 x'y is trusted where it is at least this share of |x|^2 + |y|^2.
+# |x|^2 + |y|^2 - 2 x'y is trusted if it is at least this share of |x|^2 + |y|^2.
 _TRUSTED = 1e-3
 _PAIRS = 4096
 
 
 @singledispatch
 def host_gram(kernel: Any, x: Any, y: Any) -> Float[np.ndarray, "n m"]:
-    """The kernel of every row of x with every row of y, both dense or both sparse (CSR).
+    """The kernel of every row of x with every row of y.
+
+    Args:
+      kernel: a kernel of this package.
+      x: (n, d) points, dense or sparse (CSR).
+      y: (m, d) points, dense if x is, else sparse (CSR).
 
     Raises:
-      NotImplementedError: if the kernel is known to JAX alone.
+      NotImplementedError: if the kernel has no NumPy form.
     """
     raise NotImplementedError(f"{type(kernel).__name__} has no NumPy form.")
 
@@ -58,7 +63,7 @@ def _linear(kernel: Linear, x: Any, y: Any) -> np.ndarray:
 
 @host_gram.register
 def _polynomial(kernel: Polynomial, x: Any, y: Any) -> np.ndarray:
-    # Overflow is the solver's to report, once, and not NumPy's to warn of.
+    # The solver reports overflow, once; NumPy should not warn of it.
     with np.errstate(over="ignore", invalid="ignore"):
         base = float(kernel.gamma) * _dot(x, y) + float(kernel.coef0)
         return base**kernel.degree
@@ -77,7 +82,7 @@ def _scaled(kernel: Scaled, x: Any, y: Any) -> np.ndarray:
 
 def host_diagonal(kernel: Any, x: Any) -> Float[np.ndarray, " n"]:
     """k(x_i, x_i) for every row."""
-    # In pieces, each a small matrix of which the rest is not needed.
+    # The diagonals of small Gram matrices, whose other entries are not needed.
     pieces = [np.diagonal(host_gram(kernel, x[i], x[i])) for i in _slices(x.shape[0], 16)]
     return np.concatenate(pieces)
 
@@ -85,7 +90,14 @@ def host_diagonal(kernel: Any, x: Any) -> Float[np.ndarray, " n"]:
 def host_sum(
     kernel: Any, centres: Any, coefficients: Float[np.ndarray, " m"], x: Any
 ) -> Float[np.ndarray, " q"]:
-    """sum_j coefficients_j k(centres_j, x_i) for every row x_i, in tiles."""
+    """sum_j coefficients_j k(centres_j, x_i) for every row x_i, computed in tiles.
+
+    Args:
+      kernel: a kernel with a NumPy form.
+      centres: (m, d) points, dense or CSR.
+      coefficients: (m,) weights of the centres.
+      x: (q, d) points, dense or CSR.
+    """
     d = x.shape[1]
     out = np.zeros(x.shape[0])
     for rows in _slices(x.shape[0], tile_rows(_QUERIES, d)):
@@ -96,7 +108,7 @@ def host_sum(
 
 
 def host_square(kernel: Any, x: Any) -> Float[np.ndarray, "n n"]:
-    """The kernel of every row of x with every other, in blocks of rows where x is sparse."""
+    """The Gram matrix of x, in blocks of rows if x is sparse."""
     if not sparse.issparse(x):
         return host_gram(kernel, x, x)
     blocks = [host_gram(kernel, x[i], x) for i in _slices(x.shape[0], _QUERIES)]
@@ -114,7 +126,7 @@ def squared_distances(x: Any, y: Any) -> Float[np.ndarray, "n m"]:
         return cdist(x, y, "sqeuclidean")
     squares = _squares(x)[:, None] + _squares(y)[None, :]
     distances = squares - 2 * _dot(x, y)
-    # The others have cancelled: from the differences themselves.
+    # The small ones have cancelled and are recomputed from differences.
     close = np.argwhere(distances < _TRUSTED * squares)
     for some in _slices(len(close), _PAIRS):
         i, j = close[some].T
@@ -123,7 +135,7 @@ def squared_distances(x: Any, y: Any) -> Float[np.ndarray, "n m"]:
 
 
 def tile_rows(most: int, d: int) -> int:
-    """How many points of d dimensions a tile holds."""
+    """The number of points of d dimensions in a tile, at most `most`."""
     return max(1, min(most, _ENTRIES // max(d, 1)))
 
 

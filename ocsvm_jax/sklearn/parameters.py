@@ -1,4 +1,4 @@
-"""What the parameters of the estimators may be, each with one message that says so."""
+"""Checks of the estimators' parameters."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _MAKERS = {
 
 
 def check_parameters(estimator: Any) -> None:
-    """Raises ValueError, naming the parameter, on the first that can't work."""
+    """Raises ValueError, naming the parameter, on the first one that is invalid."""
     check_kernel(estimator.kernel)
     _check_number("nu", estimator.nu, "lie in (0, 1]", lambda v: 0 < v <= 1)
     _check_number("tol", estimator.tol, "be positive and finite", lambda v: 0 < v < math.inf)
@@ -60,28 +60,28 @@ def check_kernel(kernel: Any) -> None:
 
 
 def is_kernel_object(kernel: Any) -> bool:
-    """Whether it is one of this package's kernels (or any other with a `pairwise`)."""
+    """Whether it is a kernel of this package, or any other object with a `pairwise` method."""
     return isinstance(kernel, PairwiseKernel)
 
 
 def gives_matrices(kernel: Any) -> bool:
-    """Whether it is a callable of two sets of points, which is what scikit-learn means by one."""
+    """Whether it is a callable of two sets of points, as in scikit-learn."""
     return callable(kernel) and not is_kernel_object(kernel) and not isinstance(kernel, Precomputed)
 
 
 def is_precomputed(kernel: Any) -> bool:
-    """Whether the kernel matrix stands in place of points."""
+    """Whether kernel matrices are passed in place of points."""
     return isinstance(kernel, Precomputed) or kernel == "precomputed"
 
 
 def _check_number(name: str, value: Any, rule: str, fits: Callable[[float], bool]) -> None:
     if not _is_number(value, Real) or not fits(float(value)):
-        raise ValueError(f"{name} is {value!r}; it must {rule}: one number.")
+        raise ValueError(f"{name} is {value!r}; it must be one number and {rule}.")
 
 
 def _check_integer(name: str, value: Any, rule: str, exception: bool = False) -> None:
     if not _is_number(value, Integral) or not (exception or value >= 1):
-        raise ValueError(f"{name} is {value!r}; it must {rule}: an integer.")
+        raise ValueError(f"{name} is {value!r}; it must be an integer and {rule}.")
 
 
 def _check_gamma(gamma: Any, positive: bool) -> None:
@@ -96,7 +96,7 @@ def _check_gamma(gamma: Any, positive: bool) -> None:
 
 
 def _is_number(value: Any, kind: type) -> bool:
-    """True and False are integers to Python, and nobody means them."""
+    """Whether value is a number of this kind; bool, an integer to Python, is excluded."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""sum_j alpha_j k(x_j, x) for many x: on the host where that is enough, else in JAX."""
+"""sum_j alpha_j k(x_j, x) for many x: in NumPy if that is fast enough, else in JAX."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,30 +21,37 @@ from ocsvm_jax.sklearn.host_kernels import (
     tile_rows,
 )
 
-# For scores in JAX, the next power of two, within these; more centres come in tiles of the last.
+# In JAX, points are filled up to a power of two within these sizes, or to a multiple of the larger.
 _SMALLEST, _TILE = 32, 2048
-# Up to here (entries of a matrix times what each takes) NumPy needs some 10 ms. In a new process,
-# or at a new shape, compiling takes ten times that.
+# Up to this work (entries of a matrix times the work per entry) NumPy takes about 10 ms. Compiling,
+# in a new process or for a new shape, takes ten times as long.
 _HOST_WORK = 1 << 25
 _BLOCK = 1 << 16
 
 
 @contextmanager
 def float64_enabled() -> Iterator[None]:
-    """JAX's float64 within the block, for this thread alone, whatever the caller has set.
+    """Enables JAX's float64 within the block, for this thread only, whatever the caller has set.
 
-    The exact solution that the estimator promises needs it, and a program that uses scikit-learn
-    has no reason to know JAX's switch. Arrays of float32 stay what they are.
+    The exact solution that the estimators promise needs it, and a program that uses scikit-learn
+    has no reason to know JAX's setting. float32 arrays stay float32.
     """
     forks.note_jax_in_use()
-    # Older JAX has it in jax.experimental alone, newer JAX in jax alone.
+    # Older versions have it in jax.experimental only, newer ones in jax only.
     home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
     with home.enable_x64(True):
         yield
 
 
 def fits_the_host(kernel: Any, n: int, m: int, d: int) -> bool:
-    """Whether the kernel of n points with m others is quick to find in NumPy."""
+    """Whether NumPy computes the kernel of n points with m others, in d dimensions, quickly.
+
+    Args:
+      kernel: a kernel.
+      n: number of points.
+      m: number of other points.
+      d: number of dimensions.
+    """
     return has_host_form(kernel) and n * m * (d + 16) <= _HOST_WORK
 
 
@@ -55,12 +62,19 @@ def expansion(
     x: Any,
     dtype: np.dtype,
 ) -> Float[np.ndarray, " q"]:
-    """sum_j coefficients_j k(centres_j, x_i) for every row of points, dense or CSR.
+    """sum_j coefficients_j k(centres_j, x_i) for every row x_i.
+
+    Args:
+      kernel: a kernel of two points.
+      centres: (m, d) points, dense or CSR.
+      coefficients: (m,) their weights.
+      x: (q, d) points, dense or CSR.
+      dtype: dtype of the arithmetic.
 
     Raises:
-      RuntimeError: in a forked process, if the kernel has no form in NumPy.
+      RuntimeError: in a forked process, if the kernel has no NumPy form.
     """
-    # So that weights of any size fit float32.
+    # Scaled so that weights of any size fit float32.
     unit = float(np.max(np.abs(coefficients)))
     coefficients = coefficients / unit
     (q, d), m = x.shape, len(coefficients)
@@ -83,7 +97,13 @@ def expansion(
 def weighted_sum(
     K: Any, support: np.ndarray, coefficients: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, " q"]:
-    """The same of kernel values (q, n) that are given, dense or sparse."""
+    """sum_j coefficients_j K[i, support_j] for every row of a kernel matrix.
+
+    Args:
+      K: (q, n) kernel values, dense or sparse.
+      support: (m,) columns of the support vectors.
+      coefficients: (m,) their weights.
+    """
     rows = tile_rows(_BLOCK, K.shape[1])
     blocks = (K[i : i + rows] for i in range(0, K.shape[0], rows))
     return np.concatenate([dense(block)[:, support] @ coefficients for block in blocks])
@@ -96,7 +116,7 @@ def _in_jax(
     x: Float[np.ndarray, "q d"],
     dtype: np.dtype,
 ) -> Float[np.ndarray, " q"]:
-    """Through a model filled up to one of few sizes, for which it is compiled."""
+    """Computes the expansion in JAX, filled up to one of a few sizes so that little is compiled."""
     centres = _filled(centres)
     coefficients = np.pad(coefficients, (0, len(centres) - len(coefficients)))
     with float64_enabled():
@@ -108,7 +128,7 @@ def _in_jax(
 
 
 def _filled(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "size d"]:
-    """The rows again and again, up to the next power of two or multiple of `_TILE`."""
+    """The rows, repeated up to the next power of two or multiple of `_TILE`."""
     n, d = x.shape
     size = min(1 << max(n - 1, _SMALLEST - 1).bit_length(), -(-n // _TILE) * _TILE)
     return np.resize(x, (size, d))

@@ -1,4 +1,4 @@
-"""The solution behind the estimators: which solver, on what form of the points."""
+"""Solves the duals of the estimators: chooses the solver and the form of the points."""
 
 import warnings
 from functools import partial
@@ -25,23 +25,29 @@ from ocsvm_jax.sklearn.scoring import fits_the_host, float64_enabled
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver.solution import ConvergenceWarning
 
-# The solver compiles for seconds, once a size, and solves in milliseconds: small problems are
-# filled up to one of these with points of weight 0. Beyond, ocsvm_fit needs no Gram matrix.
+# The solver compiles for seconds once per size and solves in milliseconds, so small problems are
+# filled up to one of these sizes with points of weight 0. Larger ones use ocsvm_fit, which needs no
+# Gram matrix.
 _SIZES = (256, 1024)
 
 
 def solve(kernel: Any, x: Any, request: Request) -> tuple[Solved, float]:
-    """Solves for points (n, d), dense or CSR, or a Gram matrix (n, n); also the gap asked for.
+    """Solves the dual, and returns the solution and the gap that was asked for.
 
-    Up to 1,024 points the solution is as exact as the dtype allows; where that is less than `tol`
-    asks for, it is solved once more, and so it is where the kernel turns out to vary by less than
-    the 1 that a tolerance in absolute terms takes for granted.
+    Up to 1,024 points the first attempt is as exact as the dtype allows. The dual is solved a
+    second time if the result is less exact than `tol` asks for, or if the kernel turns out to vary
+    by less than 1, which an absolute tolerance presupposes.
+
+    Args:
+      kernel: a kernel of two points, or `precomputed()`.
+      x: (n, d) points, dense or CSR, or an (n, n) Gram matrix.
+      request: the settings of the solve.
 
     Raises:
       ValueError: if the kernel is not finite on these points.
     """
     kernel, x = _in_memory(kernel, x)
-    # Below, no bound is met, and its inverse overflows.
+    # Below this nu no alpha reaches its bound, and 1 / nu would overflow.
     smallest = float(np.finfo(request.dtype).tiny / np.finfo(request.dtype).eps)
     request = request._replace(nu=max(request.nu, smallest))
     if x.shape[0] <= _SIZES[-1]:
@@ -58,7 +64,7 @@ def solve(kernel: Any, x: Any, request: Request) -> tuple[Solved, float]:
 
 
 def _in_memory(kernel: Any, x: Any) -> tuple[Any, Any]:
-    """Sparse points of many dimensions as they are or as a Gram matrix, others dense."""
+    """Dense points; sparse points of many dimensions stay sparse or become a Gram matrix."""
     if not sparse.issparse(x):
         return kernel, x
     n, d = x.shape
@@ -70,7 +76,7 @@ def _in_memory(kernel: Any, x: Any) -> tuple[Any, Any]:
 
 
 def _small_gram(kernel: Any, x: Any, dtype: np.dtype) -> Float[np.ndarray, "size size"]:
-    """K filled up to one of few sizes."""
+    """K, filled up to one of a few sizes."""
     n, d = x.shape
     size = min(s for s in _SIZES if s >= n)
     if isinstance(kernel, Precomputed):
@@ -78,7 +84,7 @@ def _small_gram(kernel: Any, x: Any, dtype: np.dtype) -> Float[np.ndarray, "size
     elif sparse.issparse(x) or fits_the_host(kernel, n, n, d):
         K = host_square(kernel, x)
     else:
-        # Copies of real points: kernels centre what they are given.
+        # Filled up with copies of points, since kernels may centre the points they are given.
         with float64_enabled():
             return np.asarray(_gram(kernel, jnp.asarray(np.resize(x, (size, d)).astype(dtype))))
     with np.errstate(over="ignore"):
@@ -106,7 +112,7 @@ def _solve_small(
     return as_solved(support, alpha[support], values, solution.rho, solution, request)
 
 
-# Apart from the kernel, so that it is compiled once for all kernels and dimensions.
+# Separate from the kernel, so that it is compiled once for all kernels and dimensions.
 @partial(jax.jit, static_argnames="max_steps")
 def _solve(
     K: Float[Array, "n n"],
@@ -121,10 +127,10 @@ def _solve(
 def _solve_large(
     kernel: Any, x: Float[np.ndarray, "n d"], request: Request, tol: float | None
 ) -> Solved:
-    # The rounding of a kernel of size 1.
+    # Not below the rounding error of a kernel of size 1.
     tol = max(request.tol, 4 * float(np.finfo(request.dtype).eps)) if tol is None else tol
     with float64_enabled(), warnings.catch_warnings():
-        # The estimator says it, by what it was asked for.
+        # The estimator itself warns, relative to its own tolerance.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = ocsvm_fit(
             jnp.asarray(x),
@@ -146,7 +152,7 @@ def _values_at(kernel: Any, x: Float[np.ndarray, "n d"], support: Int[np.ndarray
     points = x[support]
     if has_host_form(kernel):
         return Values(host_diagonal(kernel, points), lambda i: host_gram(kernel, points[i], points))
-    # Cauchy and Schwarz bound what would take one more program to compile.
+    # The Cauchy-Schwarz bound, since exact values would take one more program to compile.
     diagonal = np.asarray(_diagonal(kernel, jnp.asarray(x))[support])
     roots = np.sqrt(np.abs(diagonal))
     return Values(diagonal, lambda i: roots[i][:, None] * roots[None, :])

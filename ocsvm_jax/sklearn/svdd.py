@@ -1,4 +1,4 @@
-"""`SVDD`: support vector data description, the smallest ball that holds most points."""
+"""`SVDD`: support vector data description, the smallest ball that contains most points."""
 
 import dataclasses
 from typing import Any
@@ -23,9 +23,8 @@ from ocsvm_jax.sklearn.scoring import expansion
 class HalfDistance:
     """-|phi(x) - phi(y)|^2 / 2 in the feature space of a kernel: k(x, y) - (k(x, x) + k(y, y)) / 2.
 
-    Where sum(alpha) = 1, alpha' K' alpha / 2 is alpha' K alpha / 2 - diag(K)' alpha / 2, which is
-    what SVDD minimises (Tax and Duin 2004, equation 6, halved). No common offset of the points
-    costs digits.
+    If sum(alpha) = 1, alpha' K' alpha / 2 = alpha' K alpha / 2 - diag(K)' alpha / 2, the objective
+    of SVDD (Tax and Duin 2004, equation 6, halved). A common offset of the points costs no digits.
     """
 
     kernel: Any
@@ -52,38 +51,38 @@ def _half_distance(kernel: HalfDistance, x: Any, y: Any) -> np.ndarray:
 
 
 class SVDD(CalibratedMixin):
-    """Support vector data description: the smallest ball in feature space, a share nu left outside.
+    """Support vector data description: the smallest ball in feature space with at most nu outside.
 
-    Minimises R^2 + sum_i w_i xi_i / (nu * sum(w)) over a centre a and a radius R, where
+    Minimises R^2 + sum_i w_i xi_i / (nu * sum(w)) over a centre a and a radius R, subject to
     |phi(x_i) - a|^2 <= R^2 + xi_i and xi_i >= 0 (Tax and Duin 2004, Machine Learning 54; their C is
-    1 / (nu * n)). With kernels of constant k(x, x), such as "rbf", it is the one-class SVM, whose
-    decision values are nu * n / 2 times these. With others it is not: it depends on no origin,
-    and with "linear" it is a ball round the points themselves.
+    1 / (nu * n)). With kernels of constant k(x, x), such as "rbf", it is equivalent to the
+    one-class SVM, whose decision values are nu * n / 2 times these. With other kernels it differs:
+    it does not depend on the origin, and with "linear" it is a ball around the points themselves.
 
-    The parameters are those of `OneClassSVM`, and what that says of exactness, weights, sparse
-    points and forked processes holds. "precomputed" and callables of two sets are refused: a
-    matrix with the points of the fit lacks k(x, x) of the queries. `tol` counts as in
-    `OneClassSVM`, though decision values here do not grow with n.
+    The parameters are those of `OneClassSVM`, and its notes on exactness, weights, sparse points
+    and forked processes apply. "precomputed" and callables of two sets are refused, since a matrix
+    with the points of the fit does not contain k(x, x) of the queries. `tol` has the same meaning
+    as in `OneClassSVM`, although decision values here do not grow with n.
 
     Attributes:
       support_: (m,) rows of X that are support vectors.
       support_vectors_: (m, d), CSR if X was sparse.
-      n_support_: (1,) their number.
+      n_support_: (1,) number of support vectors.
       dual_coef_: (1, m) their alpha, summing to 1: the centre is sum_i alpha_i phi(x_i).
-      center_: (d,) the centre itself, for the linear kernel alone.
-      radius_: R; 0 where nu leaves so many outside that no ball is worth its radius.
+      center_: (d,) the centre itself, for the linear kernel only.
+      radius_: R; 0 if nu leaves so many points outside that a ball of radius 0 is optimal.
       offset_: (1,) -R^2: score_samples is -|phi(x) - a|^2, decision_function R^2 - |phi(x) - a|^2.
       intercept_: (1,) -offset_.
       gamma_, fit_status_, n_iter_, shape_fit_, n_features_in_, feature_names_in_, offset_fit_,
-        calibration_scores_: as of `OneClassSVM`.
+        calibration_scores_: as in `OneClassSVM`.
     """
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "SVDD":
         if is_precomputed(self.kernel) or gives_matrices(self.kernel):
             raise ValueError(
-                f"kernel is {self.kernel!r}; SVDD needs k(x, x) of what it scores, which a matrix "
-                "of kernel values with the points of the fit does not hold. Pass a name or a "
-                "kernel of ocsvm_jax, such as rbf(0.5)."
+                f"kernel is {self.kernel!r}; SVDD needs k(x, x) of the points it scores, which a "
+                "matrix of kernel values with the points of the fit does not contain. Pass a name "
+                "or a kernel of ocsvm_jax, such as rbf(0.5)."
             )
         return super().fit(X, y, sample_weight)
 
