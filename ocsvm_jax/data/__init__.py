@@ -1,4 +1,4 @@
-"""Images for the experiments, as NumPy arrays on the host: no JAX in here."""
+"""Images for the experiments, as NumPy arrays on the host, without JAX."""
 
 from collections.abc import Callable, Iterable
 
@@ -21,13 +21,13 @@ __all__ = [
 
 
 def _digits(dir: str) -> Source:
-    # Here and not at the top: scikit-learn and scikit-image take seconds to import.
+    # Imported here, since scikit-learn and scikit-image take seconds to import.
     from ocsvm_jax.data import digits
 
     return digits.source(dir)
 
 
-# name -> function of a directory, "" for the source's own default
+# Maps the name of a source to a function of a directory ("" for the source's default).
 SOURCES: dict[str, Callable[[str], Source]] = {
     "digits": _digits,
     "mnist_c": mnist_c.source,
@@ -50,16 +50,17 @@ def load(
     and test images are the normal and anomalous classes under `test_corruptions`:
 
     - `protocol="paper"` (arXiv 2507.21164): validation from split "test", test from split "train".
-      Test normals are then the digits that were trained on, under corruptions that were not: a
-      model may recognise a digit rather than its class, and its figures may flatter it.
+      The normal test images then show digits seen in training, under corruptions not seen in
+      training. A model may recognise a digit rather than its class, and its results may be too
+      good.
     - `protocol="leak_free"`: both from split "test", whose digits are divided by their position
       within their class, even for validation and odd for test. A digit is on the same side under
       every corruption, so no test digit was trained on or used to choose a hyperparameter.
 
-    Both train on the same images: one trained model can be judged by both.
+    Both train on the same images, so one trained model can be evaluated under both.
 
     Args:
-      name: "digits", which needs nothing, or "mnist_c".
+      name: "digits", which needs no files, or "mnist_c".
       dir: for "mnist_c": a folder `<dir>/<corruption>/{train,test}_{images,labels}.npy` or
         `<dir>/mnist_c/...`, the archive `mnist_c.zip` or its folder, or a directory prepared by
         tensorflow-datasets. Empty: the default directory of tensorflow-datasets, into which
@@ -71,9 +72,9 @@ def load(
       protocol: "paper" or "leak_free".
 
     Raises:
-      ValueError: for an unknown name, corruption, class or protocol, or files that are damaged
-        or not what they should be. The message says what was received and what there is.
-      FileNotFoundError: if the data are not there.
+      ValueError: if a name, corruption, class or protocol is unknown, or files are damaged or have
+        the wrong content. The message says what was received and what is available.
+      FileNotFoundError: if the data do not exist.
     """
     if name not in SOURCES:
         raise ValueError(unknown("data source", name, SOURCES))

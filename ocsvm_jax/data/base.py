@@ -6,17 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 IMAGE_SHAPE = (28, 28, 1)  # height, width, channels of every image of every source
-SPLITS = ("train", "test")  # the two parts into which every source divides its digits
+SPLITS = ("train", "test")  # the two splits of every source
 
 
 class ImageSet(NamedTuple):
-    """Images and what is known of each.
+    """Images with their classes and corruptions.
 
     Attributes:
       images: (n, 28, 28, 1) uint8, grey values 0 (black) to 255 (white).
-      classes: (n,) int64, the class label of the source, such as the digit shown.
-      corruption: (n,) strings, the name of the corruption the image went through.
-      anomalous: (n,) int8, 1 where the class is one of the anomalies and 0 where it is normal.
+      classes: (n,) int64 class labels of the source, such as the digit shown.
+      corruption: (n,) strings, the name of the corruption applied to each image.
+      anomalous: (n,) int8, 1 if the class is anomalous and 0 if it is normal.
     """
 
     images: np.ndarray
@@ -42,20 +42,19 @@ class Dataset(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Labelled images under several corruptions, read in two steps, the cheap one first.
+    """Labelled images under several corruptions, read in two steps: labels first, then images.
 
-    Both functions take the name of a corruption and a split, "train" or "test", and raise
-    FileNotFoundError or ValueError with a message for the user if what they find is unusable.
+    Both functions take the name of a corruption and a split, "train" or "test". They raise
+    FileNotFoundError or ValueError with a message for the user if the files cannot be used.
 
     Attributes:
       name: name of the source.
       origin: where its images come from, for messages.
-      corruptions: the names of the corruptions it holds.
-      labels: `labels(corruption, split)` gives the class labels, (n,) int64. It also checks
-        whatever can be checked of the images without reading them.
-      images: `images(corruption, split, rows)` gives the images of these rows, in this order,
-        (len(rows), 28, 28, 1) uint8. `rows` is an increasing (m,) array of indices into
-        `labels`.
+      corruptions: names of the corruptions it has.
+      labels: `labels(corruption, split)` returns the class labels, (n,) int64. It also checks
+        everything about the images that can be checked without reading them.
+      images: `images(corruption, split, rows)` returns the images of these rows, in this order,
+        (len(rows), 28, 28, 1) uint8. `rows` is an increasing (m,) array of indices into `labels`.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Corruptions of small grey images, in the spirit of MNIST-C.
 
-Mu and Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision", arXiv 1906.02337, name these
-corruptions; the definitions here are this project's own, for images with a dark background and a
-margin of a few pixels. Each maps (n, h, w) floats in [0, 1] to the same, and takes a random
-generator of which the deterministic ones make no use.
+The names are those of Mu and Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision", arXiv
+1906.02337. The definitions are this project's own, for images with a dark background and a margin
+of a few pixels. Each function maps (n, h, w) floats in [0, 1] to the same shape and range, and
+takes a random generator, which the deterministic ones ignore.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from ocsvm_jax import extras
 with extras.needed_by(__name__, "train"):
     from skimage import feature
 
-BLUR_LENGTH = 7.0  # pixels that a stroke is smeared over
-BLUR_ANGLE = np.pi / 4  # largest slope of the smear against the horizontal, radians
+BLUR_LENGTH = 7.0  # length of the blur, pixels
+BLUR_ANGLE = np.pi / 4  # largest angle between the blur and the horizontal, radians
 TRANSLATION = (2, 4)  # smallest and largest shift along each axis, pixels
-STRIPE_SHARE = 0.5  # share of the width that keeps its values between the inverted sides
+STRIPE_SHARE = 0.5  # share of the width between the inverted sides, which keeps its values
 BRIGHTNESS = 0.5  # added to every grey value
-CANNY_SIGMA = 1.0  # width of the smoothing before edges are sought, pixels
+CANNY_SIGMA = 1.0  # width of the smoothing before edges are detected, pixels
 
 
 def identity(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -31,7 +31,7 @@ def identity(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def motion_blur(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Averages each image along a line of its own direction, as if the camera had moved.
+    """Averages each image along a line in a random direction, as if the camera had moved.
 
     The line is `BLUR_LENGTH` pixels long and rises or falls by at most `BLUR_ANGLE`.
     """
@@ -40,14 +40,14 @@ def motion_blur(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     along = np.abs(x * np.cos(angle) + y * np.sin(angle))
     across = np.abs(y * np.cos(angle) - x * np.sin(angle))
-    # A line one pixel wide, whose weight falls linearly to its sides and over its last pixel.
+    # A line one pixel wide, whose weight falls off linearly to its sides and at its ends.
     line = np.clip(1 - across, 0, 1) * np.clip((BLUR_LENGTH + 1) / 2 - along, 0, 1)
     line /= line.sum(axis=(1, 2), keepdims=True)
     return np.clip(signal.fftconvolve(images, line, mode="same", axes=(1, 2)), 0, 1)
 
 
 def translate(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shifts each image by whole pixels along both axes; what leaves the image is lost."""
+    """Shifts each image by whole pixels along both axes; pixels shifted outside are lost."""
     low, high = TRANSLATION
     shape = (2, len(images))
     shift = rng.integers(low, high, size=shape, endpoint=True) * rng.choice([-1, 1], size=shape)
@@ -57,7 +57,7 @@ def translate(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def stripe(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Inverts the left and right sides, which leaves a vertical stripe in the middle as it was."""
+    """Inverts the left and right sides and leaves a vertical stripe in the middle as it is."""
     del rng
     width = images.shape[2]
     side = round(width * (1 - STRIPE_SHARE) / 2)
@@ -74,7 +74,7 @@ def canny_edges(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def brightness(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds `BRIGHTNESS` everywhere and saturates, so strokes lose their shades."""
+    """Adds `BRIGHTNESS` everywhere and clips to 1, so strokes lose their shades."""
     del rng
     return np.clip(images + BRIGHTNESS, 0, 1)
 

@@ -1,8 +1,8 @@
 """Source `digits`: the handwritten digits that come with scikit-learn, for runs without a download.
 
-1,797 digits of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998), enlarged to the size of MNIST and
-corrupted by `ocsvm_jax.data.corruptions`. Smaller and easier than MNIST-C: results on it show that
-a pipeline works, not what a method is worth.
+The source has 1,797 digits of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998), enlarged to the size of
+MNIST and corrupted by `ocsvm_jax.data.corruptions`. It is smaller and easier than MNIST-C: results
+on it show that a pipeline works, not how good a method is.
 """
 
 import functools
@@ -23,10 +23,10 @@ TRAIN_PERCENT = 70
 
 
 def source(dir: str = "") -> Source:
-    """Returns the source; nothing is computed before its functions are called.
+    """Returns the source; nothing is computed until its functions are called.
 
     Args:
-      dir: must be empty, since scikit-learn carries these images itself.
+      dir: must be empty, since the images come with scikit-learn.
 
     Raises:
       ValueError: if a directory is given.
@@ -49,8 +49,8 @@ def source(dir: str = "") -> Source:
 def _corrupted(corruption: str, split: str) -> np.ndarray:
     """All images of a split under one corruption, (n, 28, 28, 1) uint8, read-only.
 
-    The random stream is named by the corruption and the split, and the whole split is corrupted
-    whatever rows are asked for, so an image never depends on what else was loaded.
+    The random stream is seeded with the names of the corruption and the split, and the whole split
+    is corrupted whatever rows are asked for, so an image never depends on what else is loaded.
     """
     rng = np.random.default_rng(list(f"{corruption}/{split}".encode()))
     images = CORRUPTIONS[corruption](_clean(split)[0], rng)
@@ -63,8 +63,8 @@ def _corrupted(corruption: str, split: str) -> np.ndarray:
 def _clean(split: str) -> tuple[np.ndarray, np.ndarray]:
     """The digits of a split and their labels: (n, 28, 28) float64 in [0, 1] and (n,) int64.
 
-    The first 70% of each class train. The file goes from writer to writer, so that most writers
-    are on one side only.
+    The first 70% of each class are the training split. The file is ordered by writer, so that most
+    writers are in one split only.
     """
     small, labels = datasets.load_digits(return_X_y=True)
     position = np.zeros(len(labels), int)
@@ -79,6 +79,6 @@ def _clean(split: str) -> tuple[np.ndarray, np.ndarray]:
     inside = images[:, margin:-margin, margin:-margin]
     zoom = (1, SCALE, SCALE)
     ndimage.zoom(small, zoom, output=inside, order=3, mode="grid-constant", grid_mode=True)
-    # Cubic splines overshoot at the strokes.
+    # Cubic splines overshoot near strokes.
     np.clip(images, 0, 1, out=images)
     return images, np.asarray(labels[chosen], np.int64)

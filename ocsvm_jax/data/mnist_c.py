@@ -1,4 +1,4 @@
-"""Source `mnist_c`: MNIST under 15 corruptions and the identity, wherever the user keeps it.
+"""Source `mnist_c`: MNIST under 15 corruptions and the identity, in any of several layouts.
 
 Mu and Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision", arXiv 1906.02337.
 """
@@ -13,16 +13,16 @@ def source(dir: str = "") -> Source:
     """Finds MNIST-C and returns it as a source.
 
     Args:
-      dir: a folder in the layout of `mnist_c_files` or the one above it, the archive or the
-        folder it lies in, or a directory prepared by tensorflow-datasets; they are tried in
-        this order. Empty: the default directory of tensorflow-datasets, into which the archive
-        is downloaded when a corruption is first asked for.
+      dir: a folder in the layout of `mnist_c_files` or the folder above it, the archive or the
+        folder that contains it, or a directory prepared by tensorflow-datasets, tried in this
+        order. If empty, the default directory of tensorflow-datasets, into which the archive is
+        downloaded when a corruption is first asked for.
 
     Raises:
-      FileNotFoundError: if it is not there; the message says what to pass.
-      ValueError: if it is there and damaged.
+      FileNotFoundError: if MNIST-C is not found; the message says what to pass.
+      ValueError: if it is found but damaged.
     """
-    # Here and not at the top: importing tensorflow_datasets takes seconds, and files need none.
+    # tensorflow_datasets takes seconds to import and is imported only where it is needed.
     if not dir:
         from ocsvm_jax.data import mnist_c_tfds
 

@@ -1,7 +1,8 @@
 """MNIST-C in the layout of its authors, as a folder or as the archive they published.
 
 Layout: `<corruption>/{train,test}_{images,labels}.npy`, images uint8 (n, 28, 28, 1), labels
-integers (n,). In the archive `mnist_c.zip` these lie below `mnist_c/`; it is read in place.
+integers (n,). In the archive `mnist_c.zip` these are below `mnist_c/`; it is read without
+unpacking.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ HELP = (
     "folder, the folder it unpacks to, or a directory in which tensorflow-datasets prepared "
     "mnist_corrupted: load('mnist_c', dir=PATH), or --config.data.dir=PATH."
 )
-ARCHIVE_FOLDER = "mnist_c"  # also the name of the folder that unpacking makes
+ARCHIVE_FOLDER = "mnist_c"  # also the name of the folder that unpacking creates
 FILES = tuple(f"{split}_{kind}.npy" for split in SPLITS for kind in ("images", "labels"))
 
 _HEADER_READERS = {
@@ -42,8 +43,8 @@ class Store(NamedTuple):
     Attributes:
       origin: the folder or archive, for messages.
       names: all .npy files, as "<corruption>/<file>".
-      open: opens a file for reading, as the pair of its stream and its length in bytes.
-      array: the content of a .npy file, mapped into memory where that is possible.
+      open: opens a file for reading and returns its stream and its length in bytes.
+      array: reads a .npy file, mapped into memory if possible.
     """
 
     origin: str
@@ -53,7 +54,7 @@ class Store(NamedTuple):
 
 
 def holds_layout(folder: Path) -> bool:
-    """Whether a folder holds at least one file of the layout."""
+    """Whether a folder contains at least one file of the layout."""
     return any(path.name in FILES for path in folder.glob("*/*.npy"))
 
 
@@ -61,7 +62,7 @@ def from_folder(folder: Path) -> Source:
     """The source in a folder of the layout.
 
     Raises:
-      FileNotFoundError: if the folder holds no file of the layout.
+      FileNotFoundError: if the folder contains no file of the layout.
     """
 
     @contextlib.contextmanager
@@ -77,11 +78,11 @@ def from_folder(folder: Path) -> Source:
 
 
 def from_archive(path: Path) -> Source:
-    """The source in the published archive, which is not unpacked.
+    """The source in the published archive, without unpacking it.
 
     Raises:
-      ValueError: if the file is not a zip archive, or not a whole one.
-      FileNotFoundError: if the archive holds no file of the layout.
+      ValueError: if the file is not a complete zip archive.
+      FileNotFoundError: if the archive contains no file of the layout.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -100,7 +101,7 @@ def from_archive(path: Path) -> Source:
 
     def array(name: str) -> np.ndarray:
         with open_member(name) as (stream, _):
-            # Read to the end in one go: only then does zipfile compare the checksum.
+            # Read to the end at once, since only then zipfile compares the checksum.
             return np.load(io.BytesIO(stream.read()), allow_pickle=False)
 
     prefix = f"{ARCHIVE_FOLDER}/"
@@ -109,7 +110,7 @@ def from_archive(path: Path) -> Source:
 
 
 def _source(store: Store) -> Source:
-    """The source over a store: one checked header per file, then the rows asked for."""
+    """The source in a store: checks the header of each file, then reads the rows asked for."""
     corruptions = {name.split("/")[0] for name in store.names if name.split("/")[-1] in FILES}
     if not corruptions:
         raise FileNotFoundError(
@@ -123,7 +124,7 @@ def _source(store: Store) -> Source:
         if images_shape[0] != labels_shape[0]:
             raise ValueError(
                 f"{images_name} has {images_shape[0]} images and {labels_name} "
-                f"{labels_shape[0]} labels, in {store.origin}: they must be as many."
+                f"{labels_shape[0]} labels, in {store.origin}: the numbers must be equal."
             )
         return _read(store, labels_name).astype(np.int64)
 
@@ -136,10 +137,10 @@ def _source(store: Store) -> Source:
 def _check(
     store: Store, name: str, item_shape: tuple[int, ...], kind: type[np.generic]
 ) -> tuple[int, ...]:
-    """Checks a file by its header and its length, which is cheap, and returns its shape.
+    """Checks the header and the length of a file, which is fast, and returns its shape.
 
     Args:
-      store: where the file is.
+      store: the store that contains the file.
       name: the file.
       item_shape: the shape of one of its n items.
       kind: the NumPy type its values must have.
@@ -149,7 +150,7 @@ def _check(
     with _damage_reported(store, name), store.open(name) as (stream, size):
         version = np.lib.format.read_magic(stream)
         if version not in _HEADER_READERS:
-            raise ValueError(f"version {version} of the .npy format is not one for plain arrays")
+            raise ValueError(f"version {version} of the .npy format does not hold plain arrays")
         shape, _, dtype = _HEADER_READERS[version](stream)
         header = stream.tell()
     fits = shape == (*shape[:1], *item_shape) and np.issubdtype(dtype, kind)
@@ -175,7 +176,7 @@ def _read(store: Store, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _damage_reported(store: Store, name: str) -> Iterator[None]:
-    """Turns what NumPy, zipfile and zlib raise for damaged files into one kind of message."""
+    """Turns the exceptions of NumPy, zipfile and zlib for damaged files into one message."""
     try:
         yield
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -1,10 +1,10 @@
 """MNIST-C through tensorflow-datasets, without TensorFlow.
 
 The stock builder `mnist_corrupted` calls TensorFlow to unpack the archive, to open its files and to
-encode images, but not to read what was prepared. The builder here replaces these three steps, and
-anyone can read what it prepared with `tfds.data_source("mnist_corrupted/<corruption>")`.
+encode images, but not to read prepared data. The builder here replaces these three steps. The data
+that it prepares can be read with `tfds.data_source("mnist_corrupted/<corruption>")`.
 
-Importing this module imports tensorflow_datasets, which takes seconds: import it where needed.
+Importing this module imports tensorflow_datasets, which takes seconds: import it only where needed.
 """
 
 import functools
@@ -27,15 +27,15 @@ NAME = "mnist_corrupted"
 
 
 class ArchiveBuilder(MNISTCorrupted, skip_registration=True):
-    """The stock builder, reading the archive in place with zipfile and NumPy.
+    """The stock builder, except that it reads the archive with zipfile and NumPy.
 
-    Construct it with `file_format="array_record"`, the format that is read without TensorFlow.
-    Examples keep the order of the archive; the stock builder shuffles them, in the same way for
-    each corruption.
+    Construct it with `file_format="array_record"`, which can be read without TensorFlow. Examples
+    keep the order of the archive; the stock builder shuffles them, in the same way for each
+    corruption.
     """
 
     name = NAME
-    # The checksum of the archive, which tfds looks up beside the file that defines the class.
+    # The checksum of the archive, which tfds would look for next to the file of this class.
     url_infos = MNISTCorrupted.url_infos
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -50,14 +50,14 @@ class ArchiveBuilder(MNISTCorrupted, skip_registration=True):
             disable_shuffling=True,
         )
 
-    # tfds leaves the next two signatures to each builder, pyright holds them to the stock one.
+    # tfds leaves the next two signatures to each builder; pyright compares them with the stock.
 
     def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, dl_manager: Any
     ) -> dict[str, Iterator]:
         try:
             path = dl_manager.download(mnist_c_files.URL)
-        except Exception as error:  # a download fails in as many ways as networks and servers do
+        except Exception as error:  # downloads fail in many ways
             raise FileNotFoundError(
                 "tensorflow-datasets has not prepared MNIST-C yet, and its download failed: "
                 f"{error!r}. {mnist_c_files.HELP}"
@@ -72,7 +72,7 @@ class ArchiveBuilder(MNISTCorrupted, skip_registration=True):
         labels = archive.labels(corruption, split)
         images = archive.images(corruption, split, np.arange(len(labels)))
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            # Given a PIL image instead of an array, tfds encodes it as PNG without TensorFlow.
+            # tfds encodes a PIL image, unlike an array, as PNG without TensorFlow.
             yield i, {"image": Image.fromarray(image[:, :, 0]), "label": int(label)}
 
 
@@ -80,7 +80,7 @@ def prepared(data_dir: Path) -> Source:
     """The source in a directory of tensorflow-datasets, with the corruptions prepared there.
 
     Args:
-      data_dir: the directory that holds the folder `mnist_corrupted`.
+      data_dir: the directory that contains the folder `mnist_corrupted`.
 
     Raises:
       FileNotFoundError: if no corruption is prepared there.
@@ -96,8 +96,8 @@ def prepared(data_dir: Path) -> Source:
 def downloaded(data_dir: str | None = None) -> Source:
     """The source in a directory of tensorflow-datasets, prepared on demand.
 
-    A corruption that is not there yet is prepared when its labels are first asked for; the first
-    time this downloads the archive.
+    A missing corruption is prepared when its labels are first asked for; the first time this
+    downloads the archive.
 
     Args:
       data_dir: None for the default directory of tensorflow-datasets.
@@ -110,7 +110,7 @@ def _source(data_dir: str | None, corruptions: list[str], on_demand: bool = True
 
     @functools.cache
     def data_source(corruption: str, split: str, decoded: bool) -> Any:
-        """One split as a sequence of dicts, whose images are decoded or left as PNG bytes."""
+        """One split as a sequence of dicts, with images decoded or as PNG bytes."""
         if on_demand:
             _prepare(corruption, data_dir)
         try:

@@ -1,8 +1,8 @@
-"""NIfTI files: one volume in or out, in canonical orientation, every fault named with its file.
+"""Reads and writes single volumes as NIfTI files, in canonical orientation.
 
 Canonical (RAS) means that axis 0 runs from left to right, axis 1 from posterior to anterior and
-axis 2 from inferior to superior. Files in another order of axes, or with axes that run backwards,
-are turned to it; only a grid that is oblique to these directions is refused.
+axis 2 from inferior to superior. Files with their axes in another order or direction are reoriented
+to it; only grids that are oblique to these directions are refused. Every error names its file.
 """
 
 import gzip
@@ -18,17 +18,17 @@ import numpy as np
 from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 
-TOLERANCE = 1e-3  # between affines, in mm; of the cosines of an oblique grid
+TOLERANCE = 1e-3  # between affines, in mm, and between direction cosines
 
 
 class Header(NamedTuple):
-    """What the header of a volume says.
+    """The header of a volume.
 
     Attributes:
       shape: voxels along x, y and z, canonical.
       affine: (4, 4) float64, canonical voxel indices -> mm.
       file_affine: (4, 4) float64, the same for the indices in the order of the file.
-      orientation: (3, 2), nibabel's orientation that turns the file's axes to the canonical ones.
+      orientation: (3, 2) nibabel orientation that maps the file's axes to the canonical ones.
     """
 
     shape: tuple[int, int, int]
@@ -38,13 +38,13 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | Path) -> Header:
-    """Reads the header of a volume, which is fast, and checks what it can tell.
+    """Reads and checks the header of a volume, which is fast.
 
     Raises:
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if the file does not exist.
       PermissionError: if it may not be read.
-      ValueError: if the file is damaged, is not NIfTI, does not hold one volume of numbers, or
-        does not say how it lies in space, or lies obliquely. The message says what to do.
+      ValueError: if the file is damaged, is not NIfTI, does not contain one volume of numbers, does
+        not define its position in space, or lies obliquely. The message says what to do.
     """
     nib = _nibabel()
     with _damage_reported(path):
@@ -54,14 +54,14 @@ def read_header(path: str | Path) -> Header:
     if len(image.shape) != 3:
         raise ValueError(
             f"{path} is {len(image.shape)}-D, of shape {image.shape}; it must be one 3-D volume. "
-            "Save the volume to use alone, such as nilearn.image.index_img(file, 0)."
+            "Save the volume to use by itself, for example with nilearn.image.index_img(file, 0)."
         )
     if image.get_data_dtype().kind not in "biuf":
         raise ValueError(f"{path} holds {image.get_data_dtype()}; it must hold real numbers.")
     if not image.header["sform_code"] and not image.header["qform_code"]:
         raise ValueError(
             f"{path} does not say how it lies in space (its sform and qform codes are 0). Set the "
-            "sform, or register it again with a tool that does."
+            "sform, or register the image again with a tool that sets it."
         )
     affine = np.array(image.affine, np.float64)
     orientation = _axial_orientation(path, affine)
@@ -89,13 +89,13 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_binary(path: str | Path) -> np.ndarray:
-    """Reads a volume of zeros and one other value.
+    """Reads a volume that contains 0 and at most one other value.
 
     Returns:
       (x, y, z) bool, canonical, True where the file is not 0.
 
     Raises:
-      ValueError: as `read_header`, and if the file holds further values.
+      ValueError: as `read_header`, and if the file contains more values.
     """
     volume = _read(path, None)
     mask = volume != 0
@@ -112,17 +112,17 @@ def read_binary(path: str | Path) -> np.ndarray:
 
 
 def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray, like: np.ndarray | None):
-    """Writes a volume as float32 .nii.gz, whole or not at all; equal input makes equal bytes.
+    """Writes a volume as float32 .nii.gz, atomically; equal input gives equal bytes.
 
     Args:
       path: the file; its folder is created.
       volume: (x, y, z), canonical.
       affine: (4, 4), canonical voxel indices -> mm.
-      like: (4, 4), affine of a file of the same grid in whose orientation to write; None writes
-        the canonical one.
+      like: (4, 4) affine of a file on the same grid, whose orientation to use; None for canonical
+        orientation.
 
     Raises:
-      ValueError: if the name does not end in .nii.gz, or `like` is of another grid.
+      ValueError: if the name does not end in .nii.gz, or `like` belongs to another grid.
     """
     nib = _nibabel()
     path = Path(path)
@@ -138,8 +138,8 @@ def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray, like:
         volume = nib.orientations.apply_orientation(volume, there)
         if not np.allclose(affine, like, rtol=0, atol=TOLERANCE):
             raise ValueError(
-                f"{path} cannot be written like\n{like}\nfor the grid of this map, turned the same "
-                f"way, has the affine\n{affine}\nPass the affine of a file that was read with it."
+                f"{path} cannot be written like\n{like}\nbecause the grid of this map, in that "
+                f"orientation, has the affine\n{affine}\nPass the affine of a file on this grid."
             )
         affine = like
     image = nib.Nifti1Image(volume, affine)
@@ -156,11 +156,11 @@ def _nibabel() -> ModuleType:
 
 
 def _axial_orientation(file: str | Path, affine: np.ndarray) -> np.ndarray:
-    """The orientation of an affine whose axes are those of the room, in some order and sense."""
+    """The orientation of an affine whose axes are parallel to the canonical ones."""
     size = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not size.all():
-        raise ValueError(f"{file} has the affine\n{affine}\nwhich places no voxel grid in space.")
-    # Columns of direction cosines: one entry of 1 in each, if the grid is parallel to the room.
+        raise ValueError(f"{file} has the affine\n{affine}\nwhich does not define a voxel grid.")
+    # Columns of direction cosines have one entry of 1 each if the grid is parallel to the axes.
     cosines = np.abs(affine[:3, :3] / size)
     parallel = np.isclose(cosines, 1, rtol=0, atol=TOLERANCE)
     oblique = ~parallel & (cosines > TOLERANCE)
@@ -173,14 +173,14 @@ def _axial_orientation(file: str | Path, affine: np.ndarray) -> np.ndarray:
 
 
 def _read(path: str | Path, dtype: type[np.floating] | None) -> np.ndarray:
-    """The values of a volume, (x, y, z) canonical; dtype None keeps that of the file."""
+    """The values of a volume, (x, y, z) canonical; dtype None keeps the dtype of the file."""
     nib = _nibabel()
     orientation = read_header(path).orientation
     with _damage_reported(path):
         content = Path(path).read_bytes()
         if content[:2] == b"\x1f\x8b":
-            # To its end, and not by nibabel, which stops at the last voxel and so never compares
-            # the checksum.
+            # Decompressed here, since nibabel stops at the last voxel and never compares the
+            # checksum at the end.
             content = gzip.decompress(content)
         image = type(nib.load(path)).from_bytes(content)
         values = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(dtype=dtype)
@@ -189,7 +189,7 @@ def _read(path: str | Path, dtype: type[np.floating] | None) -> np.ndarray:
 
 @contextmanager
 def _damage_reported(path: str | Path) -> Iterator[None]:
-    """Turns what nibabel, gzip and zlib raise for damaged files into one kind of message."""
+    """Turns the exceptions of nibabel, gzip and zlib for damaged files into one message."""
     nib = _nibabel()
     faults = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
     try:

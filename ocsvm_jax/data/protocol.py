@@ -1,4 +1,4 @@
-"""From a source of images to the training, validation and test sets of an experiment."""
+"""Divides a source of images into the training, validation and test sets of an experiment."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Part(NamedTuple):
     Attributes:
       split: "train" or "test", the split of the source.
       half: None for all digits of that split; 0 or 1 for those at even or odd positions within
-        their class. Corruptions keep the order of the digits, hence a digit is on the same
-        side under each of them.
+        their class. All corruptions have the digits in the same order, so a digit is in the same
+        half under each of them.
     """
 
     split: str
@@ -24,15 +24,15 @@ class Part(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """Where validation and test images come from; training images are those of split "train"."""
+    """Where validation and test images come from; training images are from split "train"."""
 
     valid: Part
     test: Part
 
 
 PROTOCOLS = {
-    # Test normals are the digits the model was trained on, under other corruptions: the paper's
-    # choice, which leaves the large split for the test.
+    # Normal test images show the digits of the training, under other corruptions. This is the
+    # paper's choice, which keeps the large split for the test.
     "paper": Protocol(valid=Part("test", None), test=Part("train", None)),
     "leak_free": Protocol(valid=Part("test", 0), test=Part("test", 1)),
 }
@@ -47,15 +47,22 @@ def build(
     test_corruptions: Iterable[str],
     protocol: str,
 ) -> Dataset:
-    """Divides the images of a source as a protocol says.
+    """Divides the images of a source according to a protocol.
 
-    The arguments are those of `ocsvm_jax.data.load`. Everything that labels and headers can tell
-    is checked before the first image is read. In each set the images lie corruption by corruption,
-    in the order given, and within a corruption in the order of the source.
+    Labels and headers are checked before the first image is read. In each set the images are
+    ordered by corruption, as given, and within a corruption in the order of the source.
+
+    Args:
+      source: the source of the images.
+      normal: labels of the normal classes.
+      anomalies: labels of the anomalous classes, all different from the normal ones.
+      train_corruptions: names of the corruptions of training images.
+      test_corruptions: names of the corruptions of validation and test images.
+      protocol: a name in `PROTOCOLS`, see `ocsvm_jax.data.load`.
 
     Raises:
-      ValueError: for an unknown corruption, class or protocol, classes both normal and anomalous,
-        or a set that would be empty.
+      ValueError: if a corruption, class or protocol is unknown, a class is both normal and
+        anomalous, or a set would be empty.
       FileNotFoundError: if the source lacks a file.
     """
     normal = _classes("normal", normal)
@@ -84,12 +91,12 @@ def build(
 def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Sets a random share of the training images aside, for early stopping.
 
-    Images are drawn, as in the paper, not digits: another corruption of a digit set aside may
-    remain in training.
+    As in the paper, images are drawn and not digits: a digit that is set aside may remain in
+    training under another corruption.
 
     Args:
       train: n images.
-      fraction: share to set aside, between 0 and 1, exclusive.
+      fraction: share to set aside, strictly between 0 and 1.
       seed: seed of `numpy.random.default_rng`.
 
     Returns:
@@ -104,7 +111,13 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
 
 
 def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that `holdout` keeps and of those it sets aside, of `count` in all."""
+    """Indices of the images that `holdout` keeps and of those it sets aside.
+
+    Args:
+      count: number of images.
+      fraction: share to set aside, strictly between 0 and 1.
+      seed: seed of `numpy.random.default_rng`.
+    """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie strictly between 0 and 1, got {fraction}.")
     # Rounded first, so that 0.07 * 100 = 7.000000000000001 sets 7 images aside, not 8.
@@ -124,19 +137,19 @@ def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
 
 
 def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:
-    """Checks a tuple of class labels, before the source is asked whether it holds them."""
+    """Checks a tuple of class labels, without asking the source whether it has them."""
     example = f"Pass a tuple of class labels such as {argument}=(3,)."
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise ValueError(f"{argument}={values!r} is not a sequence of class labels. {example}")
     values = tuple(values)
     if any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
-        raise ValueError(f"{argument}={values!r} holds something else than integers. {example}")
+        raise ValueError(f"{argument}={values!r} must contain integers only. {example}")
     _check_distinct(argument, values, example)
     return tuple(int(v) for v in values)
 
 
 def _corruptions(argument: str, values: Iterable[str], source: Source) -> tuple[str, ...]:
-    """Checks a tuple of corruption names against those that the source holds."""
+    """Checks a tuple of corruption names against those of the source."""
     example = f'Pass a tuple of names such as {argument}=("{source.corruptions[0]}",).'
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise ValueError(f"{argument}={values!r} is not a sequence of corruptions. {example}")
@@ -153,7 +166,7 @@ def _check_distinct(argument: str, values: Sequence, example: str) -> None:
     if not values:
         raise ValueError(f"{argument} is empty. {example}")
     if len(set(values)) < len(values):
-        raise ValueError(f"{argument}={values!r} names something twice. {example}")
+        raise ValueError(f"{argument}={values!r} contains a value twice. {example}")
 
 
 def _select(
@@ -162,7 +175,7 @@ def _select(
     """Chooses rows by their labels.
 
     Returns:
-      For each (corruption, split): the rows chosen, (m,), and their classes, (m,) int64.
+      Per (corruption, split), the chosen rows (m,) and their classes (m,) int64.
     """
     chosen = {}
     first = None

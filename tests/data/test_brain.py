@@ -265,7 +265,7 @@ COLOURS = np.zeros(SHAPE, [(c, np.uint8) for c in "RGB"])
         ("mask", replaced(MASK, affine=AFFINE * [1, 1, -1, 1]), "has the affine.*is expected"),
         ("T1", rotated(1), "lies obliquely.*Resample"),
         ("T1", rotated(45), "lies obliquely.*Resample"),
-        ("T1", flat, "places no voxel grid"),
+        ("T1", flat, "does not define a voxel grid"),
         ("T1", without_orientation, "sform and qform codes are 0"),
         ("T1", replaced(np.stack([T1, T1], -1)), r"is 4-D, of shape \(7, 6, 5, 2\).*index_img"),
         ("T1", replaced(T1.astype(np.complex64)), "complex64; it must hold real numbers"),
@@ -357,7 +357,7 @@ def test_slices_that_are_not_there(root):
     path = root / "wmh" / "s01_T1.nii.gz"
     with pytest.raises(ValueError, match=f"{path} has no slice at z = 13 mm.*12, 20, 28, 36, 44"):
         brain.read_space(path, (12, 13))
-    with pytest.raises(ValueError, match=r"slices_mm=\(12, 12.0\) names a slice twice"):
+    with pytest.raises(ValueError, match=r"slices_mm=\(12, 12.0\) contains a slice twice"):
         brain.read_space(path, (12, 12.0))
     path = write(root / "tall.nii.gz", np.zeros((2, 2, 30), np.float32))
     with pytest.raises(ValueError, match="There are 30, from 12 to 244 mm, every 8 mm"):
@@ -457,7 +457,7 @@ def test_a_map_takes_the_affine_and_axes_of_the_input(root, tmp_path, axes):
     np.testing.assert_array_equal(load(path)[1], near)
     other = AFFINE.copy()
     other[0, 3] += 1
-    with pytest.raises(ValueError, match=r"(?s)map.nii.gz cannot be written like.*that was read"):
+    with pytest.raises(ValueError, match=r"(?s)map.nii.gz cannot be written like.*on this grid"):
         brain.write_map(path, cohort.images[0], space, like=other)
 
 

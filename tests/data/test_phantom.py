@@ -367,7 +367,7 @@ def test_changed_files_are_noticed(population):
     content[352 + 96 * 48 + 48] ^= 1
     path.write_bytes(gzip.compress(bytes(content)))
     try:
-        with pytest.raises(ValueError, match=r"not as they were .*, in valid\. Remove"):
+        with pytest.raises(ValueError, match=r"have changed since .*, in valid\. Remove"):
             generate(population.out, profile="ci", progress=False)
     finally:
         path.write_bytes(original)
@@ -454,7 +454,7 @@ def test_images_beside_the_masks_are_passed_over(tmp_path):
     (tmp_path / "patient04_T1_lesion.nii.gz").unlink()
     (tmp_path / "port12.nii.gz").unlink()
     (tmp_path / "patient01_lesions_MNI.nii.gz").unlink()
-    with pytest.raises(ValueError, match=r"holds no mask.*images named T1 are passed over"):
+    with pytest.raises(ValueError, match=r"holds no mask.*images named T1 are ignored"):
         read_shapes(tmp_path)
 
 

@@ -93,15 +93,15 @@ def test_the_same_corruption_may_serve_training_and_test():
     [
         ({"normal": ()}, r"normal is empty"),
         ({"anomalies": []}, r"anomalies is empty"),
-        ({"normal": (3, 3)}, r"normal=\(3, 3\) names something twice"),
+        ({"normal": (3, 3)}, r"normal=\(3, 3\) contains a value twice"),
         ({"normal": (3, 8)}, r"classes \[8\] are in both"),
-        ({"normal": (True,)}, r"something else than integers.*normal=\(3,\)"),
+        ({"normal": (True,)}, r"must contain integers only.*normal=\(3,\)"),
         ({"normal": (4,)}, r"classes \[4\] are not in split 'train' of 'plain'.*\[3, 5, 8\]"),
         ({"anomalies": (8, 9)}, r"classes \[9\] are not in split 'test' of 'striped'"),
         ({"train_corruptions": ()}, r"train_corruptions is empty"),
         ({"train_corruptions": "plain"}, r"'plain' is not a sequence.*\(\"plain\",\)"),
         ({"test_corruptions": ("stripe",)}, r"'stripe'. Did you mean 'striped'\? Available: plain"),
-        ({"test_corruptions": ("bright", "bright")}, r"names something twice"),
+        ({"test_corruptions": ("bright", "bright")}, r"contains a value twice"),
         ({"protocol": "leakfree"}, r"protocol 'leakfree'. Did you mean 'leak_free'\?"),
     ],
 )

@@ -1,8 +1,8 @@
-"""A synthetic population of T1 brain slices with lesions of known place.
+"""A synthetic population of T1 brain slices with lesions at known positions.
 
-Made from the MNI152 template that nilearn carries, so it needs no network: registration errors,
-ageing, three scanners, white matter lesions and tumours. It serves to compare methods under known
-conditions and to test them; figures measured on it are not results on patients.
+It is made from the MNI152 template that comes with nilearn, without a network, and includes
+registration errors, ageing, three scanners, white matter lesions and tumours. Its purpose is to
+test methods and to compare them under known conditions; results on it are not results on patients.
 
     python -m ocsvm_jax.data.phantom --out DIR [--profile full] [--seed 0] [--lesions FOLDER]
 """

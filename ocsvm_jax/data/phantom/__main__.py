@@ -15,17 +15,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ocsvm_jax.data.phantom",
         description="Writes a synthetic population of T1 brain slices as NIfTI files. "
-        "Goes on where an earlier call was stopped.",
+        "Continues where an earlier call was stopped.",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--profile", default="full", help=f"{' or '.join(PROFILES)}, default full")
-    parser.add_argument("--seed", type=int, default=0, help="of the population, default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the population, default 0")
     parser.add_argument(
         "--lesions",
         type=Path,
-        help="folder of NIfTI lesion masks in MNI space to plant; images named T1 are passed over",
+        help="folder of NIfTI lesion masks in MNI space to use; images named T1 are ignored",
     )
-    parser.add_argument("--workers", type=int, help="processes, default: by size and processors")
+    parser.add_argument("--workers", type=int, help="number of processes, chosen by default")
     options = parser.parse_args(arguments)
     try:
         description = generate(

@@ -9,20 +9,20 @@ from scipy import ndimage
 from ocsvm_jax.data.phantom.template import Template
 from ocsvm_jax.data.phantom.warp import field
 
-# What registration to the template leaves: control spacing and deviation per axis, mm.
+# Warps that registration to the template leaves: control spacing and deviation per axis, mm.
 _RESIDUAL_WARPS = ((40.0, 2.0), (14.0, 1.0))
-_DECAY = 9.0  # mm over which widening ventricles displace what is around them
-_YOUNG = 30.0  # years from which on brains age
+_DECAY = 9.0  # mm over which widening ventricles displace the tissue around them
+_YOUNG = 30.0  # years, the age at which brains begin to age
 _SPAN = 40.0  # years over which they age by the full amount
 
 
 class Traits(NamedTuple):
-    """What a subject's anatomy is drawn from, the same at any age.
+    """Parameters of a subject's anatomy, which do not depend on its age.
 
     Attributes:
-      displacement: of the residual warp, mm along x, y and z at every computed voxel.
+      displacement: displacement by the residual warp, mm along x, y and z at every computed voxel.
       atrophy: mm by which the ventricles widen over `_SPAN` years.
-      ventricle: mm by which they are wider than the template's in youth.
+      ventricle: mm by which they are wider in youth than those of the template.
       sulci: growth of the exponent that widens the sulci, over `_SPAN` years.
     """
 
@@ -37,8 +37,8 @@ class Tissue(NamedTuple):
 
     Attributes:
       gm, wm, csf: shares of a voxel; they sum to 1 in the brain.
-      residual: intensity beyond the tissues', white matter = 1.
-      distance: mm to the template's ventricles, where each voxel's tissue comes from.
+      residual: intensity in excess of the tissues' mean intensities, white matter = 1.
+      distance: mm to the template's ventricles, at the position each voxel's tissue comes from.
       mask: the brain.
     """
 
@@ -76,8 +76,14 @@ def tissue(
 ) -> Tissue:
     """The tissues at template coordinates `points`, mm, of a brain of this age.
 
-    The ventricles grow by moving the tissue around them outward, by an amount that fades with the
-    distance; sulci widen where there is some fluid already, at the expense of their surroundings.
+    The ventricles grow by moving the tissue around them outward, by an amount that decreases with
+    distance; sulci widen where there is already some fluid, at the expense of their surroundings.
+
+    Args:
+      template: the template.
+      points: x, y and z of the template, mm, per computed voxel.
+      traits: of the subject.
+      age: years.
     """
     years = max(0.0, (age - _YOUNG) / _SPAN)
     coordinates = points - np.reshape(template.origin_mm, (3, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""Who is in the synthetic population: profiles, cohorts, and each person's age and scanner."""
+"""The synthetic population: profiles, cohorts, and the age and scanner of each person."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ocsvm_jax.suggestions import unknown
 
-KINDS = ("control", "wmh", "tumour")  # of subjects: without lesion, and with one of either type
+KINDS = ("control", "wmh", "tumour")  # of subjects: without lesions, or with lesions of one type
 ARMS = ("matched", "confounded", "no_shift")
 
 # Years, mean and standard deviation: the paper's training and test controls.
@@ -14,9 +14,9 @@ TRAINING_AGES = (38.0, 11.5)
 TEST_AGES = (70.1, 9.3)
 YOUNGEST, OLDEST = 18.0, 95.0
 
-# A stream of random numbers belongs to a group, not to a cohort: the arms share theirs.
+# Streams of random numbers belong to groups, not cohorts, so that the arms share them.
 _GROUPS = ("train", "valid", "tune_controls", "tune_wmh", "controls", "wmh", "tumour")
-# Ages go by role, so that subject i of the controls and subject i of the patients are equally old.
+# Ages depend on the role, so that subject i of the controls and of the patients are equally old.
 _ROLES = ("train", "valid", "tune", "test")
 
 
@@ -26,8 +26,8 @@ class Profile(NamedTuple):
     Attributes:
       name: its name.
       slices_mm: MNI z coordinates of the slices, mm, equally spaced and increasing.
-      window: voxels of the 1 mm template that an image shows: first and one past the last, along
-        x and along y; None shows all of them.
+      window: voxels of the 1 mm template that an image contains: first, and one past the last,
+        along x and along y; None for all of them.
       train, valid, tune, test: number of subjects per cohort of that role.
     """
 
@@ -42,18 +42,18 @@ class Profile(NamedTuple):
 
 PROFILES = {
     "full": Profile("full", (12, 20, 28, 36), None, 60, 15, 15, 60),
-    # The window holds both lateral ventricles, white matter, and some of the brain's border.
+    # The window contains both lateral ventricles, white matter, and part of the brain's border.
     "ci": Profile("ci", (28,), ((22, 118), (80, 176)), 8, 3, 3, 4),
 }
 
 
 class CohortPlan(NamedTuple):
-    """One cohort before any image of it exists.
+    """The plan of a cohort, from which its images are drawn.
 
     Attributes:
       name: name of its folder.
-      group: whose anatomy, lesions and noise it has; cohorts of one group are paired.
-      kind: of lesion, one of `KINDS`.
+      group: group that determines anatomy, lesions and noise; cohorts of one group are paired.
+      kind: kind of its subjects, one of `KINDS`.
       scanners: names of the scanners, taken in turns.
       ages: mean and standard deviation, years.
       size: number of subjects.
@@ -72,14 +72,14 @@ class CohortPlan(NamedTuple):
 
 
 class Person(NamedTuple):
-    """What is known of a subject without drawing it: age in years, and scanner."""
+    """Age in years and scanner of a subject, which are known without drawing it."""
 
     age: float
     scanner: str
 
 
 def profile_named(name: str) -> Profile:
-    """The profile of this name; ValueError naming the profiles there are."""
+    """The profile with this name; raises ValueError with the existing names if there is none."""
     if name not in PROFILES:
         raise ValueError(unknown("profile", name, PROFILES))
     return PROFILES[name]
@@ -89,7 +89,7 @@ def plan(profile: Profile) -> dict[str, CohortPlan]:
     """All cohorts of a profile by name, in the order in which they are written.
 
     - `train` and `valid`: healthy, scanner A, training ages.
-    - `tune_controls` and `tune_wmh`: like the matched arm, other subjects; hyperparameters are
+    - `tune_controls` and `tune_wmh`: like the matched arm, with other subjects; hyperparameters are
       chosen on these.
     - `<arm>_controls`, `<arm>_wmh`, `<arm>_tumour`. Arm *matched*: scanners B and C in turns and
       the test ages in all three groups, so that only the lesions differ. *confounded*: controls on
@@ -116,7 +116,7 @@ def plan(profile: Profile) -> dict[str, CohortPlan]:
 
 
 def cohort_named(profile: Profile, name: str) -> CohortPlan:
-    """The cohort of this name; ValueError naming the cohorts there are."""
+    """The cohort with this name; raises ValueError with the existing names if there is none."""
     cohorts = plan(profile)
     if name not in cohorts:
         raise ValueError(unknown("cohort", name, cohorts))
@@ -124,9 +124,15 @@ def cohort_named(profile: Profile, name: str) -> CohortPlan:
 
 
 def person(cohort: CohortPlan, index: int, seed: int) -> Person:
-    """Age and scanner of a subject, a pure function of its arguments."""
+    """Age and scanner of a subject, as a pure function of its arguments.
+
+    Args:
+      cohort: plan of its cohort.
+      index: number of the subject in the cohort, from 0.
+      seed: seed of the population.
+    """
     role = _ROLES.index(cohort.group.split("_")[0]) if cohort.group in _GROUPS[:4] else 3
-    # Behind the keys of the groups, so that no stream is used twice.
+    # The keys follow those of the groups, so that no stream is used twice.
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(_GROUPS) + role, index]))
     mean, deviation = cohort.ages
     age = float(np.clip(mean + deviation * rng.standard_normal(), YOUNGEST, OLDEST))
@@ -134,6 +140,12 @@ def person(cohort: CohortPlan, index: int, seed: int) -> Person:
 
 
 def streams(cohort: CohortPlan, index: int, seed: int) -> list[np.random.Generator]:
-    """Independent random generators of a subject: anatomy, scanner, lesion, noise."""
+    """Independent random generators of a subject: anatomy, scanner, lesion, noise.
+
+    Args:
+      cohort: plan of its cohort.
+      index: number of the subject in the cohort, from 0.
+      seed: seed of the population.
+    """
     parent = np.random.SeedSequence([seed, _GROUPS.index(cohort.group), index])
     return [np.random.default_rng(child) for child in parent.spawn(4)]

@@ -1,4 +1,4 @@
-"""What is written about a population: its description, and the table of its subjects."""
+"""Descriptions of a population: `phantom.json`, and the table of its subjects."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ class Job(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A subject that is there: name, SHA-256 of its arrays, lesion volume, share of the brain."""
+    """A written subject: name, SHA-256 of its arrays, lesion volume, share of the brain."""
 
     subject: str
     sha256: str
@@ -28,7 +28,14 @@ class Written(NamedTuple):
 def describe(
     sizes: Profile, template: Template, cohorts: list[CohortPlan], written: dict[Job, Written]
 ) -> dict[str, Any]:
-    """What `phantom.json` says of a finished population: sizes, prevalence, SHA-256."""
+    """The content of `phantom.json` for a finished population: sizes, prevalence, SHA-256.
+
+    Args:
+      sizes: the profile.
+      template: the template of the profile.
+      cohorts: plans of the cohorts.
+      written: all subjects.
+    """
     parts, prevalences = {}, {}
     for cohort in cohorts:
         subjects = [written[Job(cohort, number)] for number in range(cohort.size)]
@@ -54,7 +61,7 @@ def describe(
 
 
 def table(written: dict[Job, Written], seed: int) -> str:
-    """The content of `participants.tsv`: a line per subject and cohort, ages in years."""
+    """The content of `participants.tsv`: one line per subject and cohort, ages in years."""
     lines = ["\t".join(_COLUMNS)]
     for job, subject in written.items():
         cohort = job.cohort

@@ -1,4 +1,4 @@
-"""NIfTI files of the population: written whole or not at all, read back for resuming."""
+"""NIfTI files of the population: written atomically, and read back to resume."""
 
 import gzip
 import hashlib
@@ -13,29 +13,35 @@ from ocsvm_jax.files import whole_file
 
 
 def nibabel() -> ModuleType:
-    """The module, imported when first needed; MissingExtraError if it is not installed."""
+    """The module, imported when needed; MissingExtraError if it is not installed."""
     return extras.load("nibabel", "reading and writing NIfTI files", "mri")
 
 
 def write(path: Path, values: np.ndarray, affine: Float[np.ndarray, "4 4"]) -> None:
-    """Writes (z, x, y) values as a compressed NIfTI file; bool becomes uint8."""
+    """Writes values as a compressed NIfTI file.
+
+    Args:
+      path: the file.
+      values: (z, x, y); bool becomes uint8.
+      affine: (4, 4), voxel indices along x, y and z -> mm.
+    """
     stored = np.moveaxis(values, 0, 2)
     stored = stored.astype(np.uint8) if stored.dtype == bool else stored
     image = nibabel().Nifti1Image(stored, affine)
     image.set_sform(affine, code="mni")
     image.set_qform(affine, code="mni")
     image.header.set_xyzt_units("mm")
-    # Noise hardly compresses at any level. Without a time stamp, equal arrays give equal files.
+    # Noise hardly compresses at any level. Without a time stamp equal arrays give equal files.
     with whole_file(path) as file:
         file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def read(path: Path) -> np.ndarray:
-    """Reads what `write` wrote, (z, x, y) with the type that is stored.
+    """Reads a file written by `write`, (z, x, y) in the stored dtype.
 
     Raises:
-      OSError: if the file is not there.
-      ValueError: if it is not whole.
+      OSError: if the file does not exist.
+      ValueError: if it is damaged.
     """
     nib = nibabel()
     content = path.read_bytes()
@@ -47,7 +53,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def digest(arrays: list[np.ndarray]) -> str:
-    """SHA-256 of arrays: their values, shapes and types; bool counts as uint8."""
+    """SHA-256 over the values, shapes and dtypes of arrays; bool counts as uint8."""
     total = hashlib.sha256()
     for array in arrays:
         array = array.astype(np.uint8) if array.dtype == bool else array
@@ -58,5 +64,5 @@ def digest(arrays: list[np.ndarray]) -> str:
 
 
 def joint(digests: list[str]) -> str:
-    """SHA-256 of several digests in their order."""
+    """SHA-256 over several digests, in order."""
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Writes a synthetic population, in several processes, and goes on where it was stopped."""
+"""Writes a synthetic population in several processes, and resumes if it was stopped."""
 
 import json
 import multiprocessing
@@ -21,13 +21,13 @@ from ocsvm_jax.files import whole_file
 with extras.needed_by(__name__, "mri"):
     from tqdm import tqdm
 
-RECIPE = 1  # to be raised with every change of what is drawn
+RECIPE = 1  # increase with every change of the images that are drawn
 DESCRIPTION = "phantom.json"
-_FEW = 100  # subjects for which starting other processes does not pay
+_FEW = 100  # below this number of subjects, starting other processes does not pay
 
 
 class _Maker(NamedTuple):
-    """Everything that writing a subject needs besides its name."""
+    """Writes subjects; holds everything that all of them need."""
 
     out: Path
     template: Template
@@ -35,7 +35,7 @@ class _Maker(NamedTuple):
     lesion_shapes: tuple[Shape, ...]
 
     def __call__(self, job: Job) -> Written:
-        """Writes a subject unless its files are there and whole."""
+        """Writes a subject unless its files exist and are complete."""
         cohort, number = job
         subject = cohort.subject(number)
         names = ["T1", "mask"] + ([] if cohort.kind == "control" else ["lesion"])
@@ -72,30 +72,31 @@ def generate(
 ) -> dict[str, Any]:
     """Writes a population and returns its description, the content of `phantom.json`.
 
-    `<out>/<cohort>/<subject>_T1.nii.gz`, `_mask` and, for patients, `_lesion`;
-    `<out>/ventricles.nii.gz`, the template's; `<out>/participants.tsv`; `<out>/phantom.json` with
-    the SHA-256 of the arrays. Files appear whole or not at all, and a call that finds some of a
-    population writes the others.
+    The files are `<out>/<cohort>/<subject>_T1.nii.gz`, `_mask` and, for patients, `_lesion`;
+    `<out>/ventricles.nii.gz` of the template; `<out>/participants.tsv`; and `<out>/phantom.json`
+    with the SHA-256 of the arrays. Files are written atomically. If a part of the population
+    exists already, a call writes the rest.
 
     Args:
-      out: folder to write, made if it is not there.
+      out: folder to write; it is created if it does not exist.
       profile: "full" or "ci".
-      seed: of the population, not negative. Another one gives other people.
+      seed: seed of the population, not negative; another seed gives other people.
       lesion_masks: folder of NIfTI masks in MNI space whose shapes the white matter lesions take.
-      workers: number of processes; None takes one per processor for a large population and this
-        process alone for a small one. With more than one, a script that calls this needs
+      workers: number of processes; None is one per processor for a large population, and only this
+        process for a small one. With more than one, a script that calls this needs
         `if __name__ == "__main__":`, as always with processes.
       progress: whether to show a progress bar.
 
     Raises:
-      ValueError: for an unknown profile, a negative seed, no worker, a folder that holds another
-        population or files that were changed after they were written, or unusable masks.
+      ValueError: if the profile is unknown, the seed is negative, workers is below 1, the folder
+        contains another population or files that were changed after they were written, or masks
+        are unusable.
     """
     sizes = profile_named(profile)
     if seed < 0:
-        raise ValueError(f"The seed must not be negative, and is {seed}.")
+        raise ValueError(f"The seed is {seed}; it must not be negative.")
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, or None, and is {workers}.")
+        raise ValueError(f"workers is {workers}; it must be at least 1, or None.")
     lesion_shapes = shapes.read_shapes(lesion_masks) if lesion_masks else ()
     heading = {
         "profile": profile,
@@ -131,7 +132,7 @@ def generate(
 
 
 def _begin(out: Path, heading: dict[str, Any]) -> dict[str, Any]:
-    """Claims the folder for a population; returns what an earlier call wrote about it."""
+    """Claims the folder for a population; returns the description from an earlier call."""
     path = out / DESCRIPTION
     if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -160,7 +161,7 @@ def _made(maker: _Maker, jobs: list[Job], workers: int) -> Iterator[Written]:
     if workers == 1:
         yield from map(maker, jobs)
         return
-    # Not fork: JAX, which the package imports, runs threads.
+    # Not by fork, since JAX, which the package imports, runs threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start, (maker,)) as pool:
         try:
@@ -170,7 +171,7 @@ def _made(maker: _Maker, jobs: list[Job], workers: int) -> Iterator[Written]:
             raise
 
 
-_maker: _Maker | None = None  # of a worker process, which receives the template once
+_maker: _Maker | None = None  # set in worker processes, which receive the template only once
 
 
 def _start(maker: _Maker) -> None:
@@ -194,7 +195,7 @@ def _changed_files(out: Path, before: dict[str, Any], now: dict[str, Any]) -> st
         if part["sha256"] != before["cohorts"][name]["sha256"]
     ]
     return (
-        f"Files in {out} are not as they were when the population was finished, in "
+        f"Files in {out} have changed since the population was finished, in "
         f"{', '.join(names)}. Remove these folders and start again."
     )
 

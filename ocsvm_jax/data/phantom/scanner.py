@@ -1,4 +1,4 @@
-"""How a scanner shows a brain: contrast, sharpness, bias field and noise."""
+"""Simulates the image of a brain by a scanner: contrast, sharpness, bias field and noise."""
 
 from typing import NamedTuple
 
@@ -11,19 +11,19 @@ from ocsvm_jax.data.phantom.template import Template
 from ocsvm_jax.data.phantom.warp import field
 
 _BIAS_SPACING = 60.0  # mm between the control points of the bias field
-_KEPT = 0.5  # share of the template's own intensity variation that every subject has
-_PERCENTILE = 99.5  # in the brain: what an image is divided by
+_KEPT = 0.5  # share of the template's intensity variation that every subject has
+_PERCENTILE = 99.5  # percentile in the brain by which an image is divided
 
 
 class Scanner(NamedTuple):
-    """Ranges from which each of a scanner's images draws, white matter = 1.
+    """Ranges from which the parameters of each image of a scanner are drawn, white matter = 1.
 
     Attributes:
       gm, csf: intensity of grey matter and of fluid.
-      noise: standard deviation of the noise in either channel.
+      noise: standard deviation of the noise in each channel.
       blur: standard deviation of the point spread function in the slice, mm.
       bias: standard deviation of the logarithm of the bias field.
-      grain: standard deviation, in voxels, by which the noise is smoothed; 0 leaves it white.
+      grain: standard deviation of the smoothing of the noise, voxels; 0 leaves it white.
     """
 
     gm: tuple[float, float]
@@ -42,7 +42,7 @@ SCANNERS = {
 
 
 class Settings(NamedTuple):
-    """One acquisition: a scanner's ranges with a value drawn from each, and its bias field."""
+    """Settings of one acquisition: a value drawn from each range of a scanner, and a bias field."""
 
     gm: float
     csf: float
@@ -53,7 +53,15 @@ class Settings(NamedTuple):
 
 
 def draw_settings(rng: np.random.Generator, scanner: Scanner, template: Template) -> Settings:
-    """Draws an acquisition. Equal streams give the same place within every scanner's ranges."""
+    """Draws an acquisition.
+
+    Equal streams give values at the same relative position within the ranges of every scanner.
+
+    Args:
+      rng: random generator.
+      scanner: the scanner.
+      template: the template.
+    """
     ranges = np.array([scanner.gm, scanner.csf, scanner.noise, scanner.blur])
     gm, csf, noise, blur = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * rng.random(4)
     bias = field(rng, template.axes_mm, spacing=_BIAS_SPACING, deviation=scanner.bias)[0]
@@ -63,7 +71,13 @@ def draw_settings(rng: np.random.Generator, scanner: Scanner, template: Template
 def draw_noise(
     rng: np.random.Generator, settings: Settings, shape: tuple[int, ...]
 ) -> Float[np.ndarray, "2 z x y"]:
-    """Noise of both channels of an acquisition, unit: white matter = 1."""
+    """Draws the noise of both channels of an acquisition, in units where white matter = 1.
+
+    Args:
+      rng: random generator.
+      settings: of the acquisition.
+      shape: (z, x, y) of the computed voxels.
+    """
     noise = rng.standard_normal((2, *shape))
     if settings.grain:
         noise = ndimage.gaussian_filter(noise, (0, 0, settings.grain, settings.grain))
@@ -72,28 +86,34 @@ def draw_noise(
 
 
 def contrast(tissue: Tissue, settings: Settings) -> Float[np.ndarray, "z x y"]:
-    """The brain's intensities before they go through the scanner; 0 outside of it."""
+    """The intensities of the brain before blur, bias and noise; 0 outside the brain."""
     values = settings.gm * tissue.gm + tissue.wm + settings.csf * tissue.csf
     return np.where(tissue.mask, values + _KEPT * tissue.residual, 0)
 
 
 def blurred(values: Float[np.ndarray, "z x y"], settings: Settings) -> Float[np.ndarray, "z x y"]:
-    """Intensities seen through the point spread function, slice by slice."""
+    """Intensities convolved with the point spread function, slice by slice."""
     return ndimage.gaussian_filter(values, (0, settings.blur, settings.blur))
 
 
 def reach(settings: Settings) -> int:
-    """Voxels by which `blurred` carries a change: where scipy cuts its Gaussian off."""
+    """Distance in voxels over which `blurred` spreads a change: SciPy truncates its Gaussian."""
     return int(4 * settings.blur + 0.5)
 
 
 def detected(
     values: Float[np.ndarray, "z x y"], settings: Settings, noise: Float[np.ndarray, "2 z x y"]
 ) -> Float[np.ndarray, "z x y"]:
-    """Adds bias and noise, and takes the magnitude: Rician noise."""
+    """Applies the bias field, adds noise and takes the magnitude (Rician noise).
+
+    Args:
+      values: intensities after the blur.
+      settings: of the acquisition.
+      noise: of both channels.
+    """
     return np.hypot(values * settings.bias + noise[0], noise[1])
 
 
 def white_level(image: Float[np.ndarray, "z x y"], mask: Bool[np.ndarray, "z x y"]) -> float:
-    """The intensity that becomes 1: the 99.5th percentile in the brain."""
+    """The intensity that is scaled to 1, the 99.5th percentile in the brain."""
     return float(np.percentile(image[mask], _PERCENTILE))

@@ -18,7 +18,7 @@ _MASK = re.compile("lesion|mask", re.IGNORECASE)
 
 
 class Shape(NamedTuple):
-    """One mask: its file, its voxels (x, y, z), and the affine from voxels to MNI mm."""
+    """A mask: its file, its voxels (x, y, z), and the affine from voxels to MNI mm."""
 
     path: Path
     mask: Bool[np.ndarray, "X Y Z"]
@@ -26,13 +26,14 @@ class Shape(NamedTuple):
 
 
 def read_shapes(folder: Path) -> tuple[Shape, ...]:
-    """Reads every .nii and .nii.gz file of a folder that is a mask, in the order of their names.
+    """Reads all masks in a folder, .nii and .nii.gz files, in the order of their names.
 
-    Any grid will do, as long as the affine leads to MNI coordinates. Images are passed over: files
-    with T1 or T1w as a part of the name ("patient07_T1_MNI.nii.gz"), without "lesion" or "mask".
+    Any grid is accepted, as long as the affine maps to MNI coordinates. Images are ignored, that
+    is, files with T1 or T1w as a part of the name ("patient07_T1_MNI.nii.gz") and neither "lesion"
+    nor "mask".
 
     Raises:
-      ValueError: if there is no such mask, or one is damaged, not 3-D, not binary or empty.
+      ValueError: if there is no mask, or one is damaged, not 3-D, not binary or empty.
     """
     if not folder.is_dir():
         raise ValueError(f"Lesion masks: there is no folder {folder}.")
@@ -42,14 +43,14 @@ def read_shapes(folder: Path) -> tuple[Shape, ...]:
     paths = [path for path in files if not _is_image(path.name)]
     if not paths:
         raise ValueError(
-            f"Lesion masks: {folder} holds no mask but only images: images named T1 are passed "
-            f"over, such as {files[0].name}."
+            f"Lesion masks: {folder} holds no mask but only images: images named T1 are ignored, "
+            f"such as {files[0].name}."
         )
     return tuple(_read(path) for path in paths)
 
 
 def identity(shapes: tuple[Shape, ...]) -> str:
-    """SHA-256 of the shapes: which lesions a population was made with."""
+    """SHA-256 of the shapes, to identify the lesions of a population."""
     digest = hashlib.sha256()
     for shape in shapes:
         digest.update(repr((shape.mask.shape, shape.affine.tolist())).encode())
@@ -63,12 +64,18 @@ def planted(
     points: Float[np.ndarray, "3 z x y"],
     tissue: Tissue,
 ) -> Bool[np.ndarray, "z x y"]:
-    """One of the shapes, at the template coordinates `points` (mm), where there is white matter.
+    """A random shape, restricted to white matter, at the given points.
 
-    Shapes that miss the slab's white matter are passed over.
+    Shapes that do not meet the slab's white matter are skipped.
+
+    Args:
+      rng: random generator.
+      shapes: the shapes to choose from.
+      points: x, y and z of the template, mm, per computed voxel.
+      tissue: the tissue of the subject.
 
     Raises:
-      ValueError: if all of them do.
+      ValueError: if no shape meets white matter.
     """
     for index in rng.permutation(len(shapes)):
         shape = shapes[index]

@@ -1,4 +1,4 @@
-"""One subject, drawn: a pure function of profile, cohort, index and seed."""
+"""Draws a subject, as a pure function of profile, cohort, index and seed."""
 
 from typing import NamedTuple
 
@@ -23,11 +23,11 @@ class Drawn(NamedTuple):
       kind: "control", "wmh" or "tumour".
       age: years.
       scanner: name of the scanner.
-      image: the T1 image, 0 outside of the brain; 1 is the 99.5th percentile of
-        `without_lesion` in the brain.
-      without_lesion: the same subject in the same acquisition with the same noise, healthy.
+      image: the T1 image, 0 outside the brain; 1 is the 99.5th percentile of `without_lesion` in
+        the brain.
+      without_lesion: the same subject in the same acquisition with the same noise, but healthy.
       mask: the brain, the same for both.
-      lesion: what is to be found; all False for a control.
+      lesion: the lesions to be detected; all False for a control.
       changed: where the two images may differ: the lesion, and for a tumour everything it moves.
         As drawn, that is. A reader that scales each file by a percentile of its own, such as
         `data.brain` with intensity="percentile", moves all of an image by some 0.1%.
@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Blurred intensities with the lesion, where it is, and where they differ from health."""
+    """Blurred intensities with the lesion, its mask, and where they differ from healthy ones."""
 
     values: np.ndarray
     lesion: np.ndarray
@@ -63,21 +63,21 @@ def draw(
 ) -> Drawn:
     """Draws a subject.
 
-    Anatomy, scanner, lesion and noise have streams of random numbers of their own, derived from the
-    seed, the cohort's group and the index alone. Subject i of a group is therefore the same person
-    with the same lesion in every arm, where only age and scanner differ.
+    Anatomy, scanner, lesion and noise have separate streams of random numbers, which depend only on
+    the seed, the group of the cohort and the index. Subject i of a group is therefore the same
+    person with the same lesion in every arm; only age and scanner differ.
 
     Args:
-      template: of the same profile, from `prepare`.
+      template: template of the same profile, from `prepare`.
       profile: name of the profile.
       cohort: name of one of its cohorts.
-      index: of the subject in the cohort, from 0.
-      seed: of the population.
-      lesion_shapes: shapes for the white matter lesions, in the place of random ones.
+      index: number of the subject in the cohort, from 0.
+      seed: seed of the population.
+      lesion_shapes: shapes of the white matter lesions, in place of random ones.
 
     Raises:
-      ValueError: for an unknown profile or cohort, a template of another profile, or an index
-        that the cohort does not have.
+      ValueError: if the profile or cohort is unknown, the template belongs to another profile, or
+        the cohort has no subject with this index.
     """
     sizes = profile_named(profile)
     if template.profile != profile:
@@ -104,7 +104,7 @@ def draw(
         found = _with_tumour(lesion_rng, template, tissue, settings, places, traits, age)
 
     without = scanner.detected(healthy, settings, noise)
-    # One level for both, or a lesion would change the whole image.
+    # Both use the same level, since otherwise a lesion would change the whole image.
     level = scanner.white_level(without, tissue.mask)
     image, without = (
         template.embed(_stored(np.where(tissue.mask, values / level, 0)))
@@ -120,8 +120,8 @@ def draw(
 def _stored(values: np.ndarray) -> np.ndarray:
     """Rounds to multiples of 1/8192, as scanners store integers.
 
-    Processors differ in the last bits of a sum. Rounded, the images are very likely the same on all
-    of them, and their SHA-256 means something.
+    Processors differ in the last bits of a sum. After rounding, the images are very likely equal on
+    all of them, so that their SHA-256 can be compared.
     """
     return (np.round(values * _STEPS) / _STEPS).astype(np.float32)
 
@@ -140,7 +140,7 @@ def _spotted(
         lesion = shapes.planted(rng, lesion_shapes, warped, tissue)
     else:
         lesion = lesions.white_matter_lesions(rng, tissue, template)
-    # After the blur, and with a soft border of its own: blurring would carry it outside.
+    # Added after the blur, with its own soft border, since blurring would spread it outside.
     values = healthy - lesions.darkening(lesion, tissue, contrast, settings.gm)
     return _Found(values, lesion, lesion)
 

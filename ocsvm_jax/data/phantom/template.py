@@ -1,4 +1,4 @@
-"""The MNI152 template of nilearn, taken apart into what a subject is made of."""
+"""The MNI152 template of nilearn, decomposed into tissues, residual and ventricles."""
 
 import functools
 from typing import NamedTuple
@@ -10,27 +10,27 @@ from scipy import ndimage
 from ocsvm_jax import extras
 from ocsvm_jax.data.phantom.cohorts import PROFILES, Profile
 
-SLICE_MM = 8.0  # distance of the slices: a voxel of the slab stands for 8 mm^3
-_REACH = 20  # mm above and below the slab from where a subject's tissue may come
-_MARGIN = 8  # voxels around the template's brain that a subject's brain may fill
-# Box that holds the lateral ventricles and not the cisterns: MNI mm along x, y and z.
+SLICE_MM = 8.0  # distance between slices: a voxel of the slab represents 8 mm^3
+_REACH = 20  # mm above and below the slab from which a subject's tissue may come
+_MARGIN = 8  # voxels around the template's brain that a subject's brain may occupy
+# Box that contains the lateral ventricles but not the cisterns: MNI mm along x, y and z.
 _VENTRICLE_BOX = ((-42, 42), (-52, 42), (-8, 40))
-_FILLED = 0.98  # grey and white matter that counts as tissue without fluid: the maps hardly reach 1
+_FILLED = 0.98  # share of tissue above which there is no fluid; the maps hardly reach 1
 
 
 class Template(NamedTuple):
-    """What all subjects of a profile are made of.
+    """The decomposed template, from which all subjects of a profile are drawn.
 
     Attributes:
       profile: name of the profile.
       gm, wm, csf: share of each tissue, (x, y, z) of a block of 1 mm voxels around the slab; they
-        sum to 1 in the brain and to 0 outside of it.
-      residual: what the template's intensity has beyond its tissue means, white matter = 1.
+        sum to 1 in the brain and to 0 outside.
+      residual: intensity of the template in excess of its tissue means, white matter = 1.
       distance: signed distance to the lateral ventricles, mm, negative inside, smoothed.
       outward: its gradient, (3, x, y, z): direction away from the ventricles.
       origin_mm: MNI coordinates of voxel (0, 0, 0) of the block.
       axes_mm: MNI coordinates of the voxels that are computed, along z, x and y of the slab.
-      inside: where these stand in an image: slices along x and y.
+      inside: position of these voxels in an image: slices along x and y.
       shape: (z, x, y) of an image.
       affine: (4, 4) of the files, in which x, y, z is the order of the axes.
       ventricles: the template's lateral ventricles, (z, x, y) of an image.
@@ -53,14 +53,14 @@ class Template(NamedTuple):
     share: float
 
     def embed(self, values: np.ndarray) -> np.ndarray:
-        """The computed voxels (z, x, y) in an image that is zero elsewhere."""
+        """An image with the computed voxels (z, x, y), and zero elsewhere."""
         image = np.zeros(self.shape, values.dtype)
         image[:, self.inside[0], self.inside[1]] = values
         return image
 
 
 class _Volumes(NamedTuple):
-    """What all profiles have in common; the arrays are (x, y, z) of one block of 1 mm voxels."""
+    """The volumes that all profiles share, (x, y, z) of one block of 1 mm voxels."""
 
     gm: np.ndarray
     wm: np.ndarray
@@ -74,9 +74,9 @@ class _Volumes(NamedTuple):
 
 
 def prepare(profile: Profile) -> Template:
-    """Takes the template apart: two or three seconds, and nothing on later calls of a process.
+    """Decomposes the template, in two or three seconds for the first call of a process.
 
-    The arrays are shared by all who ask, and read-only.
+    The arrays are shared between calls and read-only.
 
     Raises:
       MissingExtraError: if nilearn is not installed.
@@ -112,7 +112,7 @@ def _volumes() -> _Volumes:
     tissue = np.where(mask, np.maximum(gm + wm, 1e-6), 1)
     gm, wm = (np.where(mask, part / tissue * (1 - csf), 0) for part in (gm, wm))
 
-    # The intensity of pure tissue, by least squares over the brain; white matter becomes 1.
+    # Intensities of pure tissues, by least squares over the brain; white matter becomes 1.
     parts = np.stack([part[mask].astype(np.float64) for part in (gm, wm, csf)], axis=1)
     levels = np.linalg.lstsq(parts, image[mask].astype(np.float64), rcond=None)[0]
     residual = np.zeros_like(image)
@@ -176,10 +176,10 @@ def _heights(profile: Profile, origin: np.ndarray) -> np.ndarray:
 
 
 def _signed_distance(region: Bool[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
-    """Distance to a region's border, mm, negative inside.
+    """Distance to the border of a region, mm, negative inside.
 
-    Smoothed, so that its gradient fades out on the ridge inside of the region, where outward has no
-    direction.
+    It is smoothed, so that its gradient vanishes on the ridge inside the region, where there is no
+    outward direction.
     """
     outside = np.asarray(ndimage.distance_transform_edt(~region), np.float32)
     within = np.asarray(ndimage.distance_transform_edt(region), np.float32)
@@ -189,7 +189,7 @@ def _signed_distance(region: Bool[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X 
 def _window(
     profile: Profile, mask: Bool[np.ndarray, "X Y slices"], origin: np.ndarray
 ) -> tuple[tuple[slice, slice], tuple[slice, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The voxels shown, which of these are computed, and the MNI coordinates of the latter."""
+    """The voxels in an image, which of them are computed, and the MNI coordinates of the latter."""
     shown = profile.window or ((0, mask.shape[0]), (0, mask.shape[1]))
     inside, axes = [], [np.asarray(profile.slices_mm, float)]
     for axis, (first, last) in enumerate(shown):

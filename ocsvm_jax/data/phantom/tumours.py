@@ -1,4 +1,4 @@
-"""Tumours: an irregular mass with a dead core, a rim of oedema, and what it pushes aside."""
+"""Tumours: an irregular mass with a dead core and a rim of oedema, which displaces tissue."""
 
 from typing import NamedTuple
 
@@ -11,24 +11,24 @@ from ocsvm_jax.data.phantom.template import Template
 
 _RADIUS = (11.0, 24.0)  # mm
 _IRREGULAR = 0.22  # share of the radius by which the border moves in and out
-_MASS_EFFECT = (2.0, 6.0)  # mm by which the border pushes
-_PUSHED = 2.5  # radii up to which tissue moves
-_OEDEMA = 1.25  # radii up to which the oedema reaches
-_WAVES = 24  # random waves that make up a border
-_OFFSET = 4.0  # mm, most that a centre lies above or below a slice
+_MASS_EFFECT = (2.0, 6.0)  # mm by which tissue at the border is displaced
+_PUSHED = 2.5  # radii up to which tissue is displaced
+_OEDEMA = 1.25  # radii up to which the oedema extends
+_WAVES = 24  # random waves that form a border
+_OFFSET = 4.0  # mm, largest distance of a centre from a slice
 
 
 class Tumour(NamedTuple):
-    """A tumour before it meets a brain; (z, x, y) arrays on the computed voxels.
+    """A tumour, independent of the brain; arrays are (z, x, y) on the computed voxels.
 
     Attributes:
-      radii: distance to the centre over the border's distance in that direction.
-      push: displacement of the tissue, mm along x, y and z; exactly 0 from `_PUSHED` radii on.
+      radii: distance to the centre, divided by the distance of the border in that direction.
+      push: displacement of the tissue, mm along x, y and z; exactly 0 beyond `_PUSHED` radii.
       core: where the tissue is dead.
       edge_mm: mm per unit of `radii`.
-      texture: of the solid part, standard deviation 1.
-      solid, dead: intensities, 0 as fluid, 1 as grey matter.
-      oedema: 0 as white matter, 1 as grey matter, at its inner border.
+      texture: texture of the solid part, standard deviation 1.
+      solid, dead: intensities, 0 for fluid, 1 for grey matter.
+      oedema: intensity at its inner border, 0 for white matter, 1 for grey matter.
     """
 
     radii: Float[np.ndarray, "z x y"]
@@ -46,8 +46,13 @@ def draw_tumour(
 ) -> Tumour:
     """Draws a tumour whose centre lies in or just beside a slice, in white matter.
 
-    The centre is drawn in the template's white matter and not in the subject's own, which depends
-    on its age: a patient has the same tumour in every arm.
+    The centre is drawn in the template's white matter, not in the subject's, which depends on its
+    age: a patient has the same tumour in every arm.
+
+    Args:
+      rng: random generator.
+      points: MNI x, y and z, mm, per computed voxel.
+      template: the template.
     """
     centre = _centre(rng, points, template)
     radius = float(rng.uniform(*_RADIUS))
@@ -82,19 +87,27 @@ def extent(tumour: Tumour, tissue: Tissue) -> Bool[np.ndarray, "z x y"]:
 def grown(
     values: Float[np.ndarray, "z x y"], tumour: Tumour, tissue: Tissue, gm: float, csf: float
 ) -> Float[np.ndarray, "z x y"]:
-    """Intensities of displaced tissue with the tumour in it; `gm` and `csf` are the tissues'."""
+    """Intensities of displaced tissue with the tumour in it.
+
+    Args:
+      values: intensities without the tumour.
+      tumour: the tumour.
+      tissue: the displaced tissue.
+      gm: intensity of grey matter.
+      csf: intensity of fluid.
+    """
     rim = np.clip((_OEDEMA - tumour.radii) / (_OEDEMA - 1), 0, 1) ** 0.5
     values = values - rim * tissue.wm * tumour.oedema * (1 - gm)
     level = np.where(tumour.core, tumour.dead, tumour.solid)
     texture = np.where(tumour.core, 0.25, 1.0) * tumour.texture
     mass = csf + (gm - csf) * (level + 0.15 * texture)
-    # Half a voxel to either side of the border, in which mass and tissue share a voxel.
+    # Mass and tissue share a voxel within half a voxel on each side of the border.
     weight = np.clip((1 - tumour.radii) * tumour.edge_mm + 0.5, 0, 1)
     return np.where(tissue.mask, (1 - weight) * values + weight * mass, 0)
 
 
 def changed(tumour: Tumour, reach: int) -> Bool[np.ndarray, "z x y"]:
-    """Where an image with the tumour may differ, for a scanner that blurs by `reach` voxels."""
+    """Where an image may change because of the tumour, for a blur of `reach` voxels."""
     square = np.ones((1, 2 * reach + 1, 2 * reach + 1), bool)
     return ndimage.binary_dilation(tumour.radii < _PUSHED, structure=square)
 

@@ -15,8 +15,8 @@ def basis(
 ) -> Float[np.ndarray, "points knots"]:
     """Values of the cubic B-splines with knots every `spacing` at `positions`, both in mm.
 
-    Rows sum to one. Knots stand at multiples of the spacing, wherever the positions begin: a field
-    over part of the brain is then made of the same functions as one over all of it.
+    Rows sum to one. Knots are at multiples of the spacing, wherever the positions begin, so that a
+    field over part of the brain consists of the same functions as one over all of it.
     """
     scaled = positions / spacing
     first = int(np.floor(scaled.min())) - 1
@@ -38,10 +38,10 @@ def field(
     """A random field of mean zero.
 
     Args:
-      rng: where the coefficients come from.
+      rng: random generator of the coefficients.
       axes_mm: positions along z, x and y in mm, one array each.
-      spacing: distance of the control points, mm.
-      deviation: standard deviation of the field, in the unit it shall have.
+      spacing: distance between control points, mm.
+      deviation: standard deviation of the field, in the unit of the result.
       components: number of independent fields.
     """
     bases = [basis(np.asarray(axis, float), spacing) for axis in axes_mm]
