@@ -4,8 +4,8 @@
     decoder: dense 392 -> 7x7x8; [upsample 2 -> transposed conv 5x5 -> batch norm -> LeakyReLU]
              with 8, then 4 channels; transposed conv 5x5 to 1 channel -> sigmoid
 
-Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, experiment on MNIST-C. What the paper leaves
-open follows PyTorch's defaults, under which its figures were obtained as far as is known.
+Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, experiment on MNIST-C. Details that the paper
+does not give follow PyTorch's defaults, with which its results were obtained as far as is known.
 """
 
 import jax
@@ -19,7 +19,7 @@ from ocsvm_jax.networks.forms import Form
 
 
 def fan_uniform(fan: int) -> Initializer:
-    """Uniform on [-1/sqrt(fan), 1/sqrt(fan)), PyTorch's default for kernels and biases alike."""
+    """Uniform on [-1/sqrt(fan), 1/sqrt(fan)), PyTorch's default for both kernels and biases."""
     bound = fan**-0.5
 
     def init(key, shape, dtype=jnp.float32):
@@ -38,13 +38,13 @@ class Convolution(nn.Module):
     Attributes:
       features: number of output channels.
       upsampling: every pixel is first repeated this many times along both axes.
-      transposed: initialise as PyTorch initialises a transposed convolution.
-      use_bias: add a bias per output channel.
+      transposed: whether to initialise as PyTorch does for a transposed convolution.
+      use_bias: whether to add a bias per output channel.
       conv: how it is computed, see `ocsvm_jax.networks.convolution.convolve`.
-      kernel_init: None for `fan_uniform`.
-      bias_init: None for `fan_uniform`.
-      dtype: of the computation and the result.
-      param_dtype: of the parameters.
+      kernel_init: initialiser of the kernel; None for `fan_uniform`.
+      bias_init: initialiser of the bias; None for `fan_uniform`.
+      dtype: dtype of the computation and the result.
+      param_dtype: dtype of the parameters.
     """
 
     features: int
@@ -78,22 +78,22 @@ class Convolution(nn.Module):
 
 
 class Network(nn.Module, kw_only=True):
-    """The conventions that encoder, decoder and autoencoder share, and the layers they shape.
+    """The settings that encoder, decoder and autoencoder share, and layers with these settings.
 
-    The parameters are those of the ordinary network, kernels (5, 5, in, out), whatever `conv`: a
-    checkpoint fits every device.
+    The parameters do not depend on `conv`: kernels are (5, 5, in, out), so that a checkpoint can be
+    used on every device.
 
     Attributes:
-      conv: how convolutions are computed: "lax", "banded", or "auto" for the faster on the
+      conv: how convolutions are computed: "lax", "banded", or "auto" for the faster one on the
         platform; equal up to round-off (see `ocsvm_jax.networks.convolution.convolve`).
-      negative_slope: of the LeakyReLU.
+      negative_slope: slope of the LeakyReLU.
       momentum: share of the old value when the running statistics of a batch norm are updated
-        (PyTorch's momentum of 0.1). The running variance is the biased one, PyTorch's is unbiased.
+        (PyTorch's momentum of 0.1). The running variance is biased; PyTorch's is unbiased.
       epsilon: added to the variance by a batch norm.
       kernel_init: for all kernels; None for uniform on +-1/sqrt(fan), PyTorch's default.
-      bias_init: for the biases of dense and convolution layers; None likewise.
-      dtype: of the computation; inputs are cast to it.
-      param_dtype: of parameters and running statistics. For float64, set both.
+      bias_init: for the biases of dense and convolution layers; None as for `kernel_init`.
+      dtype: dtype of the computation; inputs are cast to it.
+      param_dtype: dtype of parameters and running statistics. For float64, set both.
     """
 
     conv: Form = "auto"
@@ -106,7 +106,7 @@ class Network(nn.Module, kw_only=True):
     param_dtype: Dtype = jnp.float32
 
     def conventions(self) -> dict:
-        """The attributes above as keyword arguments, to pass on to a part of the network."""
+        """The attributes above as keyword arguments for a part of the network."""
         return {
             "conv": self.conv,
             "negative_slope": self.negative_slope,
@@ -130,7 +130,7 @@ class Network(nn.Module, kw_only=True):
         )
 
     def convolution(self, features: int, **options) -> Convolution:
-        """A 5x5 convolution. One that a batch norm follows needs no bias: the mean takes it out."""
+        """A 5x5 convolution; before a batch norm it needs no bias, since the mean removes it."""
         return Convolution(
             features,
             conv=self.conv,
@@ -149,7 +149,7 @@ class Network(nn.Module, kw_only=True):
             epsilon=self.epsilon,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
-            # Left on, the running statistics would be float32 between float64 layers.
+            # If this were on, the running statistics would be float32 between float64 layers.
             force_float32_reductions=jnp.dtype(self.param_dtype).itemsize <= 4,
             **options,
         )
@@ -160,8 +160,8 @@ class Encoder(Network):
 
     Attributes:
       latent_dim: number of latent dimensions; twice as many for the two heads of a VAE.
-      use_bias: False leaves out every additive parameter (of the dense layer and of the batch
-        norms), as Deep SVDD asks: with one, the encoder could map everything to the centre.
+      use_bias: False leaves out all additive parameters (of the dense layer and the batch norms),
+        which Deep SVDD requires: with them, the encoder could map everything to the centre.
     """
 
     latent_dim: int = 32
@@ -173,15 +173,15 @@ class Encoder(Network):
 
         Args:
           x: images, values in [0, 1].
-          train: normalise with the statistics of this batch, and update the running ones (make
-            "batch_stats" mutable), instead of normalising with the running ones.
+          train: whether to normalise with the statistics of this batch, and update the running ones
+            (make "batch_stats" mutable), instead of normalising with the running ones.
         """
         x = x.astype(self.dtype)
         for i, features in enumerate((4, 8)):
             x = self.convolution(features, name=f"conv{i}")(x)
             x = self.norm(train, use_bias=self.use_bias, name=f"norm{i}")(x)
-            # The LeakyReLU increases, so it commutes with the maximum and can follow it, on a
-            # quarter of the values.
+            # The LeakyReLU is increasing, so it commutes with the maximum and is applied after it,
+            # to a quarter of the values.
             x = nn.leaky_relu(max_pool(x), self.negative_slope)
         x = x.reshape(x.shape[0], 7 * 7 * 8)
         return self.dense(7 * 7 * 8, self.latent_dim, use_bias=self.use_bias, name="dense")(x)
@@ -213,7 +213,7 @@ class Autoencoder(Network):
     use_bias: bool = True
 
     def setup(self):
-        """Creates both parts with the same conventions."""
+        """Creates both parts with the same settings."""
         self.encoder = Encoder(self.latent_dim, self.use_bias, **self.conventions())
         self.decoder = Decoder(**self.conventions())
 

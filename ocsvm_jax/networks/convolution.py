@@ -69,10 +69,11 @@ def convolve_banded(
     formed. Outside the image both are zero, hence the same "SAME" padding. For s = 1 this is the
     plain convolution.
 
-    Along the height the offset d of the pixel is kept, along the width it is written out as a
-    matrix, zero outside a band: B[d] takes a whole row (w*c values) to the s rows of s*w*o values
-    it contributes to. Most of its entries are zero and are multiplied all the same, about w/kw
-    times too many operations; a dense product of this size makes up for that by far.
+    Along the height the offset d of the pixel is kept as an index. Along the width it is written
+    out as a matrix that is zero outside a band: B[d] maps a whole row (w*c values) to the s rows of
+    s*w*o values to which it contributes. Most of its entries are zero but are multiplied all the
+    same, about w/kw times too many operations, which the speed of a dense product of this size more
+    than makes up for.
     """
     (b, h, w, c), (kh, kw, _, o) = x.shape, kernel.shape
     s = upsampling
@@ -95,9 +96,9 @@ def _floor_offset(taps: int, upsampling: int) -> np.ndarray:
 def _convolve_rows(x: Float[Array, "b h m"], bands: Float[Array, "d m n"]) -> Float[Array, "b h n"]:
     """y[:, p] = sum over d of x[:, p + d - reach] @ bands[d], zero outside, as one product.
 
-    The shifted copies are made of the rows of x before the product, or of its result after it,
-    whichever are shorter. The product is one of two matrices, not of a stack of them: XLA's CPU
-    backend takes 15% longer for a whole training step otherwise.
+    Either the rows of x are shifted before the product, or its result after it, whichever has the
+    shorter rows. There is one product of two matrices, not of a stack of them, which would make a
+    whole training step 15% slower on XLA's CPU backend.
     """
     (b, h, m), (offsets, _, n) = x.shape, bands.shape
     reach = offsets // 2
@@ -116,9 +117,10 @@ def _convolve_rows(x: Float[Array, "b h m"], bands: Float[Array, "d m n"]) -> Fl
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """Maximum over windows of 2x2 pixels; h and w even.
 
-    Among equal maxima the first in reading order (above before below, left before right) takes the
+    Among equal maxima the first in reading order (above before below, left before right) gets the
     whole gradient, as in PyTorch and in XLA's own pooling. A NaN in a window makes its maximum NaN.
-    Written with comparisons because XLA's pooling scatters its gradient, which is slow on a CPU.
+    The maximum is written with comparisons because XLA's pooling scatters its gradient, which is
+    slow on a CPU.
 
     Raises:
       ValueError: h or w is odd.
@@ -133,6 +135,6 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
 
 
 def _first_max(first: Float[Array, "*n"], second: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """The larger entry, with all of the gradient; the first of two that are equal."""
+    """The larger entry, which gets the whole gradient; the first if both are equal."""
     takes_first: Bool[Array, "*n"] = (first >= second) | jnp.isnan(first)
     return jnp.where(takes_first, first, second)

@@ -1,7 +1,8 @@
 """Convolutions without padding for small patches, in the form each platform runs fastest.
 
-On a CPU a patch network of few channels is four times faster as products of its rows with a banded
-matrix, see `ocsvm_jax.networks.convolution`; whole slices and accelerators take XLA's convolution.
+On a CPU a patch network with few channels is four times faster as products of image rows with
+banded matrices, see `ocsvm_jax.networks.forms`. Whole slices and accelerators use XLA's
+convolution.
 """
 
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ocsvm_jax.networks.forms import DIMENSIONS, Form, bands, check_arguments, in_form
 
-# A banded matrix has w * w entries a channel pair, most of them zero on wider images.
+# A banded matrix has w * w entries per pair of channels, most of them zero for wider images.
 _WIDEST_BANDED = 32
 
 
@@ -28,14 +29,14 @@ def convolve_valid(
     Args:
       x: images, channels last.
       kernel: square.
-      stride: pixels between the places where the kernel is laid.
-      dilation: pixels between the entries of the kernel.
-      form: "lax", "banded", or "auto" for the faster on the platform. A dilated kernel and images
-        wider than 32 pixels take XLA's convolution whatever is asked for.
+      stride: pixels between neighbouring positions of the kernel.
+      dilation: pixels between neighbouring entries of the kernel.
+      form: "lax", "banded", or "auto" for the faster one on the platform. Dilated kernels and
+        images wider than 32 pixels always use XLA's convolution.
 
     Raises:
-      ValueError: if the form is none of these, the kernel is not square, does not fit into the
-        image, or has not its channels.
+      ValueError: if the form is unknown, or the kernel is not square, does not fit into the image
+        or has other channels than it.
     """
     _check(x, kernel, form)
     reach = dilation * (kernel.shape[0] - 1) + 1
@@ -60,7 +61,7 @@ def expand_valid(
 
     Args:
       x: images, channels last.
-      kernel: square; kernel[0, 0] is what a pixel adds to the upper left corner of its window.
+      kernel: square; kernel[0, 0] is the factor for the upper left corner of a window.
       stride: pixels between neighbouring windows: H = stride * (h - 1) + k.
       form: as in `convolve_valid`.
 

@@ -1,8 +1,8 @@
-"""Networks as pairs of pure functions: what the methods need, and all they need.
+"""Networks as pairs of pure functions, which is all that the methods need.
 
-A `Pair` is (init, apply). Linen modules become one through `from_flax`; what has no statistics of
-its own (a plain `init(key, x) -> params`, `apply(params, x) -> y`, or a split `nnx` module) through
-`stateless`.
+A `Pair` is (init, apply). `from_flax` makes one of a Linen module, and `stateless` of a network
+without statistics (plain functions `init(key, x) -> params` and `apply(params, x) -> y`, or a split
+`nnx` module).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Pair(NamedTuple):
     """One half of an autoencoder.
 
     Attributes:
-      init: `init(key, x) -> (params, stats)`; both pytrees, `stats` is not trained.
+      init: `init(key, x) -> (params, stats)`; both are pytrees, and `stats` is not trained.
       apply: `apply(params, stats, x, train) -> (y, stats)`; `train` is a Python bool.
     """
 
@@ -47,7 +47,7 @@ def from_flax(module: nn.Module) -> Pair:
 
 
 def stateless(init: Callable[..., Any], apply: Callable[..., Any]) -> Pair:
-    """A pair `init(key, x) -> params`, `apply(params, x) -> y` that behaves alike in training."""
+    """A pair of `init(key, x) -> params` and `apply(params, x) -> y`, the same in training."""
     return Pair(
         lambda key, x: (init(key, x), {}),
         lambda params, stats, x, train: (apply(params, x), stats),

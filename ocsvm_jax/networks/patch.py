@@ -31,14 +31,14 @@ class _Layer(nn.Module):
 
     Attributes:
       features: number of output channels.
-      side: of the kernel, in pixels.
-      stride: pixels of the larger image to one of the smaller.
-      transposed: from the smaller image to the larger.
+      side: side of the kernel, in pixels.
+      stride: pixels of the larger image per pixel of the smaller.
+      transposed: whether the layer maps the smaller image to the larger.
       order: "activation_norm" as in the paper, or "norm_activation".
-      last: leave out GELU and batch norm.
+      last: whether to leave out GELU and batch norm.
       momentum: share of the old value when running statistics are updated.
       conv: how a convolution is computed, see `ocsvm_jax.networks.forms`.
-      dtype: of parameters and computation.
+      dtype: dtype of parameters and computation.
     """
 
     features: int
@@ -82,7 +82,7 @@ class _Layer(nn.Module):
         return nn.gelu(norm(y), approximate=False)
 
 
-# (features, side, stride) from the patch inwards.
+# (features, side, stride) of the layers, from the patch to the latents.
 _LAYERS = ((3, 5, 1), (4, 3, 1), (12, 3, 3), (LATENT_DIM, 3, 1))
 
 
@@ -93,7 +93,7 @@ class PatchEncoder(nn.Module):
       order: "activation_norm" (the paper's: convolution, GELU, batch norm) or "norm_activation".
       momentum: share of the old value when the batch norms' running statistics are updated.
       conv: how convolutions are computed; the parameters do not depend on it.
-      dtype: of parameters and computation.
+      dtype: dtype of parameters and computation.
     """
 
     order: Order = "activation_norm"
@@ -122,16 +122,16 @@ class PatchEncoder(nn.Module):
         """Latents of patches, values in [0, 1].
 
         Args:
-          x: patches; batch norm does not tell the leading axes apart.
-          train: normalise with the statistics of this batch and update the running ones.
+          x: patches; batch norm treats all leading axes as one batch.
+          train: whether to normalise with the statistics of this batch and update the running ones.
 
         Raises:
           ValueError: if x does not hold patches.
         """
         if x.shape[-3:] != (PATCH, PATCH, 1):
             raise ValueError(
-                f"x has shape {x.shape}; patches are (..., {PATCH}, {PATCH}, 1). Whole slices go "
-                "through PatchEncoder.dense."
+                f"x has shape {x.shape}; patches are (..., {PATCH}, {PATCH}, 1). Pass whole slices "
+                "to PatchEncoder.dense."
             )
         y = x.reshape(-1, PATCH, PATCH, 1).astype(self.dtype)
         for layer in self.layers:
@@ -139,20 +139,20 @@ class PatchEncoder(nn.Module):
         return y.reshape(*x.shape[:-3], LATENT_DIM)
 
     def dense(self, slices: Float[Array, "b h w"]) -> Float[Array, "b h-14 w-14 16"]:
-        """Latents of every patch that lies within the slices: row i, column j is its corner.
+        """Latents of all patches that lie within the slices, at row i and column j of their corner.
 
-        The same function as cutting the slices into patches with stride 1 and encoding each, with
-        running statistics: where the encoder strides by 3, this takes every pixel, and the next
-        kernel reads pixels that are 3 apart (Giusti et al. 2013). Neighbouring patches share their
-        inner layers, so it takes a tenth of the operations. Pad the slices with
-        `RADIUS` pixels of background to have a latent for every pixel.
+        The result is the same as for cutting the slices into patches with stride 1 and encoding
+        each with running statistics. Where the encoder has stride 3, this has stride 1, and the
+        next kernel reads pixels that are 3 apart (Giusti et al. 2013). Neighbouring patches share
+        their inner layers, which saves nine tenths of the operations. Pad the slices with `RADIUS`
+        pixels of background to get a latent for every pixel.
 
         Raises:
           ValueError: if slices is not (b, h, w), at least one patch high and wide.
         """
         if slices.ndim != 3 or min(slices.shape[1:]) < PATCH:
             raise ValueError(
-                f"slices have shape {slices.shape}; they are (b, h, w) of at least {PATCH} x "
+                f"slices have shape {slices.shape}; they must be (b, h, w) with at least {PATCH} x "
                 f"{PATCH} pixels. See pad_slices."
             )
         y = slices[..., None].astype(self.dtype)
@@ -204,7 +204,14 @@ def pad_slices(slices: Float[Array, "*b h w"]) -> Float[Array, "*b h+14 w+14"]:
 def encode_slices(
     encoder: PatchEncoder, params, stats, slices: Float[Array, "b h w"]
 ) -> Float[Array, "b h w 16"]:
-    """The latent of the patch around every pixel; `params` and `stats` as in `networks.pair`."""
+    """The latent of the patch around every pixel.
+
+    Args:
+      encoder: the patch encoder.
+      params: its parameters, as in `networks.pair`.
+      stats: its running statistics, as in `networks.pair`.
+      slices: (b, h, w) slices.
+    """
     variables = {"params": params, **stats}
     z = encoder.apply(variables, pad_slices(slices), method=PatchEncoder.dense)
     assert isinstance(z, jax.Array)  # nothing was mutable
@@ -214,7 +221,7 @@ def encode_slices(
 def patch_at(
     padded: Float[Array, "n z h w"], location: tuple[Array, Array, Array]
 ) -> Float[Array, "n 15 15"]:
-    """The patches around one location (z, x, y) of all subjects' padded slices."""
+    """The patches around one location (z, x, y) in the padded slices of all subjects."""
     z, x, y = location
     window = (padded.shape[0], 1, PATCH, PATCH)
     return jax.lax.dynamic_slice(padded, (0 * z, z, x, y), window)[:, 0]
