@@ -1,9 +1,9 @@
-"""A function of many rows, run in blocks of one size over all devices.
+"""Runs a function of many rows in blocks of one size on all devices.
 
-The rows are independent of one another, so nothing is ever exchanged: each device takes the next
-block when it is done with one, and the result does not depend on how many there are. On a CPU, XLA
-runs much of a batch of small problems on one core; there, as many blocks are under way at once as
-there are cores.
+The rows are independent of one another, so devices exchange nothing: each takes the next block when
+it has finished one, and the result does not depend on the number of devices. On a CPU, XLA runs
+much of a batch of small problems on one core, so there as many blocks run at once as there are
+cores.
 """
 
 import os
@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 
-# By which XLA is asked for a number of threads.
+# The environment variable that sets the number of XLA's threads.
 _THREADS = "NPROC"
 _FACTORISATION = re.compile(r"lapack_|blas_|stablehlo\.(cholesky|triangular_solve)")
-# Of three axes or more, the first not 1.
+# An array of three axes or more whose first axis is not 1.
 _BATCH = re.compile(r"tensor<(?!1x)\d+x\d+x\d+x")
 
 
@@ -31,25 +31,25 @@ def in_blocks(
     devices: Sequence[Any] | None = None,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> Any:
-    """`function(*arrays)`, whose arrays and results all have one row per independent problem.
+    """Computes `function(*arrays)`, where all arrays and results have one row per problem.
 
     Args:
-      function: a compiled function (`jax.jit`) from arrays of `block` rows to a pytree of arrays of
-        as many rows. Compile it once and pass it again: one size of block is all it ever sees. It
-        runs in other threads than the caller's: of JAX's settings it sees those of the process, not
+      function: a compiled function (`jax.jit`) from arrays of `block` rows to a pytree of arrays
+        with as many rows. Compile it once and pass the same object again: it only ever sees one
+        size of block. It runs in other threads, where JAX's settings are those of the process, not
         those of a `with` around the call.
-      arrays: of v rows each, on the host; what is on the devices at a time is a block for each, or
-        a few on a CPU.
-      block: rows of a block; the last one is filled up with its own first row.
-      devices: to spread the blocks over; all local ones if left out.
-      progress: called, in the caller's thread, with the number of rows that are newly done.
+      arrays: arrays of v rows each, on the host; each device holds one block at a time, a CPU a
+        few.
+      block: number of rows per block; the last block is filled up with its own first row.
+      devices: devices to spread the blocks over; all local ones by default.
+      progress: called in the caller's thread with the number of rows that have just been done.
 
     Returns:
-      The pytree of NumPy arrays of v rows.
+      A pytree of NumPy arrays of v rows.
 
     Raises:
-      ValueError: if the arrays have no rows, or not all the same number; if there is no device, or
-        a block has no rows; if a result of the function has not a row for each of the block's.
+      ValueError: if the arrays have no rows or different numbers of rows, there is no device, a
+        block has no rows, or a result of the function does not have one row per row of the block.
     """
     rows = {len(a) for a in arrays}
     if len(rows) != 1 or rows == {0}:
@@ -64,7 +64,7 @@ def in_blocks(
         raise ValueError("devices is empty; leave it out to use all local ones.")
     at_once = len(devices)
     if devices[0].platform == "cpu":
-        # In another thread, too, so that it is traced under the settings that it will run with.
+        # Also in another thread, so that it is traced under the settings it will run with.
         with ThreadPoolExecutor(1) as pool:
             parts = [_filled(a[:block], block) for a in arrays]
             at_once = pool.submit(_most_on_a_cpu, function, parts).result()
@@ -90,11 +90,12 @@ def in_blocks(
 
 
 def _most_on_a_cpu(function: Callable[..., Any], parts: Sequence[np.ndarray]) -> int:
-    """How many blocks may be under way at once on a CPU: one for each core, where nothing forbids.
+    """The number of blocks that may run at once on a CPU: one per core, unless they could hang.
 
-    In jaxlib 0.10, a batched call of LAPACK (a Cholesky factorisation, say) holds one of XLA's
-    threads while it waits for work that it hands to the others. Were all of them held so, they
-    would wait for one another without end: one thread must be left. The solver makes no such calls.
+    In jaxlib 0.10, a batched LAPACK call (a Cholesky factorisation, say) holds one of XLA's threads
+    while it waits for work that it gives to the others. If all threads were held in this way they
+    would wait for one another forever, so one thread must stay free. The solver makes no such
+    calls.
     """
     if not _factorises_in_batches(function, parts):
         return _cores()
@@ -104,7 +105,7 @@ def _most_on_a_cpu(function: Callable[..., Any], parts: Sequence[np.ndarray]) ->
 
 
 def _factorises_in_batches(function: Callable[..., Any], parts: Sequence[np.ndarray]) -> bool:
-    """Whether the program of a compiled function calls LAPACK on more than one matrix at a time."""
+    """Whether a compiled function calls LAPACK on more than one matrix at a time."""
     if not hasattr(function, "lower"):
         return False
     program = function.lower(*parts).as_text()  # pyright: ignore[reportFunctionMemberAccess]
@@ -113,7 +114,7 @@ def _factorises_in_batches(function: Callable[..., Any], parts: Sequence[np.ndar
 
 
 def _cores() -> int:
-    """Those that this process may use, which is how many threads XLA takes if not asked."""
+    """The number of cores that this process may use, which is XLA's default number of threads."""
     cores = os.cpu_count() or 1
     return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
 
@@ -121,10 +122,16 @@ def _cores() -> int:
 def _in_threads(
     run: Callable[[int], Any], starts: Sequence[int], count: int
 ) -> Iterator[tuple[int, Any]]:
-    """Each start with what `run` makes of it, in order; to stop listening stops the rest."""
+    """Yields each start with the result of `run`, in order; closing the generator stops the rest.
+
+    Args:
+      run: the function to run.
+      starts: its arguments.
+      count: number of threads.
+    """
     pool = ThreadPoolExecutor(count)
     try:
-        # The first alone: it compiles, and that of several threads would be done several times.
+        # The first runs alone, since it compiles, and several threads would each compile.
         yield starts[0], pool.submit(run, starts[0]).result()
         yield from zip(starts[1:], pool.map(run, starts[1:]), strict=True)
     finally:
@@ -142,7 +149,7 @@ def _check_rows(out: Any, block: int) -> None:
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """`size` rows, the missing ones copies of the first."""
+    """`size` rows; missing ones are copies of the first."""
     if len(rows) == size:
         return rows
     return np.concatenate([rows, np.broadcast_to(rows[:1], (size - len(rows), *rows.shape[1:]))])

@@ -1,4 +1,4 @@
-"""A model with a threshold of a guaranteed false-alarm rate; `OCSVM.calibrate` makes it."""
+"""A model with a threshold that guarantees a false-alarm rate, as `OCSVM.calibrate` returns it."""
 
 import dataclasses
 import os
@@ -19,15 +19,15 @@ from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class CalibratedOCSVM:
-    """A fitted model and what its decision values of new normal points look like.
+    """A fitted model with decision values of normal points that were not in the fit.
 
     Attributes:
       model: the `OCSVM`.
-      calibration: (n,) its decision values of the calibration points, ascending.
+      calibration: (n,) decision values of the calibration points, ascending.
       threshold: () one of them; normal points fall below it at most at the rate asked for.
       false_alarm: that rate.
-      confidence: with what probability the rate holds for this calibration set; None, where it
-        holds on average over calibration sets.
+      confidence: probability with which the rate holds for this calibration set; None if it holds
+        on average over calibration sets.
     """
 
     model: Any
@@ -40,7 +40,17 @@ class CalibratedOCSVM:
     def of(
         cls, model: Any, f: Float[Array, " n"], false_alarm: float, confidence: float | None
     ) -> "CalibratedOCSVM":
-        """From the decision values f of calibration points; ValueError as `conformal_threshold`."""
+        """Calibrates a model.
+
+        Args:
+          model: the `OCSVM`.
+          f: (n,) its decision values at the calibration points.
+          false_alarm: the wanted rate, in (0, 1).
+          confidence: probability with which the rate holds for this calibration set, or None.
+
+        Raises:
+          ValueError: as `conformal_threshold`.
+        """
         threshold = jnp.asarray(conformal_threshold(f, false_alarm, confidence=confidence))
         confidence = None if confidence is None else float(confidence)
         return cls(model, jnp.sort(f), threshold, float(false_alarm), confidence)
@@ -55,20 +65,20 @@ class CalibratedOCSVM:
         )
 
     def decision_function(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
-        """That of the model: lower is more anomalous."""
+        """The decision function of the model; lower is more anomalous."""
         return self.model.decision_function(x)
 
     def flagged(self, x: Num[ArrayLike, "q d"]) -> Bool[Array, " q"]:
-        """Which rows lie below the threshold: normal ones at most at the rate of false alarms.
+        """Which rows lie below the threshold: of normal points, at most a share `false_alarm`.
 
-        True also where the decision value is NaN: what cannot be scored must not pass.
+        Rows whose decision value is NaN are flagged too, since they cannot be scored.
         """
         return ~(self.decision_function(x) >= self.threshold)
 
     def p_values(self, x: Num[ArrayLike, "q d"], key: Array | None = None) -> Float[Array, " q"]:
         """`ocsvm_jax.conformal.conformal_p_values` of each row: at most t with probability t.
 
-        Without a confidence, `flagged` is p_values <= false_alarm. With a key, randomised.
+        Without a confidence, `flagged` is p_values <= false_alarm. With a key, they are randomised.
         """
         return jnp.asarray(conformal_p_values(self.calibration, self.decision_function(x), key))
 
@@ -77,7 +87,7 @@ class CalibratedOCSVM:
 
         Raises:
           FileNotFoundError: if the folder does not exist.
-          ValueError: if the kernel is not made of those of ocsvm_jax.kernels.
+          ValueError: if the kernel is not composed of kernels of ocsvm_jax.kernels.
         """
         arrays = {"calibration": self.calibration, "threshold": self.threshold}
         promise = {"false_alarm": self.false_alarm, "confidence": self.confidence}

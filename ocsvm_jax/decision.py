@@ -1,4 +1,4 @@
-"""The decision function: one sign and one scale everywhere in this package."""
+"""The decision function, with the same sign and scale everywhere in this package."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def decision_function(
     """f(z) = sum_j alpha_j k(z_j, z) - rho, with sum(alpha) = 1; positive inside, negative outside.
 
     Args:
-      solution: of a problem with n points.
+      solution: solution of a problem with n points, as returned by `ocsvm_solve`.
       k_query: (m, n) kernel of each query with each point, `gram(kernel, queries, points)`.
 
     Returns:
@@ -25,8 +25,18 @@ def decision_function(
       by the factor nu * n.
 
     Raises:
-      TypeError: if solution is none.
+      TypeError: if solution is not a solution.
       ValueError: if k_query does not have one column per point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from ocsvm_jax import decision_function, gram, ocsvm_solve, rbf
+      >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+      >>> queries = jnp.array([[0.5, 0.5], [9.0, 9.0]])
+      >>> solution = ocsvm_solve(gram(rbf(0.5), x), 0.5)
+      >>> f = decision_function(solution, gram(rbf(0.5), queries, x))
+      >>> (f > 0).tolist()
+      [True, False]
     """
     _check_solution(solution, k_query)
     k_query = as_float(k_query, "k_query").astype(solution.alpha.dtype)
@@ -36,7 +46,7 @@ def decision_function(
             f"k_query has shape {k_query.shape}; the solution has {n} points, so it must be "
             f"(m, {n}): gram(kernel, queries, points)."
         )
-    # Full precision: the values near the boundary are differences of numbers near rho.
+    # At full precision, since values near the boundary are differences of numbers near rho.
     product = jnp.matmul(k_query, solution.alpha, precision=lax.Precision.HIGHEST)
     return product - solution.rho
 

@@ -1,7 +1,7 @@
-"""Why a point has its decision value: its gradient, its difference to a normal point, its terms.
+"""Explains decision values by gradients, by comparison with a normal point, and by their terms.
 
-Everything here explains f, positive inside, or f of an encoder's latents. A score that is larger
-for more anomalous is minus f; its explanations are minus these.
+All functions explain f, positive inside, of points or of an encoder's latents. A score that is
+larger for more anomalous points is -f, and its explanations are the negatives of these.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ Encoder = Callable[[Array], Array]
 
 
 class Attributions(NamedTuple):
-    """How much each input moved f from its value at the baseline.
+    """How much each input moves f from its value at the baseline.
 
     Attributes:
-      values: of the shape of x; the sum over a row is f(x) - f(baseline) - residual.
-      residual: (b,) what the quadrature missed; more `num_steps` make it smaller.
+      values: contributions in the shape of x; they sum to f(x) - f(baseline) - residual per row.
+      residual: (b,) error of the quadrature; it decreases with `num_steps`.
     """
 
     values: Float[Array, "b *inputs"]
@@ -37,11 +37,11 @@ class Contributions(NamedTuple):
     """The largest terms of f(x) = sum_j alpha_j k(z_j, x) - rho.
 
     Attributes:
-      support: (b, k) which of `model.support_vectors`, the largest term first.
+      support: (b, k) indices into `model.support_vectors`, the largest term first.
       values: (b, k) their terms alpha_j k(z_j, x), in units of the kernel.
-      rest: (b,) the sum of all other terms: sum(values) + rest - rho is f(x).
-      rows: (b, k) which rows of the points fitted these support vectors were; None for a model
-        without `info`.
+      rest: (b,) sum of all other terms: f(x) = sum(values) + rest - rho.
+      rows: (b, k) rows of these support vectors in the points of the fit; None for a model without
+        `info`.
     """
 
     support: Int[Array, "b k"]
@@ -53,24 +53,25 @@ class Contributions(NamedTuple):
 def decision_gradient(
     model: OCSVM, x: Num[ArrayLike, "b *inputs"], encoder: Encoder | None = None
 ) -> Float[Array, "b *inputs"]:
-    """The gradient of each row's decision value in its inputs: the way to more normal.
+    """The gradient of each row's decision value with respect to its inputs.
 
-    For images and an encoder it is a saliency map. It is local: far from all support vectors f is
-    flat and the gradient 0, where `integrated_gradients` still tells something.
+    It points towards more normal inputs; for images and an encoder it is a saliency map. It is
+    local: far from all support vectors f is flat and the gradient is 0, where
+    `integrated_gradients` is still informative.
 
     Args:
-      model: of any kernel but a precomputed one.
-      x: (b, d) points; with an encoder whatever it takes, such as images (b, h, w, c).
-      encoder: maps x to latents (b, d) and each row on its own: batch normalisation as in
-        inference. Of a `Method` it is `functools.partial(method.encode, state)`.
+      model: a model with any kernel but a precomputed one.
+      x: (b, d) points; with an encoder, whatever it takes, such as images (b, h, w, c).
+      encoder: maps x to latents (b, d), each row independently, so batch normalisation must be in
+        inference mode. For a `Method` pass `functools.partial(method.encode, state)`.
 
     Returns:
-      The gradient, of the shape of x. Where f has a kink (the Laplacian kernel, in line with a
-      support vector) it is that of one side.
+      The gradient, in the shape of x. Where f has a kink (the Laplacian kernel, where a coordinate
+      equals that of a support vector) it is that of one side.
 
     Raises:
-      ValueError: on a precomputed kernel, a stack of models, NaN or infinite x, or latents or
-        points that are not (b, d).
+      ValueError: if the kernel is precomputed, the model is a stack of models, x holds NaN or
+        infinite values, or latents or points are not (b, d).
     """
     model, x = _in_coordinates(model, x, encoder)
     decision, x = _decision(model, encoder), _checked_points("x", x)
@@ -85,24 +86,25 @@ def integrated_gradients(
     *,
     num_steps: int = 32,
 ) -> Attributions:
-    """Shares out f(x) - f(baseline) among the inputs, completely.
+    """Distributes f(x) - f(baseline) completely over the inputs.
 
-    The gradient integrated along the straight line from the baseline to x, by Gauss-Legendre
-    quadrature, times x - baseline (Sundararajan, Taly and Yan 2017, arXiv 1703.01365, equation 1).
-    An input that f does not depend on gets 0, as does one in which x equals the baseline.
+    The gradient is integrated along the straight line from the baseline to x by Gauss-Legendre
+    quadrature, and multiplied by x - baseline (Sundararajan, Taly and Yan 2017, arXiv 1703.01365,
+    equation 1). An input that f does not depend on gets 0, and so does an input in which x equals
+    the baseline.
 
     Args:
-      model: of any kernel but a precomputed one.
-      x: (b, d) points; with an encoder whatever it takes.
-      baseline: (d,), or the shape of one image: a normal point that the answer compares with, such
-        as the most normal one fitted, `x_fit[jnp.argmax(model.decision_function(x_fit))]`.
+      model: a model with any kernel but a precomputed one.
+      x: (b, d) points; with an encoder, whatever it takes.
+      baseline: (d,), or the shape of one image: a normal point to compare with, such as the most
+        normal point of the fit, `x_fit[jnp.argmax(model.decision_function(x_fit))]`.
       encoder: as for `decision_gradient`.
-      num_steps: at how many points of the line the gradient is taken, one after the other; a
-        narrow kernel or an encoder with kinks takes more.
+      num_steps: number of points on the line at which the gradient is computed, one after the
+        other; a narrow kernel or an encoder with kinks needs more.
 
     Raises:
-      ValueError: as `decision_gradient`, or if the baseline is not of the shape of a row of x, or
-        num_steps is not positive.
+      ValueError: as `decision_gradient`, and if the baseline does not have the shape of a row of x,
+        or num_steps is not positive.
     """
     if encoder is None and model.centre is not None:
         baseline = model.in_coordinates(np.asarray(baseline)[None])[0]
@@ -111,12 +113,12 @@ def integrated_gradients(
     baseline = _checked_points("baseline", baseline).astype(x.dtype)
     if baseline.shape != x.shape[1:]:
         raise ValueError(
-            f"baseline has shape {baseline.shape}; one row of x has {x.shape[1:]}, and so must it."
+            f"baseline has shape {baseline.shape}; it must have that of a row of x, {x.shape[1:]}."
         )
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; it must be at least 1.")
     nodes, weights = np.polynomial.legendre.leggauss(num_steps)
-    # From [-1, 1] to the way from the baseline, 0, to x, 1.
+    # From [-1, 1] to [0, 1], where 0 is the baseline and 1 is x.
     steps = jnp.asarray((nodes + 1) / 2, x.dtype), jnp.asarray(weights / 2, x.dtype)
     start = jnp.broadcast_to(baseline[None], x.shape)
     difference = x - start
@@ -134,17 +136,20 @@ def integrated_gradients(
 
 
 def contributions(model: OCSVM, x: Num[ArrayLike, "b d"], k: int) -> Contributions:
-    """The k largest terms of each decision value: with which support vectors a point agrees most.
+    """The k largest terms of each decision value: the support vectors that x agrees with most.
 
-    For a kernel of distances the nearest, weighted by alpha. It forms all m terms of each row.
+    For a kernel of distances these are the nearest ones, weighted by alpha. All m terms of each row
+    are computed.
 
     Args:
-      model: of any kernel.
-      x: (b, d) points, such as latents; of a precomputed kernel (b, n), the kernel with all points.
-      k: how many, from 1 to the number m of support vectors.
+      model: a model with any kernel.
+      x: (b, d) points, such as latents; for a precomputed kernel (b, n), the kernel with all points
+        of the fit.
+      k: number of terms, from 1 to the number m of support vectors.
 
     Raises:
-      ValueError: if k is out of range, x of another shape or not finite, or on a stack of models.
+      ValueError: if k is out of range, x has another shape or is not finite, or the model is a
+        stack of models.
     """
     _check_single(model)
     model, x = _in_coordinates(model, x, None)
@@ -160,7 +165,7 @@ def contributions(model: OCSVM, x: Num[ArrayLike, "b d"], k: int) -> Contributio
 
 
 def _in_coordinates(model: OCSVM, x: Any, encoder: Encoder | None) -> tuple[OCSVM, Any]:
-    """Points moved as the model's support vectors were, before any cast; latents need no host."""
+    """The model without its centre, and x minus the centre before any cast; latents stay as is."""
     if model.centre is None or encoder is not None:
         return model, x
     return model.without_centre(), model.in_coordinates(x)
@@ -168,24 +173,24 @@ def _in_coordinates(model: OCSVM, x: Any, encoder: Encoder | None) -> tuple[OCSV
 
 def _kernel_values(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, "b m"]:
     if not isinstance(model.kernel, Precomputed):
-        # The support vectors first, as in the decision function: what is first is centred.
+        # Support vectors first, as in the decision function, since `gram` centres by the first.
         return gram(model.kernel, model.support_vectors, x).T
     n = model.kernel.num_points
     if x.ndim != 2 or x.shape[1] != n:
         raise ValueError(
-            f"x has shape {x.shape}; of a precomputed kernel it is the kernel of each query with "
-            f"all {n} points fitted, (b, {n})."
+            f"x has shape {x.shape}; for a precomputed kernel it must be the kernel of each query "
+            f"with all {n} points of the fit, (b, {n})."
         )
     return x[:, model.support_vectors[:, 0]]
 
 
 def _decision(model: OCSVM, encoder: Encoder | None) -> Callable[[Array], Array]:
-    """The decision function of x, or of its latents; what cannot be differentiated is refused."""
+    """The decision function of x or of its latents; refuses models that have no gradient."""
     _check_single(model)
     if isinstance(model.kernel, Precomputed):
         raise ValueError(
-            "the model is of a precomputed kernel: f is no function of points, so there is no "
-            "gradient in them. Fit with a kernel of ocsvm_jax.kernels or a function of two points."
+            "the model has a precomputed kernel: f is not a function of points and has no "
+            "gradient. Fit with a kernel of ocsvm_jax.kernels or a function of two points."
         )
     if encoder is None:
         return model.decision_function

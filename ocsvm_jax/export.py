@@ -1,4 +1,4 @@
-"""Scoring as an artefact: StableHLO that runs wherever JAX does, without this package."""
+"""Exports scoring as StableHLO, which runs wherever JAX does, without this package."""
 
 import os
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from ocsvm_jax.model import OCSVM
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-# Support vectors at a time: it bounds the memory at this many kernel values per row, and the
-# rounding of the sum.
+# Number of support vectors summed at once. It bounds the kernel values in memory per row, and the
+# rounding error of the sum.
 _CENTRES = 2048
 
 
@@ -33,24 +33,25 @@ def export_scoring(
         scoring = export.deserialize(open("scoring.jax", "rb").read())
         out = scoring.call(x, threshold)
 
-    The arguments are arrays in the dtype of the model, which is not converted: x is (b, d) with
-    b >= 1 (of a precomputed kernel (b, n), the kernel with all n points); threshold is (), such as
-    0 or `conformal_threshold(f, 0.01, dtype=np.float32)`, rounded down: to the nearest, it might
-    flag a value that equals it. Take its f from the artefact, which rounds on its own. In the
-    result, f (b,) holds the decision values, positive inside, and flagged (b,) is f < threshold,
-    and true where f is NaN: what cannot be scored must not pass. The code is compiled again for
-    each b: pad to a few sizes, or call `jax.jit(scoring.call)`, which keeps what was compiled. A
-    float64 model needs `jax_enable_x64` there too.
+    The arguments are arrays in the dtype of the model and are not converted. x is (b, d) with
+    b >= 1 (for a precomputed kernel (b, n), the kernel with all n points). threshold is (), such as
+    0 or `conformal_threshold(f, 0.01, dtype=np.float32)`, which is rounded down; rounded to the
+    nearest it might flag a value that equals it. Compute the f of the calibration with the exported
+    function, whose rounding may differ from the model's. In the result, f (b,) holds the decision
+    values, positive inside, and flagged (b,) is f < threshold, or true where f is NaN, since a row
+    that cannot be scored should not pass. The code is compiled again for each b: pad to a few
+    sizes, or call `jax.jit(scoring.call)`, which keeps compiled programs. A float64 model needs
+    `jax_enable_x64` when it is called, too.
 
     Args:
-      model: one fitted model; any kernel, also a function of your own.
-      platforms: where the artefact is to run, of "cpu", "cuda", "rocm" and "tpu".
+      model: one fitted model, with any kernel, including your own functions.
+      platforms: platforms to export for, of "cpu", "cuda", "rocm" and "tpu".
 
     Returns:
-      The exported function; JAX keeps it readable for at least six months of its releases.
+      The exported function. Releases of JAX keep it readable for at least six months.
 
     Raises:
-      ValueError: if the model is a stack of models, or has a centre, or on an unknown platform.
+      ValueError: if the model is a stack of models or has a centre, or a platform is unknown.
     """
     if jnp.ndim(model.rho) != 0:
         raise ValueError(
@@ -59,12 +60,12 @@ def export_scoring(
         )
     if model.centre is not None:
         raise ValueError(
-            "the model has a centre: its points lie so far from 0 that the dtype of the artefact "
-            "does not hold them. Export model.without_centre(), and subtract "
+            "the model has a centre: its points lie so far from 0 that the dtype of the exported "
+            "function cannot hold them. Export model.without_centre(), and subtract "
             "np.sum(np.float64(model.centre), axis=0) from x, in float64, before the cast."
         )
     if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
-        raise ValueError(f"platforms is {platforms!r}; it takes several of {PLATFORMS}.")
+        raise ValueError(f"platforms is {platforms!r}; it must be a sequence of {PLATFORMS}.")
 
     def score(x: Array, threshold: Array) -> dict[str, Array]:
         f = _kernel_expansion(model, x) - model.rho
@@ -80,7 +81,7 @@ def export_scoring(
 
 
 def _kernel_expansion(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """That of the model, without asking how large b is: `kernel_sum` chooses its tiles by it."""
+    """The kernel expansion for a symbolic b, by which `kernel_sum` could not choose its tiles."""
     if isinstance(model.kernel, Precomputed):
         return model.kernel_expansion(x)
     m = model.support_vectors.shape[0]
@@ -97,7 +98,7 @@ def _kernel_expansion(model: OCSVM, x: Float[Array, "b d"]) -> Float[Array, " b"
 
 
 def save_exported(exported: export.Exported, path: str | os.PathLike) -> None:
-    """Writes the serialised function, whole or not at all; `jax.export.deserialize` reads it.
+    """Writes the serialised function atomically; `jax.export.deserialize` reads it.
 
     Raises:
       MissingExtraError: if the package flatbuffers is not installed.

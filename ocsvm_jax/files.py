@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written atomically."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 @contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file opened for writing beside `path`, which takes its place when the block succeeds.
+    """Opens a temporary file for writing, which replaces `path` when the block succeeds.
 
-    Anyone who reads `path` finds the old content or the new one, never a part; a block that raises
-    leaves the old content and nothing else.
+    Readers of `path` find either the old content or the new, never a part of it. If the block
+    raises, the old content stays and nothing else is left behind.
 
     Raises:
       FileNotFoundError: if the folder does not exist.

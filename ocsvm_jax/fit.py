@@ -1,4 +1,4 @@
-"""`ocsvm_fit`: a one-class SVM of any number of points, as a model."""
+"""`ocsvm_fit`: fits a one-class SVM to any number of points and returns a model."""
 
 import time
 import warnings
@@ -20,15 +20,15 @@ from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
 from ocsvm_jax.solver import large as large_solver
 from ocsvm_jax.solver.solution import ConvergenceWarning
 
-# Up to here the Gram matrix is formed and solved whole.
+# Up to this number of points the Gram matrix is formed.
 _DENSE_POINTS = 1024
 _WORKING_SET = 512
-# Between two looks at the host the device works at least about this long.
-_SECONDS_A_CALL = 0.1
+# The device works at least about this long before it returns to the host.
+_SECONDS_PER_CALL = 0.1
 
 
 class Progress(NamedTuple):
-    """What a `callback` of `ocsvm_fit` is told; the gap falls to tol, not evenly."""
+    """Progress of a fit, for `callback`; the gap falls to tol, but not steadily."""
 
     num_steps: int
     gap: float
@@ -47,44 +47,54 @@ def ocsvm_fit(
     start: OCSVM | None = None,
     callback: Callable[[Progress], Any] | None = None,
 ) -> OCSVM:
-    """Fits a one-class SVM to points; up to 1,024 dense, beyond that without the Gram matrix.
+    """Fits a one-class SVM to points.
 
-    A host-level function: the number of support vectors is a shape, so it can't be traced. Inside
-    jit use `ocsvm_solve`. Beyond 1,024 points it returns to Python between rounds: Ctrl-C ends it
-    there, and nothing is left behind.
+    Up to 1,024 points the dual is solved on the Gram matrix; larger problems are solved without it.
 
-    It computes in the float dtype of x, where JAX's float64 is not enabled in float32. Points of
-    NumPy that float32 would round noticeably (time stamps, identifiers) are first moved near 0, if
-    the kernel is known to depend on differences alone; see `OCSVM.centre`.
+    A host-level function: the number of support vectors is a shape, so it cannot be traced. Inside
+    jit use `ocsvm_solve`. With more than 1,024 points it returns to Python between rounds, where
+    Ctrl-C ends it cleanly.
+
+    It computes in the float dtype of x, or in float32 if JAX's float64 is not enabled. NumPy points
+    that float32 would round noticeably (time stamps, identifiers) are first moved near 0, if the
+    kernel is known to depend on differences alone; see `OCSVM.centre`.
 
     Args:
-      x: (n, d) points; of the kernel `precomputed()`, the (n, n) Gram matrix.
+      x: (n, d) points; for the kernel `precomputed()`, the (n, n) Gram matrix.
       nu: in (0, 1].
       kernel: any function of two points; by default `rbf(resolve_gamma(gamma, x, sample_weight))`.
-      gamma: of the default kernel: a positive number, "scale" or "auto".
+      gamma: for the default kernel: a positive number, "scale" or "auto".
       sample_weight: (n,) non-negative weights: numbers of repetitions, up to a common factor.
-      tol: bound on the KKT gap in units of K; by default that of `ocsvm_solve` for the dense solve
-        and LIBSVM's (1e-3 / (nu * n), relative to the scale of the kernel) beyond, but never below
-        what a sum over nu * n support vectors is rounded by, (4 + sqrt(nu * n) / 4) eps.
-        1e-9 and less are met in float64.
-      max_steps: bound on the steps: two-variable steps of the dense solve (by default
-        10,000 + 100 n), rounds beyond (by default 10,000).
-      start: a model of the same rows to start from beyond 1,024 points, such as that of a nearby nu
-        or kernel; it changes the time, not the solution.
-      callback: called with a `Progress` now and then; what it raises ends the fit.
+      tol: bound on the KKT gap, in units of K. Up to 1,024 points the default is that of
+        `ocsvm_solve`. Beyond that it is LIBSVM's, 1e-3 / (nu * n) relative to the scale of the
+        kernel, but not below the rounding error of a sum over nu * n support vectors,
+        (4 + sqrt(nu * n) / 4) eps. In float64, 1e-9 and less can be reached.
+      max_steps: bound on the steps: two-variable steps up to 1,024 points (by default
+        10,000 + 100 n), rounds beyond that (by default 10,000).
+      start: a model of the same rows to start from if there are more than 1,024 points, such as
+        that of a nearby nu or kernel; it changes the time, not the solution.
+      callback: called with a `Progress` now and then; an exception that it raises ends the fit.
 
     Returns:
-      The model: look at the `status` and the `gap` of its `info`.
+      The model; check the `status` and the `gap` of its `info`.
 
     Warns:
       ConvergenceWarning: if the fit did not end as CONVERGED.
       PrecisionWarning: if the cast of x moves it by more than 1e-3 of the spread of a column.
 
     Raises:
-      TypeError: on what is no array of numbers, no number or no kernel where it should be, and
-        inside of jit, vmap or grad.
-      ValueError: on NaN or infinite points or kernel values, nu outside (0, 1], negative or
-        all-zero weights, tol or max_steps not positive, or shapes that do not fit.
+      TypeError: if an argument is not an array of numbers, a number or a kernel as required, or
+        the function is called inside jit, vmap or grad.
+      ValueError: if points or kernel values are NaN or infinite, nu is outside (0, 1], weights are
+        negative or all zero, tol or max_steps are not positive, or shapes do not fit.
+
+    Example:
+      >>> import numpy as np
+      >>> from ocsvm_jax import ocsvm_fit
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> model = ocsvm_fit(x, nu=0.1, gamma=0.1)
+      >>> (model.decision_function([[0.0, 0.0], [9.0, 9.0]]) > 0).tolist()
+      [True, False]
     """
     given = checked_fit(x, nu, kernel, gamma, sample_weight)
     limits = checked_limits(tol, max_steps)
@@ -100,7 +110,7 @@ def _solved(
     start: OCSVM | None,
     callback: Callable[[Progress], Any] | None,
 ) -> OCSVMSolution:
-    """Whole or by working sets, as the number of points asks for."""
+    """Solves the dual on the Gram matrix or by working sets, depending on the number of points."""
     kernel, x, nu, w = given.kernel, given.x, given.nu, given.weights
     n = x.shape[0]
     tol, max_steps = limits
@@ -108,8 +118,8 @@ def _solved(
         solution = _fit_dense(kernel, x, nu, w, tol, max_steps)
     else:
         if tol is None:
-            # LIBSVM's, relative to the scale of the kernel; see `large.Settings`.
-            # Below it the rounding of a sum over at least nu n support vectors hides the gap.
+            # LIBSVM's tolerance, relative to the scale of the kernel; see `large.Settings`. Below
+            # the floor, rounding in a sum over at least nu n support vectors hides the gap.
             floor = (4 + 0.25 * (float(nu) * n) ** 0.5) * float(jnp.finfo(x.dtype).eps)
             tol = -max(1e-3 / (float(nu) * n), floor)
         C = w / (nu * jnp.sum(w))
@@ -136,7 +146,7 @@ def _as_model(given: FitArguments, solution: OCSVMSolution) -> OCSVM:
 
 
 def _report(solution: OCSVMSolution, tol: float | None) -> None:
-    """Warns of a fit that did not converge, from where `ocsvm_fit` was called."""
+    """Warns of a fit that did not converge, at the line that called `ocsvm_fit`."""
     status = Status(int(solution.status))
     if status == Status.CONVERGED:
         return
@@ -144,12 +154,12 @@ def _report(solution: OCSVMSolution, tol: float | None) -> None:
     advice = {
         Status.OUT_OF_STEPS: "Raise max_steps",
         Status.STALLED: f"Rounding in {solution.alpha.dtype} allows no better; scale the points "
-        "(kernels with few huge values ask for it), pass float64 points with JAX's float64 "
+        "(if the kernel has a few huge values), pass float64 points with JAX's float64 "
         "enabled, or raise tol",
     }
     warnings.warn(
         f"the fit ended as {status.name} after {int(solution.num_steps)} steps, at a gap of "
-        f"{float(solution.gap):.1e} in units of the kernel, where {asked} was asked. "
+        f"{float(solution.gap):.1e} in units of the kernel, but {asked} was asked for. "
         f"{advice[status]}.",
         ConvergenceWarning,
         stacklevel=3,
@@ -173,40 +183,40 @@ def _fit_large(
     start: OCSVM | None,
     callback: Callable[[Progress], Any] | None,
 ) -> OCSVMSolution:
-    """The loop on the host: a number of turns on the device, then a look around."""
+    """The loop on the host: the device takes some steps, then progress is reported."""
     limits = jnp.asarray(tol, x.dtype), jnp.int32(max_rounds)
     state = _begin(kernel, x, C) if start is None else _begin_at(kernel, x, _feasible(start, C))
-    turns, going = 1, True
+    steps, going = 1, True
     while going:
         began = time.monotonic()
-        state, more = _advance(kernel, x, C, limits, state, jnp.int32(turns))
+        state, more = _advance(kernel, x, C, limits, state, jnp.int32(steps))
         going = bool(more)
         if callback is not None:
             reached = (float(v) for v in large_solver.reached(_settings(limits, len(C)), state))
             callback(Progress(int(state.rounds), *reached))
-        if time.monotonic() - began < _SECONDS_A_CALL:
-            turns *= 2
+        if time.monotonic() - began < _SECONDS_PER_CALL:
+            steps *= 2
     return _finish(kernel, x, C, limits, state)
 
 
 def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
-    """The alpha of a model, cut to the bounds C and completed to sum 1 over all points."""
+    """The alpha of a model, clipped to the bounds C and completed to sum 1 over all points."""
     n = C.shape[0]
     if start.info is None or int(jnp.max(start.info.support)) >= n:
         raise ValueError(f"start is not a model that ocsvm_fit returned for these {n} points.")
     alpha = jnp.zeros_like(C).at[start.info.support].set(start.coefficients.astype(C.dtype))
     alpha = jnp.minimum(alpha, C)
     missing = jnp.maximum(1 - jnp.sum(alpha), 0)
-    # Support vectors first take what others lost to smaller bounds; then all that have room.
-    for who in (alpha > 0, C > 0):
-        room = jnp.where(who, C - alpha, 0)
+    # What the clipping removed is given to support vectors first, then to any alpha with room left.
+    for receivers in (alpha > 0, C > 0):
+        room = jnp.where(receivers, C - alpha, 0)
         share = jnp.minimum(missing / jnp.maximum(jnp.sum(room), jnp.finfo(C.dtype).tiny), 1)
         alpha = jnp.where(share >= 1, alpha + room, alpha + share * room)
         alpha = jnp.minimum(alpha, C)
         missing = jnp.maximum(1 - jnp.sum(alpha), 0)
         missing = jnp.where(missing < n * jnp.finfo(C.dtype).eps, 0, missing)
     total = jnp.sum(alpha)
-    # Not for rounding alone: it would move every alpha off its bound.
+    # Not for rounding errors alone: a division would move every alpha off its bound.
     return jnp.where(total > 1 + n * jnp.finfo(C.dtype).eps, alpha / total, alpha)
 
 
@@ -222,7 +232,7 @@ def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:
         square=lambda W: gram(kernel, x[W]),
         product=lambda W, v, offset: kernel_sum(kernel, x[W], v, x, offset),
         diagonal=lambda: jax.vmap(kernel)(x, x),
-        # Between 0 and 1; an offset, where there is one, is 1.
+        # Entries lie between 0 and 1, and an offset, if there is one, is 1.
         one_sign=is_shift_invariant(kernel),
     )
 
@@ -250,10 +260,10 @@ def _begin_at(kernel: Any, x: Array, alpha: Array) -> large_solver.State:
 
 @jax.jit
 def _advance(
-    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any, turns: Array
+    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any, steps: Array
 ) -> tuple[large_solver.State, Bool[Array, ""]]:
     settings = _settings(limits, x.shape[0])
-    state = large_solver.advance(_access(kernel, x), C, settings, state, turns)
+    state = large_solver.advance(_access(kernel, x), C, settings, state, steps)
     return state, large_solver.running(C, settings, state)
 
 

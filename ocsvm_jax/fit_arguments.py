@@ -1,4 +1,4 @@
-"""The arguments of `ocsvm_fit` as it goes on with them; errors before long work."""
+"""Checks and conversions of the arguments of `ocsvm_fit`, with errors before long work."""
 
 from typing import Any, NamedTuple
 
@@ -32,11 +32,11 @@ from ocsvm_jax.solver.checks import check_kernel_values, checked_nu, normalized_
 
 
 class FitArguments(NamedTuple):
-    """What a fit computes with, in one float dtype.
+    """The arguments of a fit in one float dtype.
 
     Attributes:
       x: (n, d) points, or the (n, n) Gram matrix.
-      centre: (2, d) what was subtracted from them, see `OCSVM`; or None.
+      centre: (2, d) the centre subtracted from the points, see `OCSVM`, or None.
       kernel: a pytree of arrays.
       nu: () in (0, 1].
       weights: (n,) in [0, 1].
@@ -50,7 +50,18 @@ class FitArguments(NamedTuple):
 
 
 def checked_fit(x: Any, nu: Any, kernel: Any, gamma: Any, sample_weight: Any) -> FitArguments:
-    """Points, kernel, nu and weights of `ocsvm_fit`; raises as that says."""
+    """Checks and converts arguments of `ocsvm_fit`.
+
+    Args:
+      x: (n, d) points or the (n, n) Gram matrix.
+      nu: in (0, 1].
+      kernel: a function of two points, or None.
+      gamma: for the default kernel.
+      sample_weight: (n,) non-negative weights, or None.
+
+    Raises:
+      TypeError, ValueError: as `ocsvm_fit`.
+    """
     forks.refuse("ocsvm_fit")
     _refuse_tracers(x, nu, kernel, gamma, sample_weight)
     x = _checked_points(x)
@@ -69,7 +80,7 @@ def checked_fit(x: Any, nu: Any, kernel: Any, gamma: Any, sample_weight: Any) ->
 
 
 def checked_limits(tol: Any, max_steps: Any) -> tuple[float | None, int | None]:
-    """The bounds on the gap and on the steps; raises as `ocsvm_fit` says."""
+    """The bounds on the gap and on the steps; raises as `ocsvm_fit`."""
     check_tol(tol)
     steps = None if max_steps is None else checked_max_steps(max_steps)
     return None if tol is None else float(tol), steps
@@ -78,14 +89,14 @@ def checked_limits(tol: Any, max_steps: Any) -> tuple[float | None, int | None]:
 def _refuse_tracers(*arguments: Any) -> None:
     if not all(map(is_concrete, jax.tree.leaves(arguments))):
         raise TypeError(
-            "ocsvm_fit was called inside of jit, vmap or grad. The number of support vectors is a "
-            "shape, so it works outside only. Inside, use "
+            "ocsvm_fit was called inside jit, vmap or grad. The number of support vectors is a "
+            "shape, so it only works outside. Inside, use "
             "ocsvm_solve(gram(kernel, x), nu) and decision_function, which are differentiable."
         )
 
 
 def _checked_points(x: Any) -> np.ndarray | Array:
-    """x as it came, integers on the host; raises on what cannot work."""
+    """x in its own dtype, integers on the host; raises if it cannot be fitted."""
     x = as_numbers(x, "x")
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else np.asarray(x)
     if x.ndim != 2 or x.shape[0] == 0:
@@ -109,7 +120,7 @@ def _checked_weights(sample_weight: Any, n: int) -> Float[np.ndarray, " n"]:
 
 
 def _checked_kernel(kernel: Any, x: np.ndarray | Array) -> Any:
-    """The kernel with every function that is a leaf of it made static: jit takes arrays only."""
+    """The kernel, with functions among its leaves made static, since jit takes arrays only."""
     check_kernel(kernel)
     if isinstance(kernel, Precomputed):
         if x.shape[0] != x.shape[1]:
@@ -121,7 +132,7 @@ def _checked_kernel(kernel: Any, x: np.ndarray | Array) -> Any:
     if not isinstance(kernel, PairwiseKernel):
         point = as_float(x[0], "x")
         value = kernel(point, point)
-        _refuse_tracers(value)  # those that the function holds in its closure
+        _refuse_tracers(value)  # from the closure of the function
         if not isinstance(value, jax.Array | np.ndarray | np.number) or value.shape != ():
             raise ValueError(
                 f"the kernel maps two points of shape {point.shape} to {shown(value)}; it takes "

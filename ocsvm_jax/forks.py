@@ -1,21 +1,22 @@
-"""What a child made by `os.fork` may do: score in NumPy, but run no JAX.
+"""Keeps processes made by `os.fork` from running JAX, in which they would hang.
 
-The child of a process whose JAX has started inherits its locks and none of its threads: its first
-JAX computation never comes back. `multiprocessing` forks by default on Linux below Python 3.14,
-servers that load a model before they make their workers fork, and neither knows of JAX.
+The child of a process that has used JAX inherits its locks but none of its threads, so its first
+JAX computation never returns. `multiprocessing` forks by default on Linux before Python 3.14, and
+so do servers that load a model before they start their workers. Neither knows of JAX. Such a child
+may still score in NumPy.
 """
 
 import os
 from pathlib import Path
 
 _THREADS = Path("/proc/self/task")
-# Whether the package has used JAX in this process; other code may have: see `_before_fork`.
+# Whether this package has used JAX in this process. Other code may have too: see `_before_fork`.
 _started = False
 _unusable = False
 
 
 def note_jax_in_use() -> None:
-    """Says that JAX runs in this process from now on."""
+    """Notes that this process has used JAX."""
     global _started
     _started = True
 
@@ -26,7 +27,7 @@ def jax_is_unusable() -> bool:
 
 
 def refuse(what: str, but: str = "") -> None:
-    """Raises RuntimeError in a process in which JAX would never come back; `but` ends its text."""
+    """Raises RuntimeError in a process in which JAX would hang; `but` is appended to the text."""
     if _unusable:
         raise RuntimeError(
             f"{what} runs JAX, which hangs in a process forked from one that has used it. Start "
@@ -41,7 +42,7 @@ def _before_fork() -> None:
 
 
 def _has_xla_threads() -> bool:
-    """Whether XLA's thread pool exists, whoever started it; found on Linux alone."""
+    """Whether XLA's thread pool exists, whichever code started it; only known on Linux."""
     names = (path / "comm" for path in _THREADS.iterdir()) if _THREADS.is_dir() else ()
     return any(_name(path).startswith("tf_XLA") for path in names)
 
@@ -49,7 +50,7 @@ def _has_xla_threads() -> bool:
 def _name(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # the thread has ended meanwhile
+    except OSError:  # the thread has ended in the meantime
         return ""
 
 

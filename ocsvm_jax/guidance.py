@@ -1,9 +1,9 @@
 """The guidance loss of OgAE (arXiv 2507.21164, equation (7)).
 
-A batch of latents is split in two halves. A one-class SVM is solved exactly on the first, z_sv; the
-loss is how far the second, z_L, falls outside of it. The gradient has two routes: the *expander*
-through z_sv (and through alpha and rho), which moves the boundary, and the *compactor* through z_L,
-which moves the points. Their weights (beta1, beta2) scale the gradients and never the value.
+A batch of latents is split into two halves. A one-class SVM is solved exactly on the first, z_sv;
+the loss is how far the second, z_L, falls outside it. The gradient has two routes: the *expander*
+through z_sv (and through alpha and rho) moves the boundary, and the *compactor* through z_L moves
+the points. The weights (beta1, beta2) scale these gradients and never change the value.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
 
 
 class GuidanceAux(NamedTuple):
-    """What the loss computed on the way; enough to score new latents later.
+    """Intermediate results of the loss, which suffice to score new latents later.
 
     Attributes:
-      solution: of the dual on z_sv.
-      gamma: () the number used by the RBF kernel; NaN where another kernel was given.
+      solution: solution of the dual on z_sv.
+      gamma: () gamma of the RBF kernel; NaN if another kernel was given.
       z_sv: (b/2, d) the support half, standardised if asked for.
-      mean: (d,) of the support half, 0 without standardisation.
-      std: (d,) of the support half plus 1e-6, 1 without standardisation.
-      num_outside: () how many of z_L have a negative decision value.
+      mean: (d,) mean of the support half, 0 without standardisation.
+      std: (d,) standard deviation of the support half + 1e-6, 1 without standardisation.
+      num_outside: () number of points of z_L with a negative decision value.
     """
 
     solution: OCSVMSolution
@@ -52,26 +52,36 @@ def guidance_loss(
     standardize: bool = True,
     differentiate_dual: bool = True,
 ) -> tuple[Float[Array, ""], GuidanceAux]:
-    """n_sv * sum_i max(0, -f(z_L,i)) with f the one-class SVM of the first half (equation (7)).
+    """n_sv * sum_i max(0, -f(z_L,i)), with f the one-class SVM of the first half (equation (7)).
 
     Args:
-      z: (b, d) latents, b even: rows [:b/2] are z_sv, rows [b/2:] are z_L. Shuffle before.
+      z: (b, d) latents, b even: rows [:b/2] are z_sv, rows [b/2:] are z_L. Shuffle them first.
       nu: scalar in (0, 1], may be traced.
-      gamma: of the RBF kernel: a positive number (may be traced), "scale" or "auto", resolved on
-        z_sv and held constant in the derivative, as in the authors' experiments.
-      kernel: replaces the RBF kernel; any function of two points.
+      gamma: gamma of the RBF kernel: a positive number (may be traced), "scale" or "auto". The
+        latter are resolved on z_sv and held constant in the derivative, as in the authors'
+        experiments.
+      kernel: any function of two points, in place of the RBF kernel.
       betas: (beta1, beta2), the weights of the expander's and the compactor's gradient, may be
-        traced. A route whose weight is 0 contributes exactly 0, whatever it computes.
-      standardize: scale each half per dimension by its own mean and (biased) standard deviation
-        + 1e-6.
-      differentiate_dual: whether the expander differentiates alpha and rho; if not, they are
-        constants and only the kernel and the standardisation carry its gradient.
+        traced. A route with weight 0 contributes exactly 0, even if its gradient is not finite.
+      standardize: whether to scale each half per dimension by its own mean and (biased) standard
+        deviation + 1e-6.
+      differentiate_dual: whether the expander differentiates alpha and rho. If not, they are held
+        constant, and only the kernel and the standardisation carry its gradient.
 
     Returns:
       The loss, a non-negative scalar, and a `GuidanceAux`.
 
     Raises:
       ValueError: if z is not two-dimensional with an even number of rows.
+
+    Example:
+      >>> import jax
+      >>> from ocsvm_jax import guidance_loss
+      >>> z = jax.random.normal(jax.random.key(0), (60, 8))
+      >>> loss_and_grad = jax.value_and_grad(guidance_loss, has_aux=True)
+      >>> (loss, aux), gradient = loss_and_grad(z, nu=0.1)
+      >>> bool(loss >= 0), gradient.shape, aux.z_sv.shape
+      (True, (60, 8), (30, 8))
     """
     halves = solve_halves(
         z,
@@ -87,18 +97,18 @@ def guidance_loss(
 
 
 class Halves(NamedTuple):
-    """The two halves of a batch and the one-class SVM of the first; carries the two gradients.
+    """The two halves of a batch and the one-class SVM of the first, with both gradient routes.
 
     Attributes:
       z_sv: (b/2, d) the support half, standardised if asked for.
-      z_L: (b/2, d) the other half, likewise, by its own statistics.
-      mean_sv: (d,) of z_sv before, 0 without standardisation.
-      std_sv: (d,) likewise plus 1e-6, 1 without standardisation.
-      mean_L: (d,) of z_L before.
-      std_L: (d,) likewise.
-      gamma: () of the RBF kernel; NaN where another kernel was given.
+      z_L: (b/2, d) the other half, standardised by its own statistics if asked for.
+      mean_sv: (d,) mean of the support half, 0 without standardisation.
+      std_sv: (d,) its standard deviation + 1e-6, 1 without standardisation.
+      mean_L: (d,) mean of the other half, 0 without standardisation.
+      std_L: (d,) its standard deviation + 1e-6, 1 without standardisation.
+      gamma: () gamma of the RBF kernel; NaN if another kernel was given.
       kernel: the kernel.
-      solution: of the dual on z_sv; constant if the dual is not to be differentiated.
+      solution: solution of the dual on z_sv, held constant unless the dual is differentiated.
     """
 
     z_sv: Float[Array, "half d"]
@@ -122,11 +132,24 @@ def solve_halves(
     standardize: bool,
     differentiate_dual: bool,
 ) -> Halves:
-    """What `guidance_loss` is made of, for losses that need more of it; arguments as there."""
+    """The intermediate results of `guidance_loss`, for losses that are built from them.
+
+    Args:
+      z: (b, d) latents, b even.
+      nu: scalar in (0, 1].
+      gamma: gamma of the RBF kernel.
+      kernel: any function of two points, or None for the RBF kernel.
+      betas: (beta1, beta2), the weights of the two gradients.
+      standardize: whether to standardise each half.
+      differentiate_dual: whether alpha and rho are differentiated.
+
+    Raises:
+      ValueError: if z is not two-dimensional with an even number of rows.
+    """
     z = as_float(z)
     if z.ndim != 2 or z.shape[0] % 2 or z.shape[0] == 0:
         raise ValueError(
-            f"z has shape {z.shape}; guidance_loss splits it in two halves, so it must be (b, d) "
+            f"z has shape {z.shape}; guidance_loss splits it into two halves, so it must be (b, d) "
             "with an even b: choose an even batch size, or drop a row."
         )
     half = z.shape[0] // 2
@@ -145,13 +168,13 @@ def solve_halves(
 
 
 def misfit(halves: Halves) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """n_sv * sum_i max(0, -f(z_L,i)), and how many of z_L have a negative decision value."""
+    """n_sv * sum_i max(0, -f(z_L,i)), and the number of points of z_L with negative f."""
     f = decision_function(halves.solution, gram(halves.kernel, halves.z_L, halves.z_sv))
     return halves.z_sv.shape[0] * jnp.sum(jnp.maximum(-f, 0)), jnp.sum(f < 0, dtype=jnp.int32)
 
 
 def remembered(halves: Halves, num_outside: Int[Array, ""]) -> GuidanceAux:
-    """What is kept of the halves to score new latents later."""
+    """Packs the halves into a `GuidanceAux`, to score new latents later."""
     return GuidanceAux(
         halves.solution, halves.gamma, halves.z_sv, halves.mean_sv, halves.std_sv, num_outside
     )
@@ -167,7 +190,7 @@ def _standardized(
 
 @jax.custom_jvp
 def scale_gradient(x: Float[Array, "..."], weight: Float[Array, ""]) -> Float[Array, "..."]:
-    """x, with its derivative multiplied by `weight`; a weight of 0 stops even NaN and infinity."""
+    """x with its derivative multiplied by `weight`; a weight of 0 stops even NaN and infinity."""
     del weight
     return x
 
@@ -198,9 +221,9 @@ def two_phase_betas(
     The paper ends on (0.5, 0.5) or (1, 1); a note of its authors says it was run with (1, 1).
 
     Args:
-      num_epochs: length of the training; epochs count from 0 and may be traced.
-      first: weights for epochs below num_epochs / 2 (rounded up), may be traced.
-      second: weights from there on.
+      num_epochs: number of epochs of the training; epochs count from 0 and may be traced.
+      first: weights in epochs below num_epochs / 2 (rounded up), may be traced.
+      second: weights in the remaining epochs.
     """
     _check_betas(first)
     _check_betas(second)
@@ -222,11 +245,11 @@ def phase_switch(num_epochs: int) -> int:
 
 def _check_betas(betas: tuple[Any, Any]) -> None:
     if len(betas) != 2 or any(_known_wrong(b) for b in betas):
-        raise ValueError(f"betas are {betas}; they are two finite numbers of at least 0.")
+        raise ValueError(f"betas are {betas}; they must be two finite numbers of at least 0.")
 
 
 def _known_wrong(beta: Any) -> bool:
-    """Whether a weight is no finite number of at least 0; of a traced one, nothing is known."""
+    """Whether a weight is known not to be a finite number of at least 0; a traced one is not."""
     try:
         return not 0 <= float(beta) < float("inf")
     except jax.errors.ConcretizationTypeError:

@@ -1,4 +1,4 @@
-"""Sums of kernels over many centres at many points, in tiles that stay in the cache."""
+"""Sums of kernels over many centres, at many points, in tiles that stay in the cache."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from ocsvm_jax.kernels import gram
 
-# On a CPU, tiles of this size take 0.8 ns an entry of K in float32, the whole matrix at once 2 ns:
-# its time is that of writing and reading memory.
+# On a CPU, tiles of this size take 0.8 ns per entry of K in float32. The whole matrix at once takes
+# 2 ns per entry, the time of writing and reading memory.
 _POINTS, _CENTRES = 512, 2048
 
 
@@ -24,22 +24,29 @@ def kernel_sum(
 ) -> Float[Array, " q"]:
     """sum_j weights_j (k(centres_j, x_i) - offset) for every row x_i, in O(m + q) memory.
 
-    An offset near the values of k keeps digits where the weights are large and of both signs.
-    Each value of k is as accurate as in `gram`, whatever the other rows are. Jitted, so that a
-    caller outside of jit does not compile again at each call.
+    Each value of k is as accurate as in `gram`, whatever the other rows are. The function is
+    jitted, so that callers outside jit do not compile it again at each call.
+
+    Args:
+      kernel: a kernel, as a pytree of arrays.
+      centres: (m, d) points x_j.
+      weights: (m,) their weights.
+      x: (q, d) points at which to evaluate the sum.
+      offset: () number subtracted from k. One near the values of k keeps digits if the weights are
+        large and of both signs.
     """
     m, d = centres.shape
     tiles = -(-m // _CENTRES)
     if tiles > 1:
-        # Copies of a real row, of weight 0: kernels take means of what they are given.
+        # Filled up with copies of a row, of weight 0, since kernels may centre their points.
         more = tiles * _CENTRES - m
         centres = jnp.pad(centres, ((0, more), (0, 0)), mode="edge")
         weights = jnp.pad(weights, (0, more))
 
     def at(points: Float[Array, "p d"]) -> Float[Array, " p"]:
         def tile(centres: Float[Array, "c d"], weights: Float[Array, " c"]) -> Float[Array, " p"]:
-            # The first argument of `gram` is the one it centres, and by which it chooses its way:
-            # a value does not depend on the other rows of its tile.
+            # `gram` centres its first argument and chooses by it how to compute distances, so a
+            # value does not depend on the other points of its tile.
             K = gram(kernel, centres, points)
             return jnp.matmul(weights, K - offset, precision=lax.Precision.HIGHEST)
 

@@ -1,8 +1,8 @@
-"""Kernels: functions of two points, their parameters bound as pytree leaves.
+"""Kernels: functions of two points, with their parameters as pytree leaves.
 
-A kernel may be traced, differentiated and stored like any pytree, and combined by writing a
+A kernel can be traced, differentiated and stored like any pytree. Kernels are combined by writing a
 function: `lambda x, y: rbf(0.1)(x, y) + 0.5 * linear()(x, y)`. `gram` evaluates a kernel on all
-pairs; the kernels defined here have a faster way to do it, any other callable goes through `vmap`.
+pairs of points, in a faster way for the kernels defined here and with `vmap` for other callables.
 """
 
 import dataclasses
@@ -11,23 +11,44 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
-from ocsvm_jax.arrays.arguments import as_float, as_numbers, check_kernel, is_concrete
+from ocsvm_jax.arrays.arguments import as_numbers, check_kernel
 from ocsvm_jax.arrays.distances import absolute_distances, squared_distances_to
 from ocsvm_jax.arrays.points import pairs_in_one_dtype
 from ocsvm_jax.arrays.pytrees import pytree
-from ocsvm_jax.arrays.scaling import variance_of_entries
+from ocsvm_jax.arrays.scaling import check_gamma, resolve_gamma
+
+__all__ = [
+    "RBF",
+    "Kernel",
+    "Laplacian",
+    "Linear",
+    "PairwiseKernel",
+    "Polynomial",
+    "Precomputed",
+    "Scaled",
+    "Sigmoid",
+    "gram",
+    "is_shift_invariant",
+    "laplacian",
+    "linear",
+    "polynomial",
+    "precomputed",
+    "rbf",
+    "resolve_gamma",
+    "scaled",
+    "sigmoid",
+]
 
 Kernel = Callable[[Float[Array, " d"], Float[Array, " d"]], Float[Array, ""]]
 
 
 @runtime_checkable
 class PairwiseKernel(Protocol):
-    """A kernel that knows a faster way to evaluate all pairs than one pair at a time."""
+    """A kernel that can evaluate all pairs faster than one pair at a time."""
 
     def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
         """The kernel of every row of x with every row of y."""
@@ -54,9 +75,9 @@ class _OnPairs:
 
 
 class _OfDifferences(_OnPairs):
-    """A kernel of x - y: `Scaled` hands over what is to be applied to the differences.
+    """A kernel of x - y, which can multiply the differences by a factor, for `Scaled`.
 
-    Points that are scaled first are rounded first: far from 0 their distances lose digits.
+    Scaling the points instead would round them first, and far from 0 distances would lose digits.
     """
 
     def of_scaled(
@@ -132,7 +153,7 @@ class Sigmoid(_OnPairs):
 @pytree(data_fields=["kernel", "scale"])
 @dataclasses.dataclass(frozen=True)
 class Scaled(_OnPairs):
-    """k(x / scale, y / scale), scale one number per dimension."""
+    """k(x / scale, y / scale), with one number per dimension in scale."""
 
     kernel: Any
     scale: Any
@@ -149,31 +170,31 @@ class Scaled(_OnPairs):
 @pytree(meta_fields=["num_points"])
 @dataclasses.dataclass(frozen=True)
 class Precomputed:
-    """No function of points: where it stands, kernel values with `num_points` points are given."""
+    """Stands for a kernel whose values with `num_points` points are given, not the points."""
 
     num_points: int | None = None
 
     def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
         raise TypeError(
-            "precomputed() is no function of two points; only ocsvm_fit and the models it returns "
-            "know it. Pass ocsvm_solve and decision_function the matrix itself."
+            "precomputed() is not a function of two points; only ocsvm_fit and the models it "
+            "returns accept it. Pass the matrix itself to ocsvm_solve and decision_function."
         )
 
 
 def precomputed() -> Precomputed:
-    """Says to `ocsvm_fit` that the Gram matrix (n, n) is handed over in place of points."""
+    """Tells `ocsvm_fit` that x is an (n, n) Gram matrix, not points."""
     return Precomputed()
 
 
 def rbf(gamma: Any) -> RBF:
     """Gaussian kernel exp(-gamma |x - y|^2); gamma > 0, in units of 1 / distance^2."""
-    _check_gamma(gamma, smallest_open=True)
+    check_gamma(gamma, smallest_open=True)
     return RBF(gamma)
 
 
 def laplacian(gamma: Any) -> Laplacian:
     """Laplacian kernel exp(-gamma |x - y|_1); gamma > 0, in units of 1 / distance."""
-    _check_gamma(gamma, smallest_open=True)
+    check_gamma(gamma, smallest_open=True)
     return Laplacian(gamma)
 
 
@@ -183,25 +204,34 @@ def linear() -> Linear:
 
 
 def polynomial(degree: int = 3, gamma: Any = 1.0, coef0: Any = 0.0) -> Polynomial:
-    """Polynomial kernel (gamma x'y + coef0)^degree, degree a Python integer >= 1."""
+    """Polynomial kernel (gamma x'y + coef0)^degree.
+
+    Args:
+      degree: Python integer of at least 1.
+      gamma: factor of x'y.
+      coef0: constant term.
+
+    Raises:
+      ValueError: if degree is not such an integer, or gamma is a string.
+    """
     if not isinstance(degree, int) or degree < 1:
         raise ValueError(f"degree is {degree!r}; it must be a Python integer of at least 1.")
-    _check_gamma(gamma)
+    check_gamma(gamma)
     return Polynomial(degree, gamma, coef0)
 
 
 def sigmoid(gamma: Any = 1.0, coef0: Any = 0.0) -> Sigmoid:
     """Sigmoid kernel tanh(gamma x'y + coef0).
 
-    It is not positive semi-definite in general; the dual then has stationary points that are no
-    minimum, and the solver, as LIBSVM, ends on one.
+    It is not positive semi-definite in general. The dual then has stationary points that are not
+    minima, and the solver, like LIBSVM, ends at one of them.
     """
-    _check_gamma(gamma)
+    check_gamma(gamma)
     return Sigmoid(gamma, coef0)
 
 
 def scaled(kernel: Kernel, scale: Float[Array, " d"]) -> Scaled:
-    """The kernel of points divided by `scale` (d,), such as their standard deviation."""
+    """A kernel of points that are divided by `scale` (d,), such as their standard deviation."""
     return Scaled(kernel, scale)
 
 
@@ -210,30 +240,37 @@ def gram(
 ) -> Float[Array, "n m"]:
     """The kernel of every row of x with every row of y (or of x).
 
+    NumPy points that the dtype would round noticeably (time stamps) are first moved near 0, in
+    float64, if the kernel is known to depend on differences alone.
+
     Args:
-      kernel: any callable of two points (d,) that returns a scalar; the kernels of this module take
-        a faster way.
+      kernel: any callable of two points (d,) that returns a scalar; the kernels of this module are
+        evaluated in a faster way.
       x: (n, d) points.
-      y: (m, d) points; x itself where left out, which makes the diagonal exact.
+      y: (m, d) points; x by default, which makes the diagonal exact.
 
     Returns:
-      (n, m) matrix in the float dtype of x. With `rbf`, scaled or not, -log(K) is within
-      5 (d + 4) eps of the larger of itself and 4, whatever the other points are (eps 1.2e-7 in
-      float32, 2.2e-16 in float64), and up to 16 dimensions or 64 rows of x within (d / 2 + 5) eps
-      of itself; with `laplacian` always the latter. K itself is rounded once more. A pair too far
-      apart for the dtype gives 0. With kernels of x'y, the error of x'y is up to (d + 2) eps times
-      |x| |y|.
-
-    NumPy's points that the dtype would round noticeably (time stamps) are first moved near 0, in
-    float64, where the kernel is known to depend on differences alone.
+      (n, m) matrix in the float dtype of x. With `rbf`, scaled or not, the error of -log(K) is at
+      most 5 (d + 4) eps times the larger of itself and 4, whatever the other points are (eps is
+      1.2e-7 in float32, 2.2e-16 in float64). With up to 16 dimensions or 64 rows of x, and always
+      with `laplacian`, its relative error is at most (d / 2 + 5) eps. K itself is rounded once
+      more, and is 0 for a pair too far apart for the dtype. With kernels of x'y, the error of x'y
+      is at most (d + 2) eps |x| |y|.
 
     Warns:
-      PrecisionWarning: where it is not, and the cast moves the points by more than 1e-3 of the
-        spread of a column.
+      PrecisionWarning: if the points cannot be moved and the cast moves them by more than 1e-3 of
+        the spread of a column.
 
     Raises:
-      TypeError: if kernel is none, such as its name, or x or y hold no numbers.
+      TypeError: if kernel is not a kernel, for example its name, or x or y do not hold numbers.
       ValueError: if x or y is not two-dimensional, or their dimensions differ.
+
+    Example:
+      >>> import numpy as np
+      >>> from ocsvm_jax import gram, rbf
+      >>> x = np.array([[0.0, 0.0], [3.0, 4.0]])
+      >>> [[round(float(k), 2) for k in row] for row in gram(rbf(0.02), x)]
+      [[1.0, 0.61], [0.61, 1.0]]
     """
     check_kernel(kernel)
     given_x = as_numbers(x, "x")
@@ -250,85 +287,13 @@ def gram(
         return jax.vmap(lambda a: jax.vmap(lambda b: kernel(a, b))(y))(x)
     K = kernel.pairwise(x, y)
     if same and is_shift_invariant(kernel):
-        # k(x, x) = 1; the expanded distance of a point to itself rounds to a little more than 0.
+        # k(x, x) = 1, but in expanded form a point's distance to itself may round to more than 0.
         K = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, K)
     return K
 
 
 def is_shift_invariant(kernel: Any) -> bool:
-    """Whether it is known to be one of differences, with values between 0 and k(x, x) = 1."""
+    """Whether the kernel is known to depend on x - y alone, with values in [0, 1], k(x, x) = 1."""
     if isinstance(kernel, Scaled):
         return is_shift_invariant(kernel.kernel)
     return isinstance(kernel, RBF | Laplacian)
-
-
-def resolve_gamma(
-    gamma: Any,
-    x: Num[Array | np.ndarray, "n d"],
-    sample_weight: Num[Array | np.ndarray, " n"] | None = None,
-) -> Any:
-    """A number for gamma: "scale" is 1 / (d * var(x)), "auto" is 1 / d, a number is itself.
-
-    The variance is that of all entries of x, as in scikit-learn, a point counting as often as its
-    weight says; where all are the same number, "scale" is 1.
-
-    Args:
-      gamma: "scale", "auto" or a positive number, which may be traced.
-      x: (n, d) points.
-      sample_weight: (n,) non-negative weights; only their ratios count, and points of weight 0 may
-        hold anything. All 1 where left out.
-
-    Returns:
-      A Python float, computed on the host in float64, if points and weights are NumPy arrays; else
-      an array in the float dtype of x, differentiable in x and the weights.
-
-    Raises:
-      ValueError: if gamma is another string, or a number that is not positive; if the variance is
-        so large or so small that gamma is out of range, unless it is traced.
-    """
-    on_host = isinstance(x, np.ndarray) and isinstance(sample_weight, np.ndarray | None)
-    if isinstance(gamma, str) and gamma == "scale":
-        return _scale_gamma(x, sample_weight, on_host)
-    if isinstance(gamma, str) and gamma == "auto":
-        gamma = 1 / x.shape[1]
-    elif isinstance(gamma, str):
-        raise ValueError(f'gamma is {gamma!r}; it must be "scale", "auto" or a positive number.')
-    _check_gamma(gamma, smallest_open=True)
-    if on_host and is_concrete(gamma):
-        return float(gamma)
-    return jnp.asarray(gamma).astype(as_float(x).dtype)
-
-
-def _scale_gamma(x: Any, weight: Any, on_host: bool) -> Any:
-    if on_host:
-        # What single precision is given, it must be able to hold.
-        single = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 4
-        limits = np.finfo(np.float32 if single else np.float64)
-        x = np.asarray(x, np.float64)
-        weight = None if weight is None else np.asarray(weight, np.float64)
-    else:
-        x = as_float(x)
-        limits = jnp.finfo(x.dtype)
-        weight = None if weight is None else as_float(weight).astype(x.dtype)
-    spread, size = variance_of_entries(x, weight)
-    xp: Any = np if on_host else jnp
-    positive = spread > 0
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        gamma = 1 / (x.shape[1] * xp.where(positive, spread, 1)) / size / size
-    gamma = xp.where(positive | ~xp.isfinite(size), gamma, 1)
-    if is_concrete(gamma) and not float(limits.tiny) <= float(gamma) <= float(limits.max):
-        end = "over" if not float(size) < 1 else "under"
-        raise ValueError(
-            f'gamma is "scale", 1 / (d * variance of x), and the variance {end}flows: entries of x '
-            f"differ by {float(size):.2g}. Scale x, or give gamma as a number."
-        )
-    return float(gamma) if on_host else gamma
-
-
-def _check_gamma(gamma: Any, smallest_open: bool = False) -> None:
-    if isinstance(gamma, str):
-        raise ValueError(
-            f"gamma is {gamma!r}; a kernel takes a number. Call resolve_gamma({gamma!r}, x) first."
-        )
-    if is_concrete(gamma) and smallest_open and not 0 < float(gamma) < float("inf"):
-        raise ValueError(f"gamma is {float(gamma)}; it must be positive and finite.")

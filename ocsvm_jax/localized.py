@@ -1,9 +1,9 @@
-"""One one-class SVM per location, many at once: the brain experiment has one per voxel.
+"""Many one-class SVMs at once, one per location: the brain experiment has one per voxel.
 
 Each location has its own training points (the latents of co-located patches of all subjects) and
-its own model. `fit_locations` and `score_locations` are pure functions, to be used under `jit`;
-`ocsvm_jax.blocks.in_blocks` streams any number of locations through them in blocks of one size,
-over all devices there are, and on a CPU over all its cores.
+its own model. `fit_locations` and `score_locations` are pure functions for use under `jit`;
+`ocsvm_jax.blocks.in_blocks` streams any number of locations through them in blocks of one size, on
+all devices, and on a CPU on all cores.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, section on localised one-class SVMs.
 """
@@ -25,25 +25,26 @@ from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.kernels import resolve_gamma
 from ocsvm_jax.solver import ocsvm_solve
 
-_TINY = 1e-30  # below every alpha that is not 0
+_TINY = 1e-30  # smaller than every alpha that is not 0
 _HIGHEST = lax.Precision.HIGHEST
 
 
 class LocalizedModel(NamedTuple):
-    """The one-class SVMs of v locations, n training points of d dimensions each.
+    """The one-class SVMs of v locations, with n training points of d dimensions each.
 
-    The kernel is kept as k - 1, which sum(alpha) = 1 moves into rho: where gamma is small against
-    the distances all of K is close to 1, and k itself has lost in float32 the digits that decide.
-    The points are kept as they were given, since a difference of two of them loses none: each
-    squared distance is within (d / 2 + 5) eps of itself, whatever the other points are.
+    The kernel is represented as k - 1, which only changes rho, since sum(alpha) = 1. If gamma is
+    small compared with the distances, all of K is close to 1, and in float32 k itself would lose
+    the digits that matter. The points are kept as they were given, since differences between them
+    lose no digits: the relative error of each squared distance is at most (d / 2 + 5) eps, whatever
+    the other points are.
 
     Attributes:
-      z: (v, n, d) training points, not standardised; of a missing one, the mean.
+      z: (v, n, d) training points, not standardised; the mean in place of a missing point.
       alpha: (v, n) dual coefficients.
       rho: (v,) offset in units of k - 1, not positive.
-      gamma: (v,) of the RBF kernel.
-      mean: (v, d) of the training points, 0 without standardisation; no score depends on it.
-      std: (v, d) that differences are divided by, 1 without standardisation.
+      gamma: (v,) gamma of the RBF kernel.
+      mean: (v, d) mean of the training points, 0 without standardisation; no score depends on it.
+      std: (v, d) divisor of differences, 1 without standardisation.
       gap: (v,) largest violation of the optimality conditions.
       status: (v,) `ocsvm_jax.Status`.
     """
@@ -70,21 +71,21 @@ def fit_locations(
 
     Args:
       z: (v, n, d) the n training points of each of v locations.
-      present: (v, n) false where a point is missing (a subject whose brain does not reach there):
-        it gets weight 0 and takes no part in anything. A location where all are missing ends as
-        INVALID, its scores are NaN.
+      present: (v, n) false where a point is missing (a subject whose brain does not reach there).
+        A missing point has weight 0 and takes no part. A location where all points are missing ends
+        as INVALID, and its scores are NaN.
       nu: scalar in (0, 1].
-      gamma: of the RBF kernel: a positive number, "scale" (1 / (d * variance of all entries), of
-        each location) or "auto" (1 / d).
-      standardize: subtract the mean and divide by the (biased) standard deviation + 1e-6 of each
-        location and dimension.
+      gamma: gamma of the RBF kernel: a positive number, "scale" (1 / (d * variance of all entries),
+        per location) or "auto" (1 / d).
+      standardize: whether to subtract the mean and divide by the (biased) standard deviation + 1e-6
+        of each location and dimension.
 
     Warns:
-      PrecisionWarning: where the cast of NumPy's points to the dtype of the computation moves them
-        by more than 1e-3 of the spread of a dimension at a location.
+      PrecisionWarning: if the cast of NumPy points to the dtype of the computation moves them by
+        more than 1e-3 of the spread of a dimension at a location.
 
     Raises:
-      ValueError: if shapes do not fit, or gamma is another string or no positive number.
+      ValueError: if shapes do not fit, or gamma is another string or not a positive number.
     """
     forks.refuse("fit_locations")
     z = as_numbers(z, "z")
@@ -92,7 +93,7 @@ def fit_locations(
         raise ValueError(f"z has shape {z.shape}; it must be (locations, points, dimensions).")
     present = jnp.ones(z.shape[:2], bool) if present is None else jnp.asarray(present, bool)
     if present.shape != z.shape[:2]:
-        raise ValueError(f"present has shape {present.shape}; z asks for {z.shape[:2]}.")
+        raise ValueError(f"present has shape {present.shape}; z needs {z.shape[:2]}.")
     _check_gamma(gamma)
     _warn_of_cast(z, present)
     z = as_float(z, "z")
@@ -100,7 +101,7 @@ def fit_locations(
     def one(z: Array, present: Array) -> LocalizedModel:
         weight = present.astype(z.dtype)
         scaled, mean, std = standardized(z, weight)
-        # At the mean, where a missing point costs no distance its digits.
+        # A missing point is put at the mean, where it costs no distance its digits.
         z = jnp.where(present[:, None], z, mean[None, :])
         if not standardize:
             scaled, mean, std = z, jnp.zeros_like(mean), jnp.ones_like(std)
@@ -126,7 +127,7 @@ def _warn_of_cast(z: Any, present: Array) -> None:
     narrower = z.dtype.kind in "iuf" and z.dtype.itemsize >= 4 and z.dtype != dtype
     if not (narrower and isinstance(z, np.ndarray) and is_concrete(present) and z.size):
         return
-    # A missing point may hold anything; one that is there takes its place.
+    # A missing point may hold anything, so a present one takes its place.
     there = np.asarray(present)[..., None]
     z = np.where(there, z, np.take_along_axis(z, np.argmax(there, axis=1)[:, None], axis=1))
     columns = np.moveaxis(z, 1, 0).reshape(z.shape[1], -1)
@@ -134,11 +135,11 @@ def _warn_of_cast(z: Any, present: Array) -> None:
 
 
 def score_locations(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[Array, "v m"]:
-    """-f of m queries at each location: larger for more anomalous, in units of the kernel.
+    """-f of m queries at each location, in units of the kernel; larger is more anomalous.
 
     Args:
-      model: of v locations.
-      queries: (v, m, d) points, as the training points were given to `fit_locations`.
+      model: the models of v locations.
+      queries: (v, m, d) points, in the same form as the training points of `fit_locations`.
 
     Raises:
       ValueError: if the queries' locations or dimensions are not the model's.
@@ -153,24 +154,24 @@ def score_locations(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> 
 def log_score_locations(
     model: LocalizedModel, queries: Num[ArrayLike, "v m d"]
 ) -> Float[Array, "v m"]:
-    """log(rho) - log(sum_j alpha_j k(z_j, z)): -f on a scale without an end; 0 on the boundary.
+    """log(rho) - log(sum_j alpha_j k(z_j, z)): -f on an unbounded scale, 0 on the boundary.
 
-    At one location it ranks as -f does. Between locations it does not saturate: far from all
-    training points every kernel is 0 and -f is rho, however far; this still grows with the square
-    of the distance.
+    At one location it ranks points as -f does. It allows comparisons between locations, since it
+    does not saturate: far from all training points every kernel value is 0 and -f is rho, whatever
+    the distance, but this score still grows with the square of the distance.
 
     Args:
-      model: of v locations.
-      queries: (v, m, d), as in `score_locations`.
+      model: the models of v locations.
+      queries: (v, m, d) points, as in `score_locations`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as `score_locations`.
     """
 
     def one(model: LocalizedModel, queries: Array) -> Array:
         log_k = _log_kernel(model, queries)
-        # Near the points -f is the accurate one, and both are functions of it; far from them the
-        # sum rounds to -1 and only its logarithm is left.
+        # Near the points the score is computed from -f, which is accurate there. Far from them the
+        # sum of k - 1 rounds to -1, and the logarithm is computed directly.
         total = _sum(model, log_k)
         near = total > -0.5
         total = jnp.where(near, total, 0)
@@ -197,12 +198,12 @@ def _checked(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[A
 
 
 def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """-gamma |(z_j - z) / std|^2 of one location; the mean falls out of the difference."""
+    """-gamma |(z_j - z) / std|^2 at one location; the mean cancels in the difference."""
     return -model.gamma * squared_distances(model.z, queries, 1 / model.std)
 
 
 def _sum(model: LocalizedModel, log_k: Float[Array, "n m"]) -> Float[Array, " m"]:
-    """sum_j alpha_j (k(z_j, z) - 1) of one location."""
+    """sum_j alpha_j (k(z_j, z) - 1) at one location."""
     return jnp.matmul(model.alpha, jnp.expm1(log_k), precision=_HIGHEST)
 
 

@@ -1,4 +1,4 @@
-"""OCSVM: a fitted one-class SVM as a pytree; score, save, load. `ocsvm_fit` makes it."""
+"""`OCSVM`, a fitted one-class SVM as a pytree: score, save, load. `ocsvm_fit` returns one."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ from ocsvm_jax.kernel_sums import kernel_sum
 from ocsvm_jax.kernels import Precomputed
 from ocsvm_jax.solver.solution import describe_status
 
-# What decides in `predict` is a difference of numbers rounded by about this many units.
+# `predict` compares numbers whose rounding error is about this many units.
 _ROUNDING_UNITS = 64
 
 
@@ -29,10 +29,10 @@ class FitInfo(NamedTuple):
     """How a fit ended.
 
     Attributes:
-      support: (m,) which rows of the points fitted the support vectors were.
+      support: (m,) rows of the support vectors in the points of the fit.
       gap: () the KKT gap reached, in units of the kernel.
-      num_steps: () how many steps (rounds, beyond 1,024 points) it took.
-      status: () one of `Status`; look at it.
+      num_steps: () number of steps taken (rounds, for more than 1,024 points).
+      status: () one of `Status`; check it.
     """
 
     support: Int[Array, " m"]
@@ -52,18 +52,19 @@ class OCSVM:
     """A fitted one-class SVM: f(z) = sum_j coefficients_j k(support_vectors_j, z) - rho.
 
     Attributes:
-      support_vectors: (m, d) the points with alpha > 0; of a precomputed kernel, (m, 1) their rows.
+      support_vectors: (m, d) the points with alpha > 0; for a precomputed kernel, (m, 1) their
+        rows.
       coefficients: (m,) their alpha, summing to 1.
       rho: () offset, in units of the kernel.
       kernel: the kernel, itself a pytree; a plain function is wrapped to be a static part of it.
-      centre: None; or (2, d), where the dtype could not hold points so far from 0 (time stamps in
-        float32): the support vectors are the points less centre[0] + centre[1], and queries are
-        moved likewise, those of NumPy before they are cast.
-      info: how the fit ended. It is no part of the pytree: a model that comes out of a
-        transformation, or was made by hand, has None.
+      centre: None, or (2, d) if the dtype cannot hold points so far from 0 (time stamps in
+        float32). The support vectors are then the points minus centre[0] + centre[1], and queries
+        are moved in the same way, NumPy arrays before they are cast.
+      info: how the fit ended. It is not part of the pytree: it is None in a model that comes out of
+        a transformation or was made by hand.
     """
 
-    # A model may be stacked, for `vmap`, as any pytree.
+    # Models may be stacked for `vmap`, like any pytree.
     support_vectors: Float[Array, "*batch m d"] | Int[Array, "*batch m 1"]
     coefficients: Float[Array, "*batch m"]
     rho: Float[Array, "*batch"]
@@ -87,12 +88,13 @@ class OCSVM:
     def decision_function(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
         """The decision value of each row of x, positive inside and negative outside.
 
-        No matrix of all rows with all support vectors is formed. x is cast to the dtype of the
-        model. Of a model of a precomputed kernel, x is (q, n): the kernel with all n points.
+        x is cast to the dtype of the model. The (q, m) kernel matrix is never formed as a whole.
+        For a model with a precomputed kernel, x is (q, n), the kernel of each query with all n
+        points.
 
         Warns:
-          PrecisionWarning: where that cast moves NumPy's rows by more than 1e-3 of the spread of
-            the support vectors.
+          PrecisionWarning: if the cast moves rows of a NumPy array by more than 1e-3 of the spread
+            of the support vectors.
 
         Raises:
           ValueError: if x does not hold points (q, d) of the model's dimension.
@@ -102,7 +104,8 @@ class OCSVM:
     def kernel_expansion(self, x: Num[ArrayLike, "q d"]) -> Float[Array, " q"]:
         """The decision function without its offset rho: sum_j coefficients_j k(z_j, x).
 
-        It ranks points far from all support vectors, where the difference to rho rounds away.
+        It also ranks points far from all support vectors, where subtracting rho rounds the
+        differences away.
         """
         if isinstance(self.kernel, Precomputed):
             return self._precomputed_expansion(x)
@@ -111,11 +114,11 @@ class OCSVM:
         return kernel_sum(self.kernel, self.support_vectors, self.coefficients, x)
 
     def predict(self, x: Num[ArrayLike, "q d"]) -> Int[Array, " q"]:
-        """+1 inside and -1 outside: (q,) int32, as scikit-learn's.
+        """+1 inside and -1 outside, (q,) int32, as in scikit-learn.
 
-        A point on the boundary, whose decision value is 0 but for rounding and the gap of the fit,
-        counts as inside: the free support vectors lie there. The boundary promises no rate of false
-        alarms on new points; `calibrate` does.
+        A point on the boundary, whose decision value is 0 up to rounding and the gap of the fit,
+        counts as inside: the free support vectors lie there. The boundary promises no false-alarm
+        rate on new points; `calibrate` does.
         """
         expansion = self.kernel_expansion(x)
         rounding = _ROUNDING_UNITS * jnp.finfo(expansion.dtype).eps
@@ -131,26 +134,27 @@ class OCSVM:
         *,
         confidence: float | None = None,
     ) -> CalibratedOCSVM:
-        """The model with a threshold of a guaranteed false-alarm rate, by split conformal.
+        """The model with a threshold that guarantees a false-alarm rate, by split conformal.
 
             detector = model.calibrate(x_calibration, false_alarm=0.05)
             detector.flagged(x_new)  # true for at most 5% of normal points
 
         Args:
-          x_calibration: (n, d) normal points that the model was *not* fitted on, as the new ones.
-          false_alarm: the wanted share of normal points flagged, in (0, 1).
+          x_calibration: (n, d) normal points that the model was *not* fitted on, drawn as the new
+            points are.
+          false_alarm: wanted share of normal points that are flagged, in (0, 1).
           confidence: None promises the rate on average over calibration sets; a number in (0, 1)
             promises it for this calibration set, with that probability.
 
         Raises:
-          ValueError: as `ocsvm_jax.conformal.conformal_threshold`, which says more; too few points
-            are one reason.
+          ValueError: as `ocsvm_jax.conformal.conformal_threshold`, for example if there are too few
+            points; see there for details.
         """
         f = self.decision_function(x_calibration)
         return CalibratedOCSVM.of(self, f, false_alarm, confidence)
 
     def in_coordinates(self, x: Num[ArrayLike, "q d"]) -> Float[Array, "q d"]:
-        """Points as the support vectors are kept: in their dtype, less the centre if there is one.
+        """Points in the dtype of the support vectors, minus the centre if there is one.
 
         Raises:
           ValueError: if x does not hold points (q, d) of the model's dimension.
@@ -162,7 +166,7 @@ class OCSVM:
         return query_points(x, self.support_vectors, self.centre)
 
     def without_centre(self) -> "OCSVM":
-        """The model of points that `in_coordinates` has moved already."""
+        """The model for points that `in_coordinates` has already moved."""
         return dataclasses.replace(self, centre=None).with_info(self.info)
 
     def _precomputed_expansion(self, x: Num[ArrayLike, "q n"]) -> Float[Array, " q"]:
@@ -180,43 +184,46 @@ class OCSVM:
         )
 
     def with_info(self, info: FitInfo | None) -> "OCSVM":
-        """The same model with another `info`."""
+        """A copy of the model with another `info`."""
         model = dataclasses.replace(self)
         object.__setattr__(model, "info", info)
         return model
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes an `.npz` without pickle, whole or not at all.
+        """Writes an `.npz` file atomically and without pickle.
 
         Raises:
           FileNotFoundError: if the folder does not exist.
-          ValueError: if the kernel is not made of those of ocsvm_jax.kernels.
+          ValueError: if the kernel is not composed of kernels of ocsvm_jax.kernels.
         """
         model_file.write(path, self.kernel, self.arrays())
 
     @staticmethod
     def load(path: str | os.PathLike) -> "OCSVM":
-        """Reads what `save` wrote; never executes anything it finds in the file.
+        """Reads a file written by `save`; never executes anything in the file.
 
-        float64 arrays become float32 where JAX's float64 is not enabled: support vectors far from
-        0 are then centred, as in `ocsvm_fit`, if the kernel depends on differences alone.
+        float64 arrays become float32 unless JAX's float64 is enabled. Support vectors far from 0
+        are then centred, as in `ocsvm_fit`, if the kernel depends on differences alone.
 
         Warns:
-          PrecisionWarning: where the kernel does not, and float32 moves the support vectors by more
+          PrecisionWarning: if the kernel does not, and float32 moves the support vectors by more
             than 1e-3 of their spread.
 
         Raises:
-          OSError: if the file cannot be read, FileNotFoundError among them.
-          ValueError: on any other or damaged file, or numbers that float32 cannot hold.
+          OSError: if the file cannot be read, for example FileNotFoundError.
+          ValueError: if the file is damaged or not a saved model, or holds numbers out of the range
+            of float32.
         """
         return OCSVM._of(model_file.read(path))
 
     @staticmethod
     def load_calibrated(path: str | os.PathLike) -> CalibratedOCSVM:
-        """Reads what `CalibratedOCSVM.save` wrote, as `load` does, which reads its model alone.
+        """Reads a file written by `CalibratedOCSVM.save`, with its calibration.
+
+        `load` reads such a file too, but returns the model without the calibration.
 
         Raises:
-          OSError, ValueError: as `load`; ValueError also on a model without a calibration.
+          OSError, ValueError: as `load`; ValueError also if the model has no calibration.
         """
         saved = model_file.read(path)
         if saved.promise is None:
@@ -230,14 +237,14 @@ class OCSVM:
     def _of(saved: model_file.Saved) -> "OCSVM":
         arrays = saved.arrays
         own = {name: arrays[name] for name in (*model_file.ARRAYS, "centre") if name in arrays}
-        # A parameter of the kernel is JAX's, as in a model that was never saved.
+        # Kernel parameters become JAX arrays, as in a model that was never saved.
         model = OCSVM(kernel=jax.tree.map(jnp.asarray, saved.kernel), **own)
         if "support" not in arrays:
             return model
         return model.with_info(FitInfo(*(arrays[name] for name in FitInfo._fields)))
 
     def arrays(self) -> dict[str, Any]:
-        """What a file holds beside the kernel."""
+        """The arrays that a file holds, besides the kernel."""
         arrays = {name: getattr(self, name) for name in model_file.ARRAYS}
         centre = {} if self.centre is None else {"centre": self.centre}
         return arrays | centre | ({} if self.info is None else self.info._asdict())

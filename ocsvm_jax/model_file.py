@@ -1,4 +1,4 @@
-"""The file of a fitted model: an `.npz` of plain arrays and a JSON header, never a pickle."""
+"""The file of a fitted model: an `.npz` of plain arrays and a JSON header, without pickle."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from ocsvm_jax.arrays.points import centred
 from ocsvm_jax.conformal import round_down
 from ocsvm_jax.files import whole_file
 
-# The second, of models with a centre or a calibration, would mislead who knows the first alone.
+# Models with a centre or a calibration use the second format, which readers of the first refuse.
 _FORMATS = ("ocsvm_jax.OCSVM/1", "ocsvm_jax.OCSVM/2")
 ARRAYS = ("support_vectors", "coefficients", "rho")
 _INFO = ("support", "gap", "num_steps", "status")  # absent from a model made by hand
@@ -33,7 +33,7 @@ _SAVED_KERNELS = {
 
 
 class Saved(NamedTuple):
-    """What a file held: `promise` is that of a calibration, None without one."""
+    """The content of a file; `promise` belongs to the calibration, and is None without one."""
 
     kernel: Any
     arrays: dict[str, jax.Array]
@@ -46,11 +46,17 @@ def write(
     arrays: dict[str, Any],
     promise: dict[str, Any] | None = None,
 ) -> None:
-    """Writes the arrays and the kernel, whole or not at all.
+    """Writes the arrays and the kernel atomically.
+
+    Args:
+      path: the file.
+      kernel: the kernel of the model.
+      arrays: arrays by name.
+      promise: false_alarm and confidence of a calibration, or None.
 
     Raises:
       FileNotFoundError: if the folder does not exist.
-      ValueError: if the kernel is not made of those of ocsvm_jax.kernels.
+      ValueError: if the kernel is not composed of kernels of ocsvm_jax.kernels.
     """
     extended = promise is not None or "centre" in arrays
     header = {"format": _FORMATS[extended], "kernel": _describe(kernel)}
@@ -62,11 +68,12 @@ def write(
 
 
 def read(path: str | os.PathLike) -> Saved:
-    """The kernel and the arrays; never executes anything it finds in the file.
+    """Reads the kernel and the arrays; never executes anything in the file.
 
     Raises:
-      OSError: if the file cannot be read, FileNotFoundError among them.
-      ValueError: on any other or damaged file, or numbers that JAX's float32 cannot hold.
+      OSError: if the file cannot be read, for example FileNotFoundError.
+      ValueError: if the file is damaged or not a saved model, or holds numbers out of the range of
+        float32 while JAX's float64 is off.
     """
     with open(path, "rb") as file:
         try:
@@ -81,7 +88,7 @@ def read(path: str | os.PathLike) -> Saved:
             _check_arrays(arrays, precomputed=header["kernel"]["name"] == "precomputed")
             kernel = _rebuild(header["kernel"], arrays)
             promise = _checked_promise(header.get("promise"))
-        # A damaged archive raises almost anything.
+        # A damaged archive may raise almost any exception.
         except Exception as error:
             message = f"{os.fspath(path)} is not a model saved by OCSVM.save"
             raise ValueError(f"{message}: {error}") from error
@@ -125,7 +132,7 @@ def _checked_promise(promise: Any) -> dict[str, Any] | None:
 def _in_dtype_of_jax(
     kernel: Any, arrays: dict[str, np.ndarray]
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """All in float32 where JAX's float64 is not enabled, and nothing lost that can be kept."""
+    """Casts to float32 if JAX's float64 is not enabled, keeping as many digits as possible."""
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(arrays["rho"].dtype))
     if dtype == arrays["rho"].dtype:
         return kernel, arrays
@@ -138,13 +145,13 @@ def _in_dtype_of_jax(
                 vectors, dtype, kernels.is_shift_invariant(kernel), stacklevel=6
             )
         else:
-            # What the parts of the smaller dtype leave over goes back into the points.
+            # The remainder that the smaller dtype cannot hold is added to the points.
             total = centre[0] + centre[1]
             parts = two_parts(total, dtype)
             rest = (centre[0] - parts[0]) + (centre[1] - parts[1])
             vectors, centre = vectors + rest, parts
         arrays |= {"support_vectors": vectors} | ({} if centre is None else {"centre": centre})
-    # Downwards, a threshold stays on the safe side, and equal to one of the calibration values.
+    # Rounded down, a threshold stays safe, and equal to one of the calibration values.
     arrays |= {
         name: np.asarray(round_down(arrays[name], dtype)) for name in _CALIBRATION if name in arrays
     }
@@ -155,7 +162,7 @@ def _in_dtype_of_jax(
 
 
 def _describe(kernel: Any) -> dict[str, Any]:
-    """A kernel as JSON: its name and its parameters, among which there may be a kernel."""
+    """A kernel as JSON: its name and its parameters, one of which may be a kernel."""
     names = [name for name, cls in _SAVED_KERNELS.items() if type(kernel) is cls]
     if not names:
         function = kernel.func if isinstance(kernel, partial) else kernel

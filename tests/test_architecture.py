@@ -30,13 +30,13 @@ LAYERS = {
         "reports",
         "experiments",
     ),
-    "arrays": ("arguments distances pytrees scaling", "summary", "casts", "points"),
+    "arrays": ("arguments distances pytrees", "scaling summary", "casts", "points"),
     "conformal": ("values", "p_values selection threshold"),
     "data": (
         "base corruptions nifti phantom",
         "digits mnist_c_files own_images protocol",
-        "brain mnist_c_tfds",
-        "mnist_c",
+        "cohort_files mnist_c_tfds",
+        "brain mnist_c",
     ),
     "data.phantom": (
         "cohorts files warp",

@@ -290,7 +290,7 @@ def test_bad_arguments():
 def test_a_precomputed_kernel_has_no_gradient():
     model = OCSVM(jnp.arange(3)[:, None], jnp.ones(3) / 3, jnp.asarray(0.1), Precomputed(7))
     for explain in (EXPLANATIONS["gradient"], EXPLANATIONS["integrated"]):
-        with pytest.raises(ValueError, match="f is no function of points"):
+        with pytest.raises(ValueError, match="f is not a function of points"):
             explain(model, X)
     with pytest.raises(ValueError, match=r"x has shape \(5, 3\).*all 7 points fitted"):
         contributions(model, X, 2)

@@ -43,7 +43,7 @@ def model():
 
 
 def test_the_callback_sees_the_gap_fall_to_the_tolerance(model, monkeypatch):
-    monkeypatch.setattr(fit, "_SECONDS_A_CALL", 0)  # one turn a call
+    monkeypatch.setattr(fit, "_SECONDS_PER_CALL", 0)  # one step per call
     seen: list[Progress] = []
     fitted = ocsvm_fit(points(), 0.2, rbf(0.7), tol=1e-9, callback=seen.append)
     assert len(seen) >= 3

@@ -1,7 +1,7 @@
-"""Means and variances of weighted points, in NumPy or in JAX; a weight counts repetitions.
+"""Means, variances and gamma of weighted points, in NumPy or in JAX; a weight counts repetitions.
 
-They are computed from differences to the first point of positive weight, since values far from 0
-would lose their digits to the offset. Points of weight 0 may hold anything.
+Means and variances are computed from differences to the first point of positive weight, since
+values far from 0 would lose their digits to the offset. Points of weight 0 may hold anything.
 """
 
 from typing import Any, NamedTuple
@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
+
+from ocsvm_jax.arrays.arguments import as_float, is_concrete
 
 _STD_FLOOR = 1e-6
 
@@ -64,6 +66,79 @@ def variance_of_entries(x: Any, weight: Any = None) -> tuple[Any, Any]:
         shifted = shifted / size
     mean = _mean(xp, shares, xp.mean(shifted, axis=1))
     return _mean(xp, shares, xp.mean((shifted - mean) ** 2, axis=1)), size
+
+
+def resolve_gamma(
+    gamma: Any,
+    x: Num[Array | np.ndarray, "n d"],
+    sample_weight: Num[Array | np.ndarray, " n"] | None = None,
+) -> Any:
+    """A number for gamma: 1 / (d * var(x)) for "scale", 1 / d for "auto", a number as it is.
+
+    The variance is that of all entries of x, as in scikit-learn, with weights as numbers of
+    repetitions. If all entries are equal, "scale" is 1.
+
+    Args:
+      gamma: "scale", "auto" or a positive number, which may be traced.
+      x: (n, d) points.
+      sample_weight: (n,) non-negative weights, all 1 by default; only their ratios matter, and
+        points of weight 0 may hold anything.
+
+    Returns:
+      A Python float, computed on the host in float64, if points and weights are NumPy arrays; else
+      an array in the float dtype of x, differentiable in x and the weights.
+
+    Raises:
+      ValueError: if gamma is another string or a number that is not positive, or if the variance is
+        so large or so small that gamma is out of range, unless it is traced.
+    """
+    on_host = isinstance(x, np.ndarray) and isinstance(sample_weight, np.ndarray | None)
+    if isinstance(gamma, str) and gamma == "scale":
+        return _scale_gamma(x, sample_weight, on_host)
+    if isinstance(gamma, str) and gamma == "auto":
+        gamma = 1 / x.shape[1]
+    elif isinstance(gamma, str):
+        raise ValueError(f'gamma is {gamma!r}; it must be "scale", "auto" or a positive number.')
+    check_gamma(gamma, smallest_open=True)
+    if on_host and is_concrete(gamma):
+        return float(gamma)
+    return jnp.asarray(gamma).astype(as_float(x).dtype)
+
+
+def _scale_gamma(x: Any, weight: Any, on_host: bool) -> Any:
+    if on_host:
+        # For points in single precision, gamma must be in its range.
+        single = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 4
+        limits = np.finfo(np.float32 if single else np.float64)
+        x = np.asarray(x, np.float64)
+        weight = None if weight is None else np.asarray(weight, np.float64)
+    else:
+        x = as_float(x)
+        limits = jnp.finfo(x.dtype)
+        weight = None if weight is None else as_float(weight).astype(x.dtype)
+    spread, size = variance_of_entries(x, weight)
+    xp: Any = np if on_host else jnp
+    positive = spread > 0
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        gamma = 1 / (x.shape[1] * xp.where(positive, spread, 1)) / size / size
+    gamma = xp.where(positive | ~xp.isfinite(size), gamma, 1)
+    if is_concrete(gamma) and not float(limits.tiny) <= float(gamma) <= float(limits.max):
+        end = "over" if not float(size) < 1 else "under"
+        raise ValueError(
+            f'gamma is "scale", 1 / (d * variance of x), and the variance {end}flows: entries of x '
+            f"differ by {float(size):.2g}. Scale x, or give gamma as a number."
+        )
+    return float(gamma) if on_host else gamma
+
+
+def check_gamma(gamma: Any, smallest_open: bool = False) -> None:
+    """Raises ValueError if gamma is a string or, with `smallest_open`, known not to be positive."""
+    if isinstance(gamma, str):
+        raise ValueError(
+            f"gamma is {gamma!r}; a kernel takes a number. Call resolve_gamma({gamma!r}, x) first."
+        )
+    if is_concrete(gamma) and smallest_open and not 0 < float(gamma) < float("inf"):
+        raise ValueError(f"gamma is {float(gamma)}; it must be positive and finite.")
 
 
 def _shares(xp: Any, weight: Any) -> Any:

@@ -76,7 +76,7 @@ def test_cards(path):
         ("method.pretrain", -0.1, "method.pretrain is -0.1"),
         ("method.pretrain", float("nan"), "method.pretrain is nan"),
         ("method.betas", (1.0, -0.5), r"betas are \(1.0, -0.5\)"),
-        ("method.betas", (1.0, 0.5, 0.5), "they are two finite numbers"),
+        ("method.betas", (1.0, 0.5, 0.5), "two finite numbers"),
         ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
         ("method.latent_dim", 0, "method.latent_dim is 0"),
         ("train.batch_size", 51, "train.batch_size is 51; the guidance splits a batch in two"),
