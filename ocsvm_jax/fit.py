@@ -1,6 +1,5 @@
 """`ocsvm_fit`: fits a one-class SVM to any number of points and returns a model."""
 
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -10,21 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Num
 
 from ocsvm_jax.fit_arguments import FitArguments, checked_fit, checked_limits
-from ocsvm_jax.kernel_sums import kernel_sum
-from ocsvm_jax.kernels import Kernel, Precomputed, gram, is_shift_invariant
+from ocsvm_jax.fit_large import fit_large
+from ocsvm_jax.kernels import Kernel, Precomputed, gram
 from ocsvm_jax.model import OCSVM, FitInfo
 from ocsvm_jax.solver import OCSVMSolution, Status, ocsvm_solve
-from ocsvm_jax.solver import large as large_solver
 from ocsvm_jax.solver.solution import ConvergenceWarning
 
 # Up to this number of points the Gram matrix is formed.
 _DENSE_POINTS = 1024
-_WORKING_SET = 512
-# The device works at least about this long before it returns to the host.
-_SECONDS_PER_CALL = 0.1
 
 
 class Progress(NamedTuple):
@@ -123,7 +118,8 @@ def _solved(
             floor = (4 + 0.25 * (float(nu) * n) ** 0.5) * float(jnp.finfo(x.dtype).eps)
             tol = -max(1e-3 / (float(nu) * n), floor)
         C = w / (nu * jnp.sum(w))
-        solution = _fit_large(kernel, x, C, tol, max_steps or 10_000, start, callback)
+        report = None if callback is None else lambda *reached: callback(Progress(*reached))
+        solution = fit_large(kernel, x, C, tol, max_steps or 10_000, start, report)
     if solution.status == Status.INVALID:
         raise ValueError("the kernel gives NaN or infinite values on these points.")
     return solution
@@ -172,103 +168,3 @@ def _fit_dense(
 ) -> OCSVMSolution:
     K = x if isinstance(kernel, Precomputed) else gram(kernel, x)
     return ocsvm_solve(K, nu, sample_weight=w, tol=tol, max_steps=max_steps)
-
-
-def _fit_large(
-    kernel: Any,
-    x: Float[Array, "n d"],
-    C: Float[Array, " n"],
-    tol: float,
-    max_rounds: int,
-    start: OCSVM | None,
-    callback: Callable[[Progress], Any] | None,
-) -> OCSVMSolution:
-    """The loop on the host: the device takes some steps, then progress is reported."""
-    limits = jnp.asarray(tol, x.dtype), jnp.int32(max_rounds)
-    state = _begin(kernel, x, C) if start is None else _begin_at(kernel, x, _feasible(start, C))
-    steps, going = 1, True
-    while going:
-        began = time.monotonic()
-        state, more = _advance(kernel, x, C, limits, state, jnp.int32(steps))
-        going = bool(more)
-        if callback is not None:
-            reached = (float(v) for v in large_solver.reached(_settings(limits, len(C)), state))
-            callback(Progress(int(state.rounds), *reached))
-        if time.monotonic() - began < _SECONDS_PER_CALL:
-            steps *= 2
-    return _finish(kernel, x, C, limits, state)
-
-
-def _feasible(start: OCSVM, C: Float[Array, " n"]) -> Float[Array, " n"]:
-    """The alpha of a model, clipped to the bounds C and completed to sum 1 over all points."""
-    n = C.shape[0]
-    if start.info is None or int(jnp.max(start.info.support)) >= n:
-        raise ValueError(f"start is not a model that ocsvm_fit returned for these {n} points.")
-    alpha = jnp.zeros_like(C).at[start.info.support].set(start.coefficients.astype(C.dtype))
-    alpha = jnp.minimum(alpha, C)
-    missing = jnp.maximum(1 - jnp.sum(alpha), 0)
-    # What the clipping removed is given to support vectors first, then to any alpha with room left.
-    for receivers in (alpha > 0, C > 0):
-        room = jnp.where(receivers, C - alpha, 0)
-        share = jnp.minimum(missing / jnp.maximum(jnp.sum(room), jnp.finfo(C.dtype).tiny), 1)
-        alpha = jnp.where(share >= 1, alpha + room, alpha + share * room)
-        alpha = jnp.minimum(alpha, C)
-        missing = jnp.maximum(1 - jnp.sum(alpha), 0)
-        missing = jnp.where(missing < n * jnp.finfo(C.dtype).eps, 0, missing)
-    total = jnp.sum(alpha)
-    # Not for rounding errors alone: a division would move every alpha off its bound.
-    return jnp.where(total > 1 + n * jnp.finfo(C.dtype).eps, alpha / total, alpha)
-
-
-def _access(kernel: Any, x: Float[Array, "n d"]) -> large_solver.KernelAccess:
-    if isinstance(kernel, Precomputed):
-        return large_solver.KernelAccess(
-            square=lambda W: x[W[:, None], W[None, :]],
-            product=lambda W, v, offset: _precomputed_product(x, W, v, offset),
-            diagonal=lambda: jnp.diagonal(x),
-            one_sign=False,
-        )
-    return large_solver.KernelAccess(
-        square=lambda W: gram(kernel, x[W]),
-        product=lambda W, v, offset: kernel_sum(kernel, x[W], v, x, offset),
-        diagonal=lambda: jax.vmap(kernel)(x, x),
-        # Entries lie between 0 and 1, and an offset, if there is one, is 1.
-        one_sign=is_shift_invariant(kernel),
-    )
-
-
-def _precomputed_product(
-    K: Float[Array, "n n"], W: Array, v: Float[Array, " q"], offset: Float[Array, ""]
-) -> Float[Array, " n"]:
-    return jnp.matmul(K[:, W] - offset, v, precision=jax.lax.Precision.HIGHEST)
-
-
-def _settings(limits: tuple[Array, Array], n: int) -> large_solver.Settings:
-    tol, max_rounds = limits
-    return large_solver.Settings(tol, min(_WORKING_SET, n), max_rounds)
-
-
-@jax.jit
-def _begin(kernel: Any, x: Array, C: Array) -> large_solver.State:
-    return large_solver.begin(_access(kernel, x), C)
-
-
-@jax.jit
-def _begin_at(kernel: Any, x: Array, alpha: Array) -> large_solver.State:
-    return large_solver.begin_at(_access(kernel, x), alpha)
-
-
-@jax.jit
-def _advance(
-    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any, steps: Array
-) -> tuple[large_solver.State, Bool[Array, ""]]:
-    settings = _settings(limits, x.shape[0])
-    state = large_solver.advance(_access(kernel, x), C, settings, state, steps)
-    return state, large_solver.running(C, settings, state)
-
-
-@jax.jit
-def _finish(
-    kernel: Any, x: Array, C: Array, limits: tuple[Array, Array], state: Any
-) -> OCSVMSolution:
-    return large_solver.finish(_access(kernel, x), C, _settings(limits, C.shape[0]), state)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracles import optimality
 
-from ocsvm_jax import OCSVM, Progress, Status, fit, gram, linear, ocsvm_fit, precomputed, rbf
+from ocsvm_jax import OCSVM, Progress, Status, fit_large, gram, linear, ocsvm_fit, precomputed, rbf
 from ocsvm_jax.kernels import RBF
 
 N = 1030  # just beyond the dense solver: every size is a compilation
@@ -43,7 +43,7 @@ def model():
 
 
 def test_the_callback_sees_the_gap_fall_to_the_tolerance(model, monkeypatch):
-    monkeypatch.setattr(fit, "_SECONDS_PER_CALL", 0)  # one step per call
+    monkeypatch.setattr(fit_large, "_SECONDS_PER_CALL", 0)  # one step per call
     seen: list[Progress] = []
     fitted = ocsvm_fit(points(), 0.2, rbf(0.7), tol=1e-9, callback=seen.append)
     assert len(seen) >= 3
@@ -136,9 +136,9 @@ def test_memory_is_that_of_the_points_and_a_working_set():
     x, C = jax.ShapeDtypeStruct((n, 8), np.float32), jax.ShapeDtypeStruct((n,), np.float32)
     limits = (jax.ShapeDtypeStruct((), np.float32), jax.ShapeDtypeStruct((), np.int32))
     kernel = RBF(jax.ShapeDtypeStruct((), np.float32))
-    state = jax.eval_shape(fit._begin, kernel, x, C)
+    state = jax.eval_shape(fit_large._begin, kernel, x, C)
     turns = jax.ShapeDtypeStruct((), np.int32)
-    compiled = fit._advance.lower(kernel, x, C, limits, state, turns).compile()
+    compiled = fit_large._advance.lower(kernel, x, C, limits, state, turns).compile()
     needed = compiled.memory_analysis().temp_size_in_bytes
     assert needed < 100e6 < n * n * 4 / 50
 
