@@ -48,7 +48,7 @@ def convolve(
 def convolve_lax(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], *, upsampling: int = 1
 ) -> Float[Array, "b {upsampling}*h {upsampling}*w o"]:
-    """`convolve` as it is usually written: repeat the pixels, then convolve."""
+    """`convolve` as it is usually written: repeats the pixels, then convolves."""
     if upsampling > 1:
         x = jnp.repeat(jnp.repeat(x, upsampling, axis=1), upsampling, axis=2)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS)

@@ -22,7 +22,13 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def check_arguments(x: Array, kernel: Array, form: Form) -> None:
-    """Raises ValueError if the form is unknown or kernel and x differ in their channels."""
+    """Raises ValueError if the form is unknown, or x and the kernel differ in their channels.
+
+    Args:
+      x: (b, h, w, c) images.
+      kernel: (kh, kw, c, o) kernel.
+      form: how to compute the convolution.
+    """
     if form not in ("auto", "lax", "banded"):
         raise ValueError(f'form must be "auto", "lax" or "banded", got {form!r}')
     if kernel.shape[2] != x.shape[3]:

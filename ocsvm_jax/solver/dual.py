@@ -131,7 +131,13 @@ def _in_given_units(unit: Float[Array, " lanes"], gap: Float[Array, " lanes"]) -
 
 
 def refine(problem: Problem, alpha: Float[Array, "n lanes"], max_steps: int) -> DualState:
-    """Solves each lane, starting from a feasible alpha (n, lanes)."""
+    """Solves each lane, starting from a feasible alpha.
+
+    Args:
+      problem: the duals.
+      alpha: (n, lanes) feasible.
+      max_steps: bound on the two-variable steps of each lane.
+    """
     state = _start(problem, alpha)
     state = lax.while_loop(
         lambda s: jnp.any(s.running), lambda s: _round(problem, s, max_steps), state

@@ -86,7 +86,13 @@ def begin_at(access: KernelAccess, alpha: Float[Array, " n"]) -> State:
 
 
 def running(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
-    """Whether `advance` has anything left to do."""
+    """Whether `advance` has anything left to do.
+
+    Args:
+      C: (n,) upper bounds on alpha.
+      settings: tolerance, working set and bound on the rounds.
+      s: the current state.
+    """
     converged = (s.bound <= tolerance(settings, s)) & ~closing_is_due(C, settings, s)
     ended = (s.rounds >= settings.max_rounds) | (s.refreshes > _REFRESHES)
     return incomplete(s) | ~(converged | ended | ~jnp.isfinite(s.gap))

@@ -79,7 +79,13 @@ def magnitude(access: KernelAccess, s: State) -> Float[Array, " n"]:
 
 
 def measured(access: KernelAccess, C: Float[Array, " n"], s: State) -> State:
-    """The state with gap, bound and scale recomputed from its alpha and g."""
+    """The state with gap, bound and scale recomputed from its alpha and g.
+
+    Args:
+      access: gives products with K.
+      C: (n,) upper bounds on alpha.
+      s: the state.
+    """
     gap = kkt.violation(s.alpha, s.g, C)[2][0]
     bound = kkt.gap_bound(s.alpha, s.g, C, s.rounding * magnitude(access, s))[0]
     seen = jnp.maximum(jnp.sum(s.alpha * s.root) ** 2, jnp.abs(jnp.sum(s.alpha * s.g)))
@@ -87,7 +93,13 @@ def measured(access: KernelAccess, C: Float[Array, " n"], s: State) -> State:
 
 
 def closing_is_due(C: Float[Array, " n"], settings: Settings, s: State) -> Bool[Array, ""]:
-    """Whether the closing round is due: it is run once, if the free set fits a working set."""
+    """Whether the closing round is due: it is run once, if the free set fits a working set.
+
+    Args:
+      C: (n,) upper bounds on alpha.
+      settings: tolerance, working set and bound on the rounds.
+      s: the current state.
+    """
     num_free = jnp.sum(kkt.free_set(s.alpha, C), dtype=jnp.int32)
     fits = (num_free > 1) & (num_free <= settings.working_set)
     return claimed(settings, s) & ~s.closed & fits
