@@ -90,7 +90,7 @@ def choose_model(
     the gammas compared. The choice is the value in `gammas` nearest to it on a logarithmic scale,
     and the value in `nus` nearest to 0.5: smaller nus rank as well if the points are clean, and
     much worse if they contain outliers. benchmarks/choice.py compares this rule, by labels, with
-    about ninety others (RESULTS.md, "Choosing nu and gamma").
+    about ninety others (benchmarks/results/nu_gamma.md).
 
     The choice is made for ranking points, not for the threshold f = 0, outside of which half of the
     points lie: take a threshold from a calibration set (`OCSVM.calibrate`, `conformal_threshold`).

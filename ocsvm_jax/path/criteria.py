@@ -4,7 +4,7 @@ They are pure functions of decision values, whatever model these come from. The 
 measure a volume by uniform points judge a *set*: the points should lie inside, and the inside
 should be small. They count points by default, and have a gradient if a temperature is given. For
 ranking points, that is, detecting anomalies by score, they choose worse models than `finest_gamma`,
-which `choose_model` uses (RESULTS.md, "Choosing nu and gamma").
+which `choose_model` uses (benchmarks/results/nu_gamma.md).
 """
 
 import jax

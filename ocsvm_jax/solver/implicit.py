@@ -72,7 +72,7 @@ def ocsvm_solve(
       optimality conditions by the returned alpha, rounding included, and `status` says whether it
       is within `tol`. CONVERGED means that every point lies on the same side of the boundary as in
       the exact solution, except points whose f is 0 within the tolerance (counted on ill-scaled
-      problems in benchmarks/RESULTS.md, "Hard problems").
+      problems in benchmarks/results/hard.md).
 
     Raises:
       TypeError: if an argument does not hold real numbers.
