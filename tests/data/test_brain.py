@@ -363,7 +363,7 @@ def test_slices_that_are_not_there(root):
     with pytest.raises(ValueError, match="There are 30, from 12 to 244 mm, every 8 mm"):
         brain.read_space(path, (13,))
     space = brain.read_space(root / "wmh" / "s01_T1.nii.gz")
-    with pytest.raises(ValueError, match="without space, which names slices"):
+    with pytest.raises(ValueError, match="and space both choose slices"):
         brain.read_cohort(root, "wmh", space=space, slices_mm=(12,))
 
 
