@@ -127,7 +127,7 @@ def test_what_a_precomputed_kernel_refuses():
     fitted = ocsvm_fit(np.eye(4), 0.5, precomputed())
     with pytest.raises(ValueError, match=r"x has shape \(2, 3\); .* precomputed \(4, 4\)"):
         fitted.decision_function(np.ones((2, 3)))
-    with pytest.raises(TypeError, match="no function of two points"):
+    with pytest.raises(TypeError, match="not a function of two points"):
         gram(precomputed(), np.ones((2, 2)))
 
 

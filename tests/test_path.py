@@ -443,7 +443,7 @@ def test_the_choice_on_real_tables():
         (lambda: choose_model(X, gammas=0.1), r"gammas has shape \(\)"),
         (lambda: choose_model(X, gamma_unit="scale"), "no gammas to multiply"),
         (lambda: choose_model(X, gammas=[1.0], gamma_unit="var"), "gamma is 'var'"),
-        (lambda: choose_model(X, kernel=laplacian), "pass gammas with this kernel"),
+        (lambda: choose_model(X, kernel=laplacian), "pass gammas for this kernel"),
         (lambda: choose_model(X, keep=1.0), r"keep is 1.0; it must lie in \(0, 1\)"),
         (lambda: choose_model(X, num_folds=1), "num_folds is 1"),
         (lambda: choose_model(X, max_points=1), "max_points is 1"),

@@ -169,14 +169,14 @@ def test_a_float64_model_is_loaded_without_float64(tmp_path, offset):
             OCSVM.load(tmp_path / "line.npz")
     else:
         OCSVM.load(tmp_path / "line.npz")
-    with pytest.raises(ValueError, match=r"parameter of the kernel is 1e-50; float32"):
+    with pytest.raises(ValueError, match=r"parameter of the kernel is 1e-50; .* in float32"):
         OCSVM.load(tmp_path / "tiny.npz")
 
 
 def test_what_float32_can_not_hold():
     with pytest.raises(ValueError, match=r"x holds values up to .*e\+40; .* in float32"):
         ocsvm_fit(1e39 * NEAR, 0.1, rbf(1e-3))
-    with pytest.raises(ValueError, match=r"parameter of the kernel is .*; float32"):
+    with pytest.raises(ValueError, match=r"parameter of the kernel is .*; .* in float32"):
         ocsvm_fit(1e25 * NEAR, 0.1)
 
 
