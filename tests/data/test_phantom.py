@@ -201,7 +201,7 @@ def test_ventricles_have_the_size_of_ventricles():
 def test_bad_arguments(template):
     with pytest.raises(ValueError, match="Did you mean 'matched_wmh'"):
         draw(template, "ci", "matched_wmm", 0, 0)
-    with pytest.raises(ValueError, match="Choose from full, ci"):
+    with pytest.raises(ValueError, match="Available: full, ci"):
         draw(template, "half", "train", 0, 0)
     with pytest.raises(ValueError, match="prepared for 'ci', not 'full'"):
         draw(template, "full", "train", 0, 0)
