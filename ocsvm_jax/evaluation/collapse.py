@@ -1,7 +1,7 @@
-"""The collapse guard: scores that no longer tell one image from another are no result.
+"""The collapse guard: scores that no longer distinguish images are not a result.
 
 A network trained to bring latents to a centre has a trivial solution, the same latent for every
-image. Its scores are then constant or rounding noise, and a figure computed from them is luck.
+image. Its scores are then constant or rounding noise, and any metric computed from them is chance.
 """
 
 import numpy as np
@@ -25,14 +25,14 @@ def collapsed(
     """Whether scores carry no information.
 
     Args:
-      scores: (n,) of images that are not all alike, normal and anomalous.
+      scores: (n,) scores of different images, normal and anomalous.
       squared_size: (n,) |z|^2 of the latents where the scores are squared distances of latents.
 
     Returns:
       True if the interquartile range of the scores is below 1e-4 of their median size, if one of
       them is not finite, or if three quarters of the squared distances lie below 1e-10 of the mean
-      of |z|^2, which is what float32 makes of a distance of 0: half of them may be normal images
-      that a perfect detector has at the centre.
+      of |z|^2, which is what float32 makes of a distance of 0. It takes three quarters, because
+      half of the images may be normal ones that a perfect detector places at the centre.
     """
     if not np.all(np.isfinite(scores)) or spread(scores) < _SMALLEST_SPREAD:
         return True

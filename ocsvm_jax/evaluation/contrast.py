@@ -1,8 +1,8 @@
 """The contrast of an image with itself turned around: how much more normal it looks upright.
 
 A corruption that was not trained on moves the score of every image, and by more than the digit
-does. It moves that of the turned image alike, and cancels in the difference. How images are turned:
-`ocsvm_jax.methods.turning`.
+does. It moves the score of the turned image by about as much, so that it cancels in the difference.
+`ocsvm_jax.methods.turning` turns images.
 """
 
 from typing import NamedTuple

@@ -140,7 +140,7 @@ def table(
     """One row of results for each score, all on the same resamples.
 
     Args:
-      labels: see `bootstrap`, as for the other arguments.
+      labels: see `bootstrap`.
       scores: see `bootstrap`.
       split: name of this set of images, copied into the rows.
       num_resamples: see `bootstrap`.

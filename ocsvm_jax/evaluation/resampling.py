@@ -1,7 +1,7 @@
 """Detection metrics of many resamples at once.
 
-The scores are sorted a single time, and a resample is the number of times each image was drawn,
-that is, an integer sample weight.
+The scores are sorted once; a resample is the number of times that each image was drawn, that is, an
+integer sample weight.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 MAX_FPR = 0.3
-# Numbers per array of counts (8 MiB): resamples are drawn as many at a time, for all scores.
+# Entries per array of counts (8 MiB): so many resamples are drawn at a time, for all scores.
 _CHUNK_SIZE = 2**20
-# Numbers per array in between: as many as the cache holds, and thousands for NumPy to go through.
+# Entries per temporary array: few enough for the cache, enough to keep NumPy's overhead small.
 _BLOCK_SIZE = 2**14
 
 
@@ -32,7 +32,7 @@ class Ranking(NamedTuple):
 
 
 def rank(anomalous: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> Ranking:
-    """Sorts once what all resamples share."""
+    """The order of the images, which all resamples share."""
     order = np.argsort(-scores, kind="stable")
     descending = scores[order]
     last = np.flatnonzero(np.r_[descending[1:] != descending[:-1], True])
@@ -42,7 +42,7 @@ def rank(anomalous: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> 
 def resamples(
     anomalous: Bool[np.ndarray, " n"], num_resamples: int, seed: int
 ) -> Iterator[Float[np.ndarray, "rows n"]]:
-    """Yields how often each image was drawn, a few resamples at a time; both classes are there."""
+    """Yields how often each image was drawn, a few resamples at a time; each has both classes."""
     generator = np.random.default_rng(seed)
     n = anomalous.size
     rows = max(1, _CHUNK_SIZE // n)
@@ -86,7 +86,7 @@ def _block_metrics(
     of_images: Float[np.ndarray, "3 rows n"],
     of_groups: Float[np.ndarray, "5 rows groups"],
 ) -> Float[np.ndarray, "rows metrics"]:
-    """What `weighted_metrics` returns, given room for every array in between."""
+    """`weighted_metrics` of one block, with room for every temporary array."""
     sorted_weights, sorted_positives, sums = of_images
     positives_so_far, so_far, negatives_so_far, positives, negatives = of_groups
     # With an `out`, any mode but "clip" has NumPy fill a new array first.

@@ -20,7 +20,7 @@ from ocsvm_jax.methods.base import Method, Score
 from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.solver import Status
-from ocsvm_jax.training.epoch import to_unit
+from ocsvm_jax.training.epoch import seen
 
 Images = Shaped[np.ndarray, "_ ..."]  # of any size and channels, or vectors
 # From a block of images: latents (b, d), and the method's own scores by name.
@@ -64,10 +64,7 @@ def model_of(method: Method, state: Any) -> Model:
 
 
 # All images go through in blocks of one size, so this is compiled once per method.
-@partial(jax.jit, static_argnums=0)
-def _model(method: Method, state: Any, images: Array) -> tuple[Array, dict[str, Score]]:
-    x = to_unit(images)
-    return method.encode(state, x), method.score(state, x)
+_model = jax.jit(seen, static_argnums=0)
 
 
 def see(model: Model, images: Images) -> Seen:

@@ -10,15 +10,15 @@ import orbax.checkpoint as ocp
 class Checkpoints:
     """The newest states of a run, written in the background, one per epoch.
 
-    A checkpoint appears whole or not at all, so a run killed while writing finds the one before.
+    A checkpoint appears atomically, so a run killed while writing finds the previous one.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False):
         """Opens a directory of checkpoints.
 
         Args:
-          directory: made where it is missing, unless `read_only`.
-          keep: so many of the newest stay.
+          directory: created if it does not exist, unless `read_only`.
+          keep: how many of the newest are kept.
           read_only: leave the directory as it is, because another process may be writing there.
         """
         options = ocp.CheckpointManagerOptions(
@@ -30,7 +30,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def latest(self) -> int | None:
-        """The newest epoch there is, or None."""
+        """The newest epoch that has a checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, epoch: int, state: Any) -> None:

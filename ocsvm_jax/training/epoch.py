@@ -15,18 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from ocsvm_jax.methods.base import Method
+from ocsvm_jax.methods.base import Method, Score
 
 
 class Run(NamedTuple):
     """All that training changes.
 
     Attributes:
-      state: of the method, after the last epoch.
-      best: of the method, after the epoch with the smallest held-out loss.
+      state: the method's state after the last epoch.
+      best: the method's state after the epoch with the smallest held-out loss.
       best_loss: () that loss.
       best_epoch: () that epoch, counted from 1.
-      epoch: () epochs done.
+      epoch: () number of epochs done.
     """
 
     state: Any
@@ -41,8 +41,8 @@ class Feed(NamedTuple):
 
     Attributes:
       images: all images, on the device: uint8, or float values as the method takes them.
-      rows: indices of those trained on.
-      held_out: indices of those that decide on early stopping.
+      rows: indices of the images to train on.
+      held_out: indices of the images that decide on early stopping.
     """
 
     images: Shaped[Array, "n *shape"]
@@ -74,7 +74,7 @@ def to_unit(images: Shaped[Array, "b *shape"]) -> Float[Array, "b *shape"]:
 
 
 def begin(method: Method, images: Shaped[Array, "b *shape"], key: Array) -> Run:
-    """A run before its first epoch; of a batch of images, the shape counts. Can be traced."""
+    """A run before its first epoch; only the shape of the images matters. Can be traced."""
     state = method.init(to_unit(images), key)
     # A copy, because an epoch reuses the memory of what it is given.
     best = jax.tree.map(jnp.copy, state)
@@ -102,12 +102,12 @@ def one_epoch(
     """Shuffled steps, then the held-out loss; can be traced, also under vmap.
 
     Args:
-      method: what is trained.
-      run: where it stands.
-      epoch: () epochs done, counted from 0; under vmap better one number for all.
+      method: the method to train.
+      run: its current run.
+      epoch: () number of epochs done; under vmap preferably one number for all models.
       feed: the images.
-      seed: of the order of the images, may be traced.
-      batch_size: what is left over of an epoch's shuffled images is skipped.
+      seed: seed of the order of the images; may be traced.
+      batch_size: images that do not fill a last batch are skipped.
     """
     m = feed.rows.shape[0]
     steps = m // batch_size
@@ -151,7 +151,7 @@ def advanced(
 
 
 def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> Float[Array, ""]:
-    """Mean loss over whole batches, of the size of training: some losses depend on the size."""
+    """Mean loss over whole batches of the training size: some losses depend on that size."""
     size = min(batch_size, feed.held_out.shape[0] // 2 * 2)
     blocks = feed.held_out.shape[0] // size
     batches = feed.held_out[: blocks * size].reshape(blocks, size)
@@ -161,5 +161,13 @@ def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> F
 
 
 def kept_state(run: Run, patience: int) -> Any:
-    """The state to use: that of the smallest held-out loss, or without early stopping the last."""
+    """The state to use: with early stopping that of the smallest held-out loss, else the last."""
     return run.best if patience > 0 else run.state
+
+
+def seen(
+    method: Method, state: Any, images: Shaped[Array, "b *shape"]
+) -> tuple[Float[Array, "b d"], dict[str, Score]]:
+    """Latents of a batch of images, and the method's own scores. Can be traced."""
+    x = to_unit(images)
+    return method.encode(state, x), method.score(state, x)

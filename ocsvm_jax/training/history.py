@@ -1,7 +1,7 @@
 """Metrics of each epoch: one JSON object per line, in step with the checkpoints.
 
-`metrics.jsonl` is of the one model that is trained in a directory, `metrics-<i>.jsonl` of each of
-several. Earlier versions kept those of several in `history.json`, a list of lists.
+`metrics.jsonl` belongs to the only model trained in a directory, `metrics-<i>.jsonl` to each of
+several. Earlier versions kept several histories in `history.json`, a list of lists.
 """
 
 import json
@@ -37,7 +37,7 @@ class History:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss of the last epoch is not finite; no epoch follows such a one."""
+        """Whether a loss of the last epoch is not finite; no epoch follows such an epoch."""
         return bool(self.entries and not_finite(self.entries[-1]))
 
 

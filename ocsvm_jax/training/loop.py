@@ -31,9 +31,9 @@ class Plan(NamedTuple):
 
     Attributes:
       epochs: at most this many.
-      batch_size: even; what is left over of an epoch's shuffled images is skipped.
-      patience: stop after so many epochs without a smaller held-out loss; 0: never stop early, and
-        keep the last state.
+      batch_size: even; images that do not fill a last batch are skipped.
+      patience: stop after this many epochs without a smaller held-out loss; 0: never stop early,
+        and keep the last state.
       checkpoint_every: epochs between checkpoints; the last epoch has one in any case.
     """
 

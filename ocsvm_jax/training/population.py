@@ -1,10 +1,10 @@
 """Many models at once: one compiled program trains them under vmap.
 
-The models of a population share a method and all that is static in it; they differ in their seed,
-in the rows of the images they are trained on, and in those settings that may be traced numbers
-(`Recipe.traced`). On an accelerator, which one such small network cannot fill, many cost little
-more than one. On a CPU, which one fills, a population of one after the other is the same program
-without vmap: compiled once for all of them all the same, since their settings are its arguments.
+The models of a population share a method and everything static in it; they differ in their seed, in
+the rows of the images they are trained on, and in the settings that may be traced numbers
+(`Recipe.traced`). One such small network does not fill an accelerator, so there many models cost
+little more than one. On a CPU, populations of one model are trained one after the other by the same
+program without vmap. It is compiled once, since the settings are its arguments.
 """
 
 import shutil
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped
 
 from ocsvm_jax.methods.base import Method, Score
-from ocsvm_jax.training.epoch import Feed, Run, begin, check_enough, kept_state, one_epoch, to_unit
+from ocsvm_jax.training.epoch import Feed, Run, begin, check_enough, kept_state, one_epoch, seen
 from ocsvm_jax.training.history import Entry
 from ocsvm_jax.training.loop import Plan, run_epochs
 
@@ -43,13 +43,13 @@ class Member(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a member.
+    """Outcome of one member.
 
     Attributes:
-      state: of the method, the one to use; arrays of NumPy.
+      state: the method's state to use; NumPy arrays.
       history: an entry for each epoch, see `ocsvm_jax.training.history`; its `seconds` are the
         member's share.
-      diverged: whether a loss was no longer finite.
+      diverged: whether a loss was not finite.
     """
 
     state: Any
@@ -67,7 +67,7 @@ class _Members(NamedTuple):
 
 
 class Program:
-    """The compiled functions of a population of one size; keep it, and all of its calls are warm.
+    """The compiled functions of a population of one size; keep it to compile only once.
 
     Attributes:
       size: number of models.
@@ -97,24 +97,17 @@ class Program:
 
         self.start = jax.jit(_over_members(start, (0, None), size))
         self.epoch = jax.jit(_over_members(epoch, (0, 0, 0, None, None), size), donate_argnums=0)
-        # Of one model: all members are judged by the same function.
-        self._see = jax.jit(partial(_seen, build))
+        # For one model: all members are judged by the same function.
+        self._see = jax.jit(lambda traced, state, images: seen(build(traced), state, images))
 
     def see(self, member: Member, state: Any) -> Callable[[Array], tuple[Array, dict[str, Score]]]:
         """A function of a block of uint8 images: latents and the method's own scores."""
         return partial(self._see, _traced([member], squeeze=True), state)
 
     def state_shapes(self, member: Member, images: Shaped[Array, "n *shape"]) -> Any:
-        """The state of one member without numbers."""
+        """Shapes and dtypes of one member's state."""
         run = jax.eval_shape(self.start, _stacked([member] * self.size), images)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), run.state)
-
-
-def _seen(
-    build: Build, traced: Mapping[str, Any], state: Any, images: Shaped[Array, "b *shape"]
-) -> tuple[Array, dict[str, Score]]:
-    method, x = build(traced), to_unit(images)
-    return method.encode(state, x), method.score(state, x)
 
 
 def models_at_once(number: int = 0) -> int:
@@ -129,13 +122,13 @@ def train(
     directory: Path,
     progress: Callable[[int, float], Any] = lambda epochs, loss: None,
 ) -> list[Outcome]:
-    """Trains a population, or goes on training it from its last checkpoint.
+    """Trains a population, or continues from its last checkpoint.
 
-    A member is the same model, up to rounding, whatever the others are: one that early stopping
-    ends, or that has diverged, keeps its state while the others go on.
+    A member is the same model, up to rounding, whatever the others are. A member that has stopped
+    early or diverged keeps its state while the others continue.
 
     Args:
-      program: of as many models as there are members.
+      program: a program for as many models as there are members.
       members: the models.
       images: all images, on the device.
       directory: for checkpoints while the population is trained; the caller removes it with
@@ -203,7 +196,7 @@ def _stacked(members: Sequence[Member]) -> _Members:
 
 
 def _traced(members: Sequence[Member], squeeze: bool = False) -> dict[str, Any]:
-    """The traced settings as float32 arrays with a leading axis; of a tuple, each number apart."""
+    """The traced settings as float32 arrays with a leading axis; tuples number by number."""
 
     def column(*values: Any) -> Array:
         return jnp.asarray(values[0] if squeeze else values, jnp.float32)
