@@ -49,10 +49,9 @@ LAYERS = {
         "__main__",
     ),
     "evaluation": (
-        "collapse contrast final latents resampling",
+        "adjusted collapse contrast final latents resampling",
         "metrics scores",
-        "comparison",
-        "rank_tests",
+        "comparison rank_tests",
     ),
     "experiments": ("config", "workdir", "brain cli images table"),
     "experiments.brain": (
@@ -110,6 +109,7 @@ LAYERS = {
 # Chapters and modules that only handle arrays of NumPy.
 WITHOUT_JAX = (
     "data",
+    "evaluation.adjusted",
     "evaluation.collapse",
     "evaluation.comparison",
     "evaluation.contrast",

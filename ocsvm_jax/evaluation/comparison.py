@@ -13,10 +13,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.adjusted import as_numbers, bonferroni, holm
 from ocsvm_jax.evaluation.metrics import METRICS
 
 _POINT_VALUES = dict(zip(METRICS, (metrics.auroc, metrics.aupr, metrics.auroc30), strict=True))
-# Figures this close differ by rounding alone: 36,000 images and 5 seeds have steps of 3e-10.
+# Values this close differ by rounding alone: 36,000 images and 5 seeds have steps of 3e-10.
 _TIE = 1e-12
 
 
@@ -30,7 +31,7 @@ class Rival(NamedTuple):
       high: upper end of it.
       p: share of the resamples in which this rival beats the best; a tie counts one half.
       p_bonferroni: adjusted for the number of rivals. A `p` below 1 / num_resamples enters as
-        1 / num_resamples, so this is then an upper bound (`format_p` prints it as one).
+        1 / num_resamples, so this is then an upper bound, and reports print it as one.
       p_holm: adjusted after Holm, from the same values.
       significant: whether `p_bonferroni` is at most alpha.
     """
@@ -65,7 +66,7 @@ class Comparison(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """The figures of some methods, each the mean over its seeds, by metric and method.
+    """The values of some methods, each the mean over its seeds, by metric and method.
 
     Attributes:
       values: on the images as they are.
@@ -87,7 +88,7 @@ def compare(
     """The paired bootstrap test of the paper (arXiv 2507.21164), over several seeds.
 
     The images are drawn with replacement, once for all methods and seeds (see
-    `metrics.bootstrap`). On each resample a method's figure is the mean of the metric over its
+    `metrics.bootstrap`). On each resample a method's value is the mean of the metric over its
     seeds. The resamples stand for other images, not for other seeds: the spread over the seeds is
     what `mean_sd` reports.
 
@@ -123,10 +124,10 @@ def resample(
     """The resamples of `compare`: they take its time, and serve any selection of the methods.
 
     Args:
-      labels: as there.
-      scores: as there, of one or more methods.
-      num_resamples: as there.
-      seed: as there.
+      labels: see `compare`.
+      scores: see `compare`; one or more methods.
+      num_resamples: see `compare`.
+      seed: see `compare`.
 
     Raises:
       ValueError: an argument does not fit this description.
@@ -179,74 +180,6 @@ def among(
     }
 
 
-def bonferroni(p: ArrayLike) -> Float[np.ndarray, " m"]:
-    """P-values adjusted for their number, in the order given: m * p, at most 1.
-
-    Args:
-      p: (m,) p-values in [0, 1].
-
-    Raises:
-      ValueError: `p` does not fit this description.
-    """
-    values = _checked_p(p, "p")
-    return np.minimum(values.size * values, 1.0)
-
-
-def holm(p: ArrayLike) -> Float[np.ndarray, " m"]:
-    """P-values adjusted by the step-down method of Holm (1979), in the order given.
-
-    The smallest is multiplied by m, the next by m - 1 and so on; each is then at least as large as
-    the one before, and at most 1. Never larger than `bonferroni`.
-
-    Args:
-      p: (m,) p-values in [0, 1].
-
-    Raises:
-      ValueError: `p` does not fit this description.
-    """
-    values = _checked_p(p, "p")
-    order = np.argsort(values, kind="stable")
-    steps = np.arange(values.size, 0, -1) * values[order]
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
-
-
-def format_p(p: float, num_resamples: int, *, adjusted: float | None = None) -> str:
-    """A p-value of a bootstrap for a table, such as ``0.024`` or ``< 1/1000``.
-
-    A share below 1 / num_resamples is a bound and is printed as one. So is a value adjusted from
-    it: the floor of 1/1000, times 11 rivals, is ``< 11/1000``. Where that bound reaches 1 it says
-    nothing, and ``1.000`` is printed.
-
-    Args:
-      p: the share of the resamples, in [0, 1]: `Rival.p`.
-      num_resamples: number of resamples, at least 1.
-      adjusted: the value to print in place of `p`, `Rival.p_bonferroni` or `Rival.p_holm`: the
-        adjustment of max(p, 1 / num_resamples). The share alone tells a bound from a value.
-
-    Raises:
-      ValueError: an argument does not fit this description.
-    """
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1.")
-    _checked_p([p], "p")
-    floor = 1.0 / num_resamples
-    floored = max(p, floor)
-    printed = floored if adjusted is None else adjusted
-    _checked_p([printed], "adjusted")
-    if printed < floored * (1.0 - 1e-9):
-        raise ValueError(
-            f"adjusted is {printed}, below {floored}, the larger of p and 1 / num_resamples: pass "
-            "p_bonferroni or p_holm of the same rival and the same number of resamples."
-        )
-    if p < floor * (1.0 - 1e-9) and printed < 1.0:
-        return f"< {round(printed * num_resamples)}/{num_resamples}"
-    # As many digits as the resamples resolve.
-    decimals = max(3, math.ceil(math.log10(num_resamples)))
-    return f"{printed:.{decimals}f}"
-
-
 def mean_sd(values: ArrayLike) -> tuple[float, float]:
     """The mean and the sample standard deviation (divisor n - 1), NaN for a single value.
 
@@ -256,36 +189,15 @@ def mean_sd(values: ArrayLike) -> tuple[float, float]:
     Raises:
       ValueError: `values` does not fit this description.
     """
-    numbers = _numbers(values, "values")
-    finite = np.isfinite(numbers)
+    given = as_numbers(values, "values")
+    finite = np.isfinite(given)
     if not finite.all():
         raise ValueError(
-            f"values holds {numbers[~finite][0]} at index {np.argmin(finite)}: leave the runs that "
+            f"values holds {given[~finite][0]} at index {np.argmin(finite)}: leave the runs that "
             "failed out, and say how many they were."
         )
-    sd = float(np.std(numbers, ddof=1)) if numbers.size > 1 else math.nan
-    return float(np.mean(numbers)), sd
-
-
-def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: bool = True) -> str:
-    """``0.563 ± 0.012``, or ``.563 ± .012`` without the leading zeros; the mean alone if sd is NaN.
-
-    Args:
-      mean: see `mean_sd`.
-      sd: see `mean_sd`.
-      decimals: digits after the point, at least 0.
-      leading_zero: whether to write the zero before the point.
-
-    Raises:
-      ValueError: `decimals` is negative.
-    """
-    if decimals < 0:
-        raise ValueError(f"decimals is {decimals}: it must be at least 0.")
-    texts = [f"{value:.{decimals}f}" for value in ((mean,) if math.isnan(sd) else (mean, sd))]
-    if not leading_zero and decimals > 0:
-        # At the start, after a sign at most: the zero of 10.5 is not one to drop.
-        texts = [t.replace("0.", ".", 1) if t.lstrip("-").startswith("0.") else t for t in texts]
-    return " ± ".join(texts)
+    sd = float(np.std(given, ddof=1)) if given.size > 1 else math.nan
+    return float(np.mean(given)), sd
 
 
 def _check_comparison(methods: Sequence[str], alpha: float) -> None:
@@ -344,24 +256,3 @@ def _against_the_best(
 def _share_of_wins(gap: Float[np.ndarray, " resamples"]) -> float:
     """How often the gap to the best is negative; half for a tie, as for two identical methods."""
     return float(np.mean(gap < -_TIE) + 0.5 * np.mean(np.abs(gap) <= _TIE))
-
-
-def _checked_p(p: ArrayLike, name: str) -> Float[np.ndarray, " m"]:
-    values = _numbers(p, name)
-    # The negation of what is right also finds NaN.
-    wrong = ~((values >= 0.0) & (values <= 1.0))
-    if wrong.any():
-        raise ValueError(
-            f"{name} holds {values[wrong][0]} at index {np.argmax(wrong)}: p-values lie in [0, 1]."
-        )
-    return values
-
-
-def _numbers(values: ArrayLike, name: str) -> Float[np.ndarray, " n"]:
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} does not hold numbers: pass real ones, shape (n,).") from error
-    if numbers.ndim != 1 or numbers.size == 0:
-        raise ValueError(f"{name} has shape {numbers.shape}: pass one number or more, shape (n,).")
-    return numbers

@@ -5,7 +5,7 @@ within each patient, is the test that fits. `kruskal_dunn` is the one of the pap
 values as independent samples, and thereby loses power where patients differ more than methods do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats as distributions
 
-from ocsvm_jax.evaluation.comparison import bonferroni, holm
+from ocsvm_jax.evaluation.adjusted import bonferroni, holm
 
 _Values = Float[np.ndarray, "methods patients"]
 
@@ -71,24 +71,15 @@ def friedman_wilcoxon(values: Mapping[str, ArrayLike]) -> RankTest:
     """
     rows = _checked(values)
     methods, patients = rows.shape
-    ranks = distributions.rankdata(rows, axis=0)
-    # Within a patient the ranks have mean (m + 1) / 2; their squares tell how many are tied.
-    centred = ranks - 0.5 * (methods + 1)
+    # Within a patient the ranks have mean (m + 1) / 2; their squares depend on how many are tied.
+    # SciPy's test takes three methods or more.
+    centred = distributions.rankdata(rows, axis=0) - 0.5 * (methods + 1)
     spread = np.square(centred).sum() / (patients * (methods - 1))
     statistic = _ratio(np.square(centred.sum(axis=1)).sum(), patients * spread)
-    names, differences, p = list(combinations(values, 2)), [], []
-    for i, j in combinations(range(methods), 2):
-        differences.append(float(np.median(rows[i] - rows[j])))
-        p.append(_signed_rank_p(rows[i] - rows[j]))
-    pairs = zip(names, map(Pair, differences, p, holm(p).tolist()), strict=True)
-    return RankTest(
-        "Friedman",
-        "Wilcoxon (Holm)",
-        statistic,
-        float(distributions.chi2.sf(statistic, methods - 1)),
-        dict(pairs),
-        patients,
-    )
+    gaps = [rows[i] - rows[j] for i, j in combinations(range(methods), 2)]
+    p = [_signed_rank_p(gap) for gap in gaps]
+    pairs = map(Pair, [float(np.median(gap)) for gap in gaps], p, holm(p).tolist())
+    return _test("Friedman", "Wilcoxon (Holm)", statistic, values, patients, pairs)
 
 
 def kruskal_dunn(values: Mapping[str, ArrayLike]) -> RankTest:
@@ -106,24 +97,28 @@ def kruskal_dunn(values: Mapping[str, ArrayLike]) -> RankTest:
     rows = _checked(values)
     methods, patients = rows.shape
     ranks = distributions.rankdata(rows).reshape(rows.shape)
-    # The variance of the ranks, n (n + 1) / 12 for n untied values, and less with ties.
+    # The variance of the ranks: n (n + 1) / 12 for n values without ties, smaller with ties.
     variance = float(np.var(ranks, ddof=1))
     means = ranks.mean(axis=1)
     statistic = _ratio(patients * np.square(means - 0.5 * (rows.size + 1)).sum(), variance)
-    names, differences, p = list(combinations(values, 2)), [], []
-    for i, j in combinations(range(methods), 2):
-        differences.append(float(means[i] - means[j]))
-        z = _ratio(abs(differences[-1]), np.sqrt(variance * 2 / patients))
-        p.append(min(1.0, 2 * float(distributions.norm.sf(z))))
-    pairs = zip(names, map(Pair, differences, p, bonferroni(p).tolist()), strict=True)
-    return RankTest(
-        "Kruskal-Wallis",
-        "Dunn (Bonferroni)",
-        statistic,
-        float(distributions.chi2.sf(statistic, methods - 1)),
-        dict(pairs),
-        patients,
-    )
+    gaps = [float(means[i] - means[j]) for i, j in combinations(range(methods), 2)]
+    z = [_ratio(abs(gap), np.sqrt(variance * 2 / patients)) for gap in gaps]
+    p = np.minimum(1.0, 2 * distributions.norm.sf(z)).tolist()
+    pairs = map(Pair, gaps, p, bonferroni(p).tolist())
+    return _test("Kruskal-Wallis", "Dunn (Bonferroni)", statistic, values, patients, pairs)
+
+
+def _test(
+    overall: str,
+    pairwise: str,
+    statistic: float,
+    methods: Collection[str],
+    patients: int,
+    pairs: Iterable[Pair],
+) -> RankTest:
+    p = float(distributions.chi2.sf(statistic, len(methods) - 1))
+    named = dict(zip(combinations(methods, 2), pairs, strict=True))
+    return RankTest(overall, pairwise, statistic, p, named, patients)
 
 
 def _signed_rank_p(differences: Float[np.ndarray, " patients"]) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ocsvm_jax.evaluation import comparison as stats
+from ocsvm_jax.evaluation.adjusted import checked_p
 
 NONE = "-"
 
@@ -20,7 +20,7 @@ def spread(stat: Mapping[str, Any] | None) -> str:
     if stat is None or middle is None:
         return NONE
     sd = finite(stat.get("sd"))
-    return stats.format_mean_sd(middle, math.nan if sd is None else sd, leading_zero=False)
+    return format_mean_sd(middle, math.nan if sd is None else sd, leading_zero=False)
 
 
 def score(value: float | None) -> str:
@@ -33,7 +33,7 @@ def published(value: float | None) -> str:
     value = finite(value)
     if value is None:
         return NONE
-    return stats.format_mean_sd(value, math.nan, decimals=2, leading_zero=False)
+    return format_mean_sd(value, math.nan, decimals=2, leading_zero=False)
 
 
 def decimal(value: float | None) -> str:
@@ -42,12 +42,74 @@ def decimal(value: float | None) -> str:
     return NONE if value is None else f"{value:,.1f}"
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign, such as ``+.041``."""
+def signed(value: float | None, *, decimals: int = 3, leading_zero: bool = False) -> str:
+    """A difference with its sign, such as ``+.041``; what prints as 0 is positive."""
     value = finite(value)
     if value is None:
         return NONE
-    return ("-" if round(value, 3) < 0 else "+") + score(abs(value))
+    size = format_mean_sd(abs(value), math.nan, decimals=decimals, leading_zero=leading_zero)
+    return ("-" if round(value, decimals) < 0 else "+") + size
+
+
+def p_value(p: float) -> str:
+    """A p-value of a test with a known distribution, such as ``0.024`` or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: bool = True) -> str:
+    """``0.563 ± 0.012``, or ``.563 ± .012`` without the leading zeros; the mean alone if sd is NaN.
+
+    Args:
+      mean: see `comparison.mean_sd`.
+      sd: see `comparison.mean_sd`.
+      decimals: digits after the point, at least 0.
+      leading_zero: whether to write the zero before the point.
+
+    Raises:
+      ValueError: `decimals` is negative.
+    """
+    if decimals < 0:
+        raise ValueError(f"decimals is {decimals}: it must be at least 0.")
+    texts = [f"{value:.{decimals}f}" for value in ((mean,) if math.isnan(sd) else (mean, sd))]
+    if not leading_zero and decimals > 0:
+        # At the start, after a sign at most: the zero of 10.5 is not one to drop.
+        texts = [t.replace("0.", ".", 1) if t.lstrip("-").startswith("0.") else t for t in texts]
+    return " ± ".join(texts)
+
+
+def format_p(p: float, num_resamples: int, *, adjusted: float | None = None) -> str:
+    """A p-value of a bootstrap for a table, such as ``0.024`` or ``< 1/1000``.
+
+    A share below 1 / num_resamples is a bound and is printed as one. So is a value adjusted from
+    it: the floor of 1/1000, times 11 rivals, is ``< 11/1000``. Where that bound reaches 1 it says
+    nothing, and ``1.000`` is printed.
+
+    Args:
+      p: the share of the resamples, in [0, 1]: `comparison.Rival.p`.
+      num_resamples: number of resamples, at least 1.
+      adjusted: the value to print in place of `p`, `Rival.p_bonferroni` or `Rival.p_holm`: the
+        adjustment of max(p, 1 / num_resamples). The share alone says whether it is a bound.
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1.")
+    checked_p([p], "p")
+    floor = 1.0 / num_resamples
+    floored = max(p, floor)
+    printed = floored if adjusted is None else adjusted
+    checked_p([printed], "adjusted")
+    if printed < floored * (1.0 - 1e-9):
+        raise ValueError(
+            f"adjusted is {printed}, below {floored}, the larger of p and 1 / num_resamples: pass "
+            "p_bonferroni or p_holm of the same rival and the same number of resamples."
+        )
+    if p < floor * (1.0 - 1e-9) and printed < 1.0:
+        return f"< {round(printed * num_resamples)}/{num_resamples}"
+    # As many digits as the resamples resolve.
+    decimals = max(3, math.ceil(math.log10(num_resamples)))
+    return f"{printed:.{decimals}f}"
 
 
 def duration(seconds: float) -> str:

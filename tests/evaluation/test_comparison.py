@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ocsvm_jax.evaluation import adjusted as adjusted_p
 from ocsvm_jax.evaluation import comparison as stats
 from ocsvm_jax.evaluation import resampling
 from ocsvm_jax.evaluation.metrics import METRICS
+from ocsvm_jax.reports import numbers
 
 SKLEARN = {
     "AUROC": roc_auc_score,
@@ -281,11 +283,11 @@ def _holm_by_closed_testing(p):
 def test_corrections_by_hand():
     """At 0.05, Bonferroni and Holm reject the first and the last, and no other."""
     p = [0.01, 0.04, 0.03, 0.005]
-    np.testing.assert_allclose(stats.bonferroni(p), [0.04, 0.16, 0.12, 0.02])
-    np.testing.assert_allclose(stats.holm(p), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(adjusted_p.bonferroni(p), [0.04, 0.16, 0.12, 0.02])
+    np.testing.assert_allclose(adjusted_p.holm(p), [0.03, 0.06, 0.06, 0.02])
     # Holm alone rejects the second: 0.05 / 2 is left for it once the first is gone.
-    np.testing.assert_allclose(stats.bonferroni([0.02, 0.024, 0.9]), [0.06, 0.072, 1.0])
-    np.testing.assert_allclose(stats.holm([0.016, 0.024, 0.9]), [0.048, 0.048, 0.9])
+    np.testing.assert_allclose(adjusted_p.bonferroni([0.02, 0.024, 0.9]), [0.06, 0.072, 1.0])
+    np.testing.assert_allclose(adjusted_p.holm([0.016, 0.024, 0.9]), [0.048, 0.048, 0.9])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -294,15 +296,15 @@ def test_holm_is_the_closure_of_bonferroni(seed):
     p = generator.uniform(size=generator.integers(1, 8)) ** 3
     if seed % 2:
         p = np.round(p, 1)  # ties, and zeros
-    adjusted = stats.holm(p)
+    adjusted = adjusted_p.holm(p)
     np.testing.assert_allclose(adjusted, _holm_by_closed_testing(p.tolist()), rtol=1e-12)
     assert (p <= adjusted).all()
-    assert (adjusted <= stats.bonferroni(p) + 1e-15).all()
+    assert (adjusted <= adjusted_p.bonferroni(p) + 1e-15).all()
     permutation = generator.permutation(p.size)
-    np.testing.assert_allclose(stats.holm(p[permutation]), adjusted[permutation], rtol=1e-12)
+    np.testing.assert_allclose(adjusted_p.holm(p[permutation]), adjusted[permutation], rtol=1e-12)
 
 
-@pytest.mark.parametrize("function", [stats.bonferroni, stats.holm])
+@pytest.mark.parametrize("function", [adjusted_p.bonferroni, adjusted_p.holm])
 def test_corrections_at_the_ends(function):
     np.testing.assert_array_equal(function([0.3]), [0.3])
     np.testing.assert_array_equal(function([0.0, 1.0, 0.6]), [0.0, 1.0, 1.0])
@@ -320,7 +322,7 @@ def test_corrections_at_the_ends(function):
         (["a"], "p does not hold numbers"),
     ],
 )
-@pytest.mark.parametrize("function", [stats.bonferroni, stats.holm])
+@pytest.mark.parametrize("function", [adjusted_p.bonferroni, adjusted_p.holm])
 def test_bad_p_values(function, p, message):
     with pytest.raises(ValueError, match=message):
         function(p)
@@ -348,7 +350,7 @@ def test_bad_p_values(function, p, message):
     ],
 )
 def test_format_p(p, num_resamples, adjusted, expected):
-    assert stats.format_p(p, num_resamples, adjusted=adjusted) == expected
+    assert numbers.format_p(p, num_resamples, adjusted=adjusted) == expected
 
 
 def test_format_p_of_a_comparison():
@@ -357,9 +359,9 @@ def test_format_p_of_a_comparison():
     scores = {f"noise {i}": _runs(generator, labels, 0.0) for i in range(11)}
     scores["good"] = _runs(generator, labels, 3.0)
     for rival in stats.compare(labels, scores, num_resamples=100)["AUROC"].rivals.values():
-        assert stats.format_p(rival.p, 100) == "< 1/100"
+        assert numbers.format_p(rival.p, 100) == "< 1/100"
         for adjusted in (rival.p_bonferroni, rival.p_holm):
-            assert stats.format_p(rival.p, 100, adjusted=adjusted) == "< 11/100"
+            assert numbers.format_p(rival.p, 100, adjusted=adjusted) == "< 11/100"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +377,7 @@ def test_format_p_of_a_comparison():
 )
 def test_bad_format_p(arguments, adjusted, message):
     with pytest.raises(ValueError, match=message):
-        stats.format_p(*arguments, adjusted=adjusted)
+        numbers.format_p(*arguments, adjusted=adjusted)
 
 
 def test_mean_sd():
@@ -403,11 +405,11 @@ def test_bad_mean_sd(values, message):
 
 
 def test_format_mean_sd():
-    assert stats.format_mean_sd(0.5634, 0.0119) == "0.563 ± 0.012"
-    assert stats.format_mean_sd(0.5634, 0.0119, leading_zero=False) == ".563 ± .012"
-    assert stats.format_mean_sd(0.5634, math.nan, decimals=2) == "0.56"
-    assert stats.format_mean_sd(10.04, 1.0, decimals=1, leading_zero=False) == "10.0 ± 1.0"
-    assert stats.format_mean_sd(-0.25, 0.5, decimals=2, leading_zero=False) == "-.25 ± .50"
-    assert stats.format_mean_sd(0.2, 0.1, decimals=0, leading_zero=False) == "0 ± 0"
+    assert numbers.format_mean_sd(0.5634, 0.0119) == "0.563 ± 0.012"
+    assert numbers.format_mean_sd(0.5634, 0.0119, leading_zero=False) == ".563 ± .012"
+    assert numbers.format_mean_sd(0.5634, math.nan, decimals=2) == "0.56"
+    assert numbers.format_mean_sd(10.04, 1.0, decimals=1, leading_zero=False) == "10.0 ± 1.0"
+    assert numbers.format_mean_sd(-0.25, 0.5, decimals=2, leading_zero=False) == "-.25 ± .50"
+    assert numbers.format_mean_sd(0.2, 0.1, decimals=0, leading_zero=False) == "0 ± 0"
     with pytest.raises(ValueError, match="decimals is -1"):
-        stats.format_mean_sd(0.5, 0.1, decimals=-1)
+        numbers.format_mean_sd(0.5, 0.1, decimals=-1)

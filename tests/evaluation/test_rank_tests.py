@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ocsvm_jax.evaluation.comparison import bonferroni, holm
+from ocsvm_jax.evaluation.adjusted import bonferroni, holm
 from ocsvm_jax.evaluation.rank_tests import friedman_wilcoxon, kruskal_dunn
 
 TESTS = (friedman_wilcoxon, kruskal_dunn)

@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ocsvm_jax.evaluation.comparison import format_p
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.table.schema import PROTOCOLS, Record, protocols
-from ocsvm_jax.reports.numbers import signed
+from ocsvm_jax.reports.numbers import format_p, signed
 from ocsvm_jax.reports.page import Table
 
 # Fields of the record: the best of all rows against each other one; the best of the paper's own.

@@ -6,7 +6,7 @@ from scipy import stats as distributions
 from sklearn.metrics import roc_auc_score
 from support.brain_results import results, run, score
 
-from ocsvm_jax.evaluation.comparison import holm
+from ocsvm_jax.evaluation.adjusted import holm
 from ocsvm_jax.experiments.brain import rows, tables
 from ocsvm_jax.experiments.brain.mappers import BASELINES
 from ocsvm_jax.experiments.brain.measures import MEASURES
