@@ -190,26 +190,50 @@ def read_cohort(
         mask is not binary or is empty; if a lesion extends outside the brain, or an image cannot be
         scaled. The message names the file.
     """
-    if intensity not in INTENSITIES:
-        raise ValueError(unknown("intensity", intensity, INTENSITIES))
-    if lesion_outside not in LESION_OUTSIDE:
-        raise ValueError(unknown("lesion_outside", lesion_outside, LESION_OUTSIDE))
+    _check_options(intensity, lesion_outside)
     if space is not None and len(slices_mm):
         raise ValueError(f"slices_mm={tuple(slices_mm)} and space both choose slices; pass one.")
     files = find(root, name, image=image, mask=mask, lesion=lesion)
     space = read_space(files, slices_mm) if space is None else space
     check(files, space)
+    folder = folder_of(Path(root), name)
+    title = (folder.resolve() if name in ("", ".") else folder).name
+    options = {"intensity": intensity, "lesion_outside": lesion_outside, "progress": progress}
+    return read_files(files, space, name=title, **options), space
 
+
+def read_files(
+    files: Sequence[Files],
+    space: Space,
+    *,
+    name: str,
+    intensity: str = "minmax",
+    lesion_outside: str = "error",
+    progress: bool = True,
+) -> Cohort:
+    """Reads the files of a cohort that `find` found and `check` checked, see `read_cohort`.
+
+    Args:
+        files: of the subjects.
+        space: in which they lie.
+        name: of the cohort.
+        intensity: see `read_cohort`.
+        lesion_outside: see `read_cohort`.
+        progress: whether to show a progress bar, on a terminal.
+
+    Raises:
+        ValueError: for files that are damaged, hold NaN, or are masks and not binary; for empty
+            masks, lesions outside the brain and images that cannot be scaled.
+    """
+    _check_options(intensity, lesion_outside)
     shape = (len(files), len(space.slices), *space.shape[:2])
     images = np.zeros(shape, np.float32)
     masks, lesions = np.zeros(shape, bool), np.zeros(shape, bool)
-    folder = folder_of(Path(root), name)
-    title = (folder.resolve() if name in ("", ".") else folder).name
-    bar = tqdm(files, desc=title, unit="subject", disable=None if progress else True)
+    bar = tqdm(files, desc=name, unit="subject", disable=None if progress else True)
     for i, subject in enumerate(bar):
         images[i], masks[i], lesions[i] = _read_subject(subject, space, intensity, lesion_outside)
     names = tuple(f.subject for f in files)
-    return Cohort(title, names, images, masks, lesions, files[0].lesion is not None), space
+    return Cohort(name, names, images, masks, lesions, files[0].lesion is not None)
 
 
 def write_map(
@@ -236,6 +260,13 @@ def write_map(
     volume = np.zeros(space.shape, np.float32)
     volume[:, :, space.slices] = np.moveaxis(scores, 0, 2)
     nifti.write_volume(path, volume, space.affine, like)
+
+
+def _check_options(intensity: str, lesion_outside: str) -> None:
+    if intensity not in INTENSITIES:
+        raise ValueError(unknown("intensity", intensity, INTENSITIES))
+    if lesion_outside not in LESION_OUTSIDE:
+        raise ValueError(unknown("lesion_outside", lesion_outside, LESION_OUTSIDE))
 
 
 def _read_subject(

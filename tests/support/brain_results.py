@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ocsvm_jax.experiments.brain.measures import MEASURES
+from ocsvm_jax.experiments.brain.measures import KEYS
 
 FACTS = {"machine": "two cores", "versions": "numpy 2", "commit": "abc-dirty"}
 COHORTS = {"train": 5, "valid": 2, "near_controls": 3, "near_wmh": 4, "near_tumour": 3}
@@ -11,8 +11,8 @@ KINDS = ("wmh", "tumour")
 
 def patients(generator, count, **change):
     """A value for each measure and patient, with and without post-processing."""
-    names = (*MEASURES, "prevalence")
-    raw = {name: generator.uniform(0.1, 0.9, count).tolist() for name in names} | change
+    count = len(next(iter(change.values()), range(count)))
+    raw = {name: generator.uniform(0.1, 0.9, count).tolist() for name in KEYS} | change
     return {"raw": raw, "post-processed": {name: values[::-1] for name, values in raw.items()}}
 
 

@@ -3,8 +3,8 @@
 import math
 
 from ocsvm_jax.data.brain import INTENSITIES, LESION_OUTSIDE
-from ocsvm_jax.experiments.brain.mappers import BASELINES, SCORES
-from ocsvm_jax.experiments.brain.methods import PAPER_ROWS, PATCH_METHODS
+from ocsvm_jax.experiments.brain.mappers import SCORES
+from ocsvm_jax.experiments.brain.recipes import RECIPES
 from ocsvm_jax.experiments.brain.study import arms_of
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.methods.ogae import beta_schedule
@@ -21,8 +21,7 @@ _CHOICES = {
 
 def check(config: Config) -> None:
     """Raises ValueError on the first value that can not work."""
-    methods = (*PATCH_METHODS, *PAPER_ROWS, "pca", *BASELINES)
-    _known("methods", config.methods, methods)
+    _known("methods", config.methods, RECIPES)
     _known("final.scores", config.final.scores, SCORES)
     for name in ("methods", "seeds", "data.arms", "data.patients", "final.scores"):
         values = _field(config, name)

@@ -5,28 +5,28 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ocsvm_jax.experiments.brain.rows import name_of, settings
-from ocsvm_jax.experiments.brain.study import arms_of
+from ocsvm_jax.experiments.brain.recipes import name_of
+from ocsvm_jax.experiments.brain.records import Results
+from ocsvm_jax.reports.numbers import NONE
 from ocsvm_jax.reports.page import Table
 
-_NONE = "-"
 _UNRECORDED = "not recorded"  # of a run by a version that did not write it down
 _DIGITS = 12  # of a cohort's SHA-256; that of the whole population is given in full
 
 
-def cohorts(results: Mapping[str, Any]) -> Table:
+def cohorts(results: Results) -> Table:
     """The cohorts, what they are for, and of synthetic ones where they come from."""
-    data, synthetic = settings(results), results["data"]["synthetic"]
-    roles = {data.train: "training", data.held_out: f"{_held_out(results)}, threshold"}
-    for arm in arms_of(data):
+    design, synthetic = results.design, results.data.synthetic
+    roles = {design.train: "training", design.held_out: f"{_held_out(results)}, threshold"}
+    for arm in design.arms:
         roles |= {name: f"test, {kind} lesions" for kind, name in arm.patients.items()}
         roles |= {arm.controls: "test, controls"} if arm.controls else {}
     header = ["cohort", "used for", "subjects"]
     if synthetic:
         header += ["scanners", "prevalence", "SHA-256"]
     lines = []
-    for name, subjects in results["data"]["subjects"].items():
-        line = [name, roles.get(name, _NONE), f"{subjects:,}"]
+    for name, subjects in results.data.subjects.items():
+        line = [name, roles.get(name, NONE), f"{subjects:,}"]
         if synthetic:
             line += _origin(synthetic["cohorts"].get(name))
         lines.append(line)
@@ -35,45 +35,44 @@ def cohorts(results: Mapping[str, Any]) -> Table:
 
 def _origin(made: Mapping[str, Any] | None) -> list[str]:
     if made is None:
-        return [_NONE] * 3
+        return [NONE] * 3
     digest = f"{made['sha256'][:_DIGITS]}…"
     return [", ".join(made["scanners"]), f"{made['prevalence']:.4f}", digest]
 
 
-def training(results: Mapping[str, Any]) -> Table | None:
+def training(results: Results) -> Table | None:
     """A line for each run that trained something; None where none did."""
     lines = []
-    for run in results["runs"]:
-        if history := run["history"]:
+    for run in results.runs:
+        if history := run.history:
             valid = [(epoch["valid_loss"], epoch["epoch"]) for epoch in history if _known(epoch)]
-            lowest = "{:.4g} (epoch {})".format(*min(valid)) if valid else _NONE
-            last = f"{valid[-1][0]:.4g}" if valid else _NONE
-            loss = f"{history[-1]['loss']:.4g}" if "loss" in history[-1] else _NONE
-            line = [name_of(run["method"]), str(run["seed"]), str(len(history)), loss, last, lowest]
+            lowest = "{:.4g} (epoch {})".format(*min(valid)) if valid else NONE
+            last = f"{valid[-1][0]:.4g}" if valid else NONE
+            loss = f"{history[-1]['loss']:.4g}" if "loss" in history[-1] else NONE
+            line = [name_of(run.method), str(run.seed), str(len(history)), loss, last, lowest]
             lines.append(line)
     header = ["method", "seed", "epochs", "last loss", f"{_held_out(results)}, last", "its lowest"]
     return Table("Training, run by run", header, {"": lines}) if lines else None
 
 
-def _held_out(results: Mapping[str, Any]) -> str:
+def _held_out(results: Results) -> str:
     """What the loss of the held-out subjects is for: without patience, nothing is stopped by it."""
-    return "early stopping" if results["config"]["train"]["patience"] else "held-out loss"
+    return "early stopping" if results.config["train"]["patience"] else "held-out loss"
 
 
 def _known(epoch: Mapping[str, Any]) -> bool:
     return math.isfinite(epoch.get("valid_loss", math.nan))
 
 
-def costs(results: Mapping[str, Any]) -> Table:
+def costs(results: Results) -> Table:
     """Seconds of each run, and how fast maps were made."""
     lines = []
-    for run in results["runs"]:
-        seconds = run["seconds"]
-        speed = results["data"]["locations"] / max(seconds["maps"], 1e-9)
-        times = [f"{seconds[name]:,.1f}" for name in ("training", "maps", "judging")]
-        lines.append([name_of(run["method"]), str(run["seed"]), *times, f"{speed:,.0f}"])
+    for run in results.runs:
+        speed = results.data.locations / max(run.seconds.maps, 1e-9)
+        times = [f"{seconds:,.1f}" for seconds in run.seconds]
+        lines.append([name_of(run.method), str(run.seed), *times, f"{speed:,.0f}"])
     caption = (
-        f"Seconds of each run. Voxels/s: the {results['data']['locations']:,} locations over the "
+        f"Seconds of each run. Voxels/s: the {results.data.locations:,} locations over the "
         "seconds of the maps, which are made there for all subjects at once; of a run that was "
         "interrupted, only the time since counts"
     )
@@ -81,29 +80,28 @@ def costs(results: Mapping[str, Any]) -> Table:
     return Table(caption, header, {"": lines})
 
 
-def origin(results: Mapping[str, Any]) -> dict[str, str]:
+def origin(results: Results) -> dict[str, str]:
     """Data in short, machine, versions and commit of the runs, and time."""
-    data = results["data"]
+    data = results.data
     items = {
-        "locations": f"{data['locations']:,} voxels on {data['slices']} slice"
-        + "s" * (data["slices"] > 1),
-        "subjects": f"{sum(data['subjects'].values()):,} in {len(data['subjects'])} cohorts",
+        "locations": f"{data.locations:,} voxels on {data.slices} slice" + "s" * (data.slices > 1),
+        "subjects": f"{sum(data.subjects.values()):,} in {len(data.subjects)} cohorts",
     }
-    if made := data["synthetic"]:
+    if made := data.synthetic:
         items["synthetic population"] = (
             f"profile {made['profile']}, seed {made['seed']}, recipe {made['recipe']}; lesions "
             + ("drawn" if made.get("lesion_masks") is None else "of real shapes, planted")
         )
         items["SHA-256 of the arrays"] = made["sha256"]
-    wall = f"{results['wall_seconds']:,.0f} s since the last start"
+    wall = f"{results.wall_seconds:,.0f} s since the last start"
     return items | _provenance(results) | {"wall time": wall}
 
 
-def _provenance(results: Mapping[str, Any]) -> dict[str, str]:
+def _provenance(results: Results) -> dict[str, str]:
     """Where the runs come from, each as it was when it ended, and the report if from elsewhere."""
     items = {}
-    for name, last in results["facts"].items():
-        counts = Counter(run.get("facts", {}).get(name, _UNRECORDED) for run in results["runs"])
+    for name, last in results.facts.items():
+        counts = Counter(run.facts.get(name, _UNRECORDED) for run in results.runs)
         parts = [
             value if len(counts) == 1 else f"{value} ({count} of {counts.total()} runs)"
             for value, count in counts.items()

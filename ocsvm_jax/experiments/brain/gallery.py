@@ -6,9 +6,9 @@ The scores come from the files of the maps, a slice and a score at a time.
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -16,10 +16,12 @@ from PIL import Image
 
 from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.experiments.brain import maps, pictures
-from ocsvm_jax.experiments.brain.rows import Row, rows_of, settings
-from ocsvm_jax.experiments.brain.study import Arm, Study, arms_of, cohort_names
+from ocsvm_jax.experiments.brain.records import Results
+from ocsvm_jax.experiments.brain.rows import Row, rows_of
+from ocsvm_jax.experiments.brain.study import Arm, Study
 from ocsvm_jax.experiments.brain.tables import in_arm
 from ocsvm_jax.reports import figures
+from ocsvm_jax.reports.section import Picture
 
 _SIZES = ("smallest", "median", "largest")
 # Scores that a colour scale is made from; more change its ends by less than is seen.
@@ -41,55 +43,37 @@ class Patient(NamedTuple):
     label: str
 
 
-class Picture(NamedTuple):
-    """A figure of the gallery.
-
-    Attributes:
-      kind: of the lesions.
-      name: of the row of the tables.
-      file: name for a file.
-      image: the content of its PNG file.
-      caption: what is written below it.
-    """
-
-    kind: str
-    name: str
-    file: str
-    image: bytes
-    caption: str
-
-
 def draw(
-    workdir: Path, results: Mapping[str, Any], read: Study, locations: Bool[np.ndarray, "z x y"]
-) -> Iterator[Picture]:
-    """The figures of the first arm, by kind of lesion; of each method its first seed.
+    workdir: Path, results: Results, read: Study, locations: Bool[np.ndarray, "z x y"]
+) -> dict[str, dict[str, Picture]]:
+    """Pictures of the first arm by kind of lesion and name of row, of each method's first seed.
 
     Nothing is drawn of a method whose maps are no longer there.
 
     Raises:
       ValueError: the maps in `workdir` are of other data.
     """
-    data = settings(results)
-    arm = arms_of(data)[0]
+    design = results.design
+    arm, tested = design.arms[0], [read.cohorts[name] for name in design.mapped]
     shown = {
-        kind: choose(read.cohorts[name], locations, read) for kind, name in arm.patients.items()
+        kind: chosen
+        for kind, name in arm.patients.items()
+        if (chosen := choose(read.cohorts[name], locations, read))
     }
+    wanted = {(arm.patients[kind], one.number): one.k for kind, own in shown.items() for one in own}
+    drawn: dict[str, dict[str, Picture]] = {kind: {} for kind in shown}
     for row in rows_of(results):
-        run = next(run for run in results["runs"] if run["method"] == row.method)
-        directory = workdir / "runs" / f"{run['method']}-seed{run['seed']}" / "maps"
-        wanted = {
-            (arm.patients[kind], one.number): one.k for kind, own in shown.items() for one in own
-        }
-        tested = [read.cohorts[name] for name in cohort_names(data)[1:]]
-        found = _scores(directory, row.score, arm, tested, locations, wanted)
-        if found is None:
+        seed = next(run.seed for run in results.runs if run.method == row.method)
+        directory = workdir / "runs" / f"{row.method}-seed{seed}" / "maps"
+        if (found := _scores(directory, row.score, arm, tested, locations, wanted)) is None:
             continue
         planes, ends = found
         for kind, own in shown.items():
             cohort = read.cohorts[arm.patients[kind]]
-            if own:
-                own_planes = [planes[cohort.name, one.number] for one in own]
-                yield _picture(row, arm, kind, cohort, own, own_planes, ends, locations)
+            own_planes = [planes[cohort.name, one.number] for one in own]
+            picture = _picture(row, arm, kind, cohort, own, own_planes, ends, locations)
+            drawn[kind][row.name] = picture
+    return {kind: own for kind, own in drawn.items() if own}
 
 
 def choose(cohort: Cohort, locations: Bool[np.ndarray, "z x y"], read: Study) -> list[Patient]:
@@ -142,7 +126,7 @@ def _scores(
     """
     starts = np.cumsum([0, *(len(cohort.subjects) for cohort in tested)])
     columns = {c.name: slice(a, b) for c, a, b in zip(tested, starts, starts[1:], strict=False)}
-    pooled = [c for c in tested if c.name in (arm.controls, *arm.patients.values())]
+    pooled = [c for c in tested if c.name in arm.cohorts]
     count = locations.sum() * sum(len(cohort.subjects) for cohort in pooled)
     step = math.ceil(count / _POOLED)
     planes, scores, masks = {}, [], []
@@ -187,15 +171,16 @@ def _picture(
         cohort.masks[numbers, ks] & locations[ks],
         cohort.lesions[numbers, ks],
         labels=[one.label for one in patients],
-        threshold=row.runs[0]["thresholds"]["raw"],
+        threshold=row.runs[0].thresholds["raw"],
         vmin=ends[0],
         vmax=ends[1],
         title=row.name,
     )
     low, high = ends
     caption = f"{row.name}, {in_arm(arm)}{kind} lesions. Colours from {low:.3g} to {high:.3g}."
+    alt = f"Score maps of {row.name} over brains with {kind} lesions; see the tables."
     file = "-".join(["gallery", *map(_plain, (arm.name, kind, row.method, row.score))])
-    return Picture(kind, row.name, re.sub("-+", "-", file), _small(image), caption)
+    return Picture(re.sub("-+", "-", file), _small(image), alt, caption, scrolls=row.name)
 
 
 def _plain(name: str) -> str:

@@ -1,124 +1,108 @@
 """What maps are worth: the measures of every patient, the scores of whole images."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ocsvm_jax.data.brain import Cohort
-from ocsvm_jax.experiments.brain import measures
+from ocsvm_jax.experiments.brain import measures, study
 from ocsvm_jax.experiments.brain.maps import as_volume
-from ocsvm_jax.experiments.brain.measures import MEASURES, SMALLEST_COMPONENT
+from ocsvm_jax.experiments.brain.measures import NO_VALUE, SMALLEST_COMPONENT, Measures
+from ocsvm_jax.experiments.brain.plan import BrainPlan
+from ocsvm_jax.experiments.brain.records import VARIANTS, Judged
+from ocsvm_jax.experiments.brain.study import Study
 
-VARIANTS = ("raw", "post-processed")
 _FPR = 0.01
+_MANY = 20_000  # locations from which several processes pay: they take some seconds to start
 
 _Volume = Float[np.ndarray, "z x y"]
 _Mask = Bool[np.ndarray, "z x y"]
+_Scores = Float[np.ndarray, "n v"]
 
 
-def thresholds(
-    scores: Float[np.ndarray, "n v"], held_out: Cohort, locations: _Mask, post: Mapping[str, Any]
+class _Filter(NamedTuple):
+    """Arguments of `measures.postprocessed`."""
+
+    median: int
+    erosion: int
+    planar: bool
+
+    def __call__(self, volume: _Volume, mask: _Mask) -> tuple[_Volume, _Mask]:
+        return measures.postprocessed(volume, mask, **self._asdict())
+
+
+def judge(plan: BrainPlan, read: Study, locations: _Mask, values: list[_Scores]) -> Judged:
+    """Measures of all patients and scores of all images, from one score of one run.
+
+    Args:
+      plan: the card.
+      read: the data.
+      locations: of the columns of the scores.
+      values: for each of `plan.design.mapped`, the scores of its subjects.
+    """
+    design, scores = plan.design, dict(zip(plan.design.mapped, values, strict=True))
+    planar = study.spaced(read.space)
+    post = _Filter(plan.eval.median, plan.eval.erosion, planar)
+    held_out = read.cohorts[design.held_out]
+    levels = _thresholds(scores[design.held_out], held_out, locations, post)
+    patients, images = {}, {}
+    for arm in design.arms:
+        for name in arm.cohorts:
+            cohort = read.cohorts[name]
+            images[name] = [
+                measures.image_score(as_volume(row, locations), mask & locations, read.exclude)
+                for row, mask in zip(scores[name], cohort.masks, strict=True)
+            ]
+            if name != arm.controls:
+                patients[name] = _patients(scores[name], cohort, locations, levels, post)
+    return Judged(levels, patients, images)
+
+
+def _thresholds(
+    scores: _Scores, held_out: Cohort, locations: _Mask, post: _Filter
 ) -> dict[str, float]:
     """For each variant, the threshold that 1% of the held-out normal subjects' voxels exceed."""
     volumes = [as_volume(row, locations) for row in scores]
     masks = list(held_out.masks & locations)
-    filtered = [measures.postprocessed(v, m, **post) for v, m in zip(volumes, masks, strict=True)]
-    return {
-        "raw": measures.threshold_at(volumes, masks, _FPR),
-        "post-processed": measures.threshold_at(
-            [score for score, _ in filtered], [mask for _, mask in filtered], _FPR
-        ),
-    }
+    filtered = [post(volume, mask) for volume, mask in zip(volumes, masks, strict=True)]
+    raw = measures.threshold_at(volumes, masks, _FPR)
+    post_processed = measures.threshold_at(*map(list, zip(*filtered, strict=True)), fpr=_FPR)
+    return dict(zip(VARIANTS, (raw, post_processed), strict=True))
 
 
-def judge_patients(
-    scores: Float[np.ndarray, "n v"],
-    cohort: Cohort,
-    locations: _Mask,
-    levels: Mapping[str, float],
-    post: Mapping[str, Any],
-    *,
-    jobs: int,
-) -> dict[str, dict[str, list[float]]]:
-    """Every measure of every patient, with and without post-processing.
+def _patients(
+    scores: _Scores, cohort: Cohort, locations: _Mask, levels: dict[str, float], post: _Filter
+) -> dict[str, list[Measures]]:
+    """For each variant, the measures of every patient.
 
-    Args:
-      scores: of a cohort of patients, one row each.
-      cohort: the patients.
-      locations: of the columns of the scores.
-      levels: see `thresholds`.
-      post: arguments of `measures.postprocessed`.
-      jobs: processes.
-
-    Returns:
-      For each of `VARIANTS` and each of `MEASURES`, and "prevalence", a value for each patient; NaN
-      where no voxel of the lesion lies where maps are made (or is left after the erosion).
+    A patient has no value if no voxel of the lesion lies where maps are made (or is left after the
+    erosion).
     """
     from joblib import Parallel, delayed
 
     tasks = (
-        delayed(_judge)(as_volume(row, locations), lesion, mask & locations, levels, post)
+        delayed(_patient)(as_volume(row, locations), lesion, mask & locations, levels, post)
         for row, lesion, mask in zip(scores, cohort.lesions, cohort.masks, strict=True)
     )
+    jobs = (os.cpu_count() or 1) if locations.sum() > _MANY else 1
     found: list[Any] = list(Parallel(n_jobs=jobs)(tasks))
-    return {
-        variant: {name: [one[variant][name] for one in found] for name in (*MEASURES, "prevalence")}
-        for variant in VARIANTS
-    }
+    return dict(zip(VARIANTS, map(list, zip(*found, strict=True)), strict=True))
 
 
-def _judge(
-    score: _Volume,
-    lesion: _Mask,
-    mask: _Mask,
-    levels: Mapping[str, float],
-    post: Mapping[str, Any],
-) -> dict[str, dict[str, float]]:
-    filtered, kept = measures.postprocessed(score, mask, **post)
-    planar = post["planar"]
-    pairs = {"raw": (score, mask, 1), "post-processed": (filtered, kept, SMALLEST_COMPONENT)}
-    out = {}
-    for variant, (values, inside, smallest) in pairs.items():
-        if not (lesion & inside).any():
-            out[variant] = dict.fromkeys((*MEASURES, "prevalence"), float("nan"))
-            continue
-        out[variant] = measures.measure(
-            values, lesion, inside, threshold=levels[variant], smallest=smallest, planar=planar
+def _patient(
+    score: _Volume, lesion: _Mask, mask: _Mask, levels: dict[str, float], post: _Filter
+) -> list[Measures]:
+    found, pairs = [], ((score, mask), post(score, mask))
+    for variant, (values, inside), smallest in zip(
+        VARIANTS, pairs, (1, SMALLEST_COMPONENT), strict=True
+    ):
+        options = {"smallest": smallest, "planar": post.planar}
+        judged = (lesion & inside).any()
+        found.append(
+            measures.measure(values, lesion, inside, threshold=levels[variant], **options)
+            if judged
+            else NO_VALUE
         )
-    return out
-
-
-def judge_images(
-    scores: Float[np.ndarray, "n v"], cohort: Cohort, locations: _Mask, exclude: _Mask | None
-) -> list[float]:
-    """The score of each image of a cohort."""
-    return [
-        measures.image_score(as_volume(row, locations), mask & locations, exclude)
-        for row, mask in zip(scores, cohort.masks, strict=True)
-    ]
-
-
-def summary(values: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Mean over patients and seeds, and what it varies by.
-
-    Args:
-      values: (seeds, patients), NaN where a patient has no value.
-
-    Returns:
-      "mean"; "sd_patients", over patients of their means over seeds; "sd_seeds", over seeds of
-      their means over patients (0 for one seed); "patients", how many have a value.
-    """
-    array = np.asarray(values, float)
-    array = array[:, ~np.isnan(array).any(axis=0)]
-    n = array.shape[1]
-    if n == 0:
-        return {"mean": np.nan, "sd_patients": np.nan, "sd_seeds": np.nan, "patients": 0}
-    by_seed = array.mean(axis=1)
-    return {
-        "mean": float(array.mean()),
-        "sd_patients": float(array.mean(axis=0).std(ddof=1)) if n > 1 else 0.0,
-        "sd_seeds": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0,
-        "patients": n,
-    }
+    return found

@@ -26,7 +26,7 @@ from ocsvm_jax.networks.patch import (
 
 Slices = Float[Array, "n h w"]
 
-# Of a learned method: minus the decision function, as in the paper, and on a scale without an end.
+# Of a learned method: minus the decision function, as in the paper, and unbounded.
 SCORES = {"-f": score_locations, "log": log_score_locations}
 
 _PCA_PATCHES = 20_000
@@ -114,7 +114,7 @@ def pca_ocsvm(feed: PatchFeed, seed: int, settings: Any, centre_sd: float) -> Ma
 
     Args:
       feed: as in `mahalanobis`.
-      seed: likewise.
+      seed: as in `mahalanobis`.
       settings: as in `localized_ocsvm`.
       centre_sd: the components are those of the patches as the learned methods' reconstruction
         error weighs them, see `methods.centre_weights`.
@@ -165,11 +165,3 @@ def _mahalanobis(train: Array, present: Array, test: Array) -> dict[str, Array]:
         return jnp.sqrt(jnp.sum(white**2, axis=0))
 
     return {"score": jax.vmap(one)(train, present, test)}
-
-
-# name -> built from (feed, seed)
-BASELINES: dict[str, Callable[[PatchFeed, int], Mapper]] = {
-    "darkness": lambda feed, seed: darkness(),
-    "minus_z": lambda feed, seed: minus_z(),
-    "mahalanobis": mahalanobis,
-}

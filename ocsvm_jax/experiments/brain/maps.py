@@ -14,7 +14,7 @@ What grows with the volumes, in bytes:
 Both cohorts of the feed lie on the first device throughout, whatever is mapped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from ocsvm_jax.files import whole_file
 
 # Slices encoded at a time: the widest layer of so many takes some 50 MB.
 _SLICES_AT_ONCE = 16
+
+Scores = dict[str, Float[np.ndarray, "v n"]]  # of the locations of a slice
 
 
 def locations_of(train: Cohort, share: float) -> Bool[np.ndarray, "z x y"]:
@@ -55,34 +57,31 @@ def make_maps(
       train: the normal subjects.
       cohorts: those to judge.
       locations: where, see `locations_of`.
-      directory: for one file a slice; the slices whose files are there are not computed again.
+      directory: for one file per slice; slices whose files exist are not computed again.
       block: locations on a device at a time.
       devices: all local ones if left out.
       label: what the progress bar is called.
 
     Returns:
-      For each score of the mapper, one array a cohort, its columns the locations in C order.
+      For each score of the mapper, one array per cohort; its columns are the locations in C order.
     """
     directory.mkdir(parents=True, exist_ok=True)
     features, score = jax.jit(mapper.features), jax.jit(mapper.score)
-    gathered = _Gathered(locations, cohorts)
-    with tqdm(total=int(locations.sum()), unit="voxel", desc=label, disable=None) as bar:
-        for k in range(locations.shape[0]):
-            where = np.argwhere(locations[k])
-            if not len(where):
-                continue
-            path = _file(directory, k)
-            if path.exists():
-                with np.load(path) as file:
-                    scores = dict(file)
-                bar.update(len(where))
-            else:
-                arrays = _slice_arrays(features, train, cohorts, k, where)
-                scores = in_blocks(score, arrays, block=block, devices=devices, progress=bar.update)
-                with whole_file(path) as file:
-                    np.savez(file, **scores)  # pyright: ignore[reportArgumentType]
-            gathered.add(k, scores)
-    return gathered.by_cohort()
+    bar = tqdm(total=int(locations.sum()), unit="voxel", desc=label, disable=None)
+
+    def made(k: int) -> Scores:
+        where, path = np.argwhere(locations[k]), _file(directory, k)
+        if path.exists():
+            bar.update(len(where))
+            return _load(path)
+        arrays = _slice_arrays(features, train, cohorts, k, where)
+        scores = in_blocks(score, arrays, block=block, devices=devices, progress=bar.update)
+        with whole_file(path) as file:
+            np.savez(file, **scores)  # pyright: ignore[reportArgumentType]
+        return scores
+
+    with bar:
+        return _by_cohort(((k, made(k)) for k in _slices(locations)), locations, cohorts)
 
 
 def stored_maps(
@@ -95,39 +94,41 @@ def stored_maps(
       locations: those that it was given.
       directory: that it was given.
     """
-    gathered = _Gathered(locations, cohorts)
-    for k in np.flatnonzero(locations.any(axis=(1, 2))).tolist():
-        path = _file(directory, k)
-        if not path.exists():
-            return None
-        with np.load(path) as file:
-            gathered.add(k, dict(file))
-    return gathered.by_cohort()
+    paths = {k: _file(directory, k) for k in _slices(locations)}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    return _by_cohort(((k, _load(path)) for k, path in paths.items()), locations, cohorts)
 
 
-class _Gathered:
-    """The scores of all slices, each score in one array that is filled slice by slice.
+def _by_cohort(
+    slices: Iterable[tuple[int, Scores]],
+    locations: Bool[np.ndarray, "z x y"],
+    cohorts: Sequence[Cohort],
+) -> dict[str, list[Float[np.ndarray, "n v"]]]:
+    """For each score one array per cohort, from the scores of one slice after the other.
 
-    Kept as lists and put together in the end, they would be there twice.
+    Kept as lists and concatenated at the end, they would be in memory twice.
     """
-
-    def __init__(self, locations: Bool[np.ndarray, "z x y"], cohorts: Sequence[Cohort]):
-        self._ends = np.cumsum(locations.sum(axis=(1, 2))).tolist()
-        self._sizes = [len(cohort.subjects) for cohort in cohorts]
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def add(self, k: int, scores: Mapping[str, Float[np.ndarray, "v n"]]) -> None:
-        """The scores at the locations of slice `k`."""
+    ends = np.cumsum(locations.sum(axis=(1, 2))).tolist()
+    sizes = [len(cohort.subjects) for cohort in cohorts]
+    arrays: dict[str, np.ndarray] = {}
+    for k, scores in slices:
         for name, values in scores.items():
-            if name not in self._arrays:
-                shape = self._ends[-1], sum(self._sizes)
-                self._arrays[name] = np.empty(shape, values.dtype)
-            self._arrays[name][self._ends[k] - len(values) : self._ends[k]] = values
+            if name not in arrays:
+                arrays[name] = np.empty((ends[-1], sum(sizes)), values.dtype)
+            arrays[name][ends[k] - len(values) : ends[k]] = values
+    starts = np.cumsum(sizes)[:-1]
+    return {name: np.split(array.T, starts, axis=0) for name, array in arrays.items()}
 
-    def by_cohort(self) -> dict[str, list[Float[np.ndarray, "n v"]]]:
-        """For each score, one array a cohort."""
-        starts = np.cumsum(self._sizes)[:-1]
-        return {name: np.split(all_.T, starts, axis=0) for name, all_ in self._arrays.items()}
+
+def _slices(locations: Bool[np.ndarray, "z x y"]) -> list[int]:
+    """Indices of the slices with a location."""
+    return np.flatnonzero(locations.any(axis=(1, 2))).tolist()
+
+
+def _load(path: Path) -> Scores:
+    with np.load(path) as file:
+        return dict(file)
 
 
 def _file(directory: Path, k: int) -> Path:

@@ -5,6 +5,7 @@ count. A binary map holds the voxels whose score is *above* its threshold.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,11 +16,27 @@ from ocsvm_jax.evaluation import resampling
 from ocsvm_jax.evaluation.resampling import MAX_FPR, Ranking
 
 MEASURES = ("AUROC", "AUROC30", "AUPR", "Dice best", "Dice at 1%", "AUPRO30")
+KEYS = (*MEASURES, "prevalence")  # of `Measures`, in files
 # The field drops connected components of at most seven voxels from its binary maps.
 SMALLEST_COMPONENT = 8
 
 _Volume = Float[np.ndarray, "z x y"]
 _Mask = Bool[np.ndarray, "z x y"]
+
+
+class Measures(NamedTuple):
+    """What a map is worth for one patient, in the order of `KEYS`; all NaN if it has no value."""
+
+    auroc: float
+    auroc30: float
+    aupr: float
+    best_dice: float
+    dice: float
+    aupro30: float
+    prevalence: float
+
+
+NO_VALUE = Measures(*[float("nan")] * len(KEYS))
 
 
 def measure(
@@ -30,7 +47,7 @@ def measure(
     threshold: float,
     smallest: int = 1,
     planar: bool = False,
-) -> dict[str, float]:
+) -> Measures:
     """The measures of `MEASURES` for one patient, and the prevalence, which is chance for AUPR.
 
     AUROC30 is the area for false positive rates up to 0.3, standardised after McClish; AUPR is the
@@ -51,8 +68,8 @@ def measure(
         with sides and corners (8 neighbours). Otherwise they extend over slices (26).
 
     Returns:
-      A value in [0, 1] for each of `MEASURES` in this order, and "prevalence", the share of lesion
-      voxels among those inside the mask, in (0, 1).
+      Values in [0, 1]; the prevalence, the share of lesion voxels among those inside the mask, lies
+      in (0, 1).
 
     Raises:
       ValueError: an argument does not fit this description, or the mask holds nothing but lesion,
@@ -77,8 +94,8 @@ def measure(
     best = _best_dice(ranking if smallest == 1 else resampling.rank(labels, kept), kept)
     given = _dice(kept > threshold, labels)
     aupro30 = _aupro30(ranking, _component_weights(diseased, planar)[inside])
-    values = [float(value) for value in (auroc, auroc30, aupr, best, given, aupro30)]
-    return dict(zip(MEASURES, values, strict=True)) | {"prevalence": float(labels.mean())}
+    values = (auroc, auroc30, aupr, best, given, aupro30, labels.mean())
+    return Measures(*map(float, values))
 
 
 def threshold_at(

@@ -122,7 +122,6 @@ PAPER_METHOD = {
 }
 PAPER_TRAIN = {"learning_rate": 1e-3}  # of Adam
 PAPER_FINAL = {"nu": 0.03, "gamma": 0.01, "standardize": False, "scores": ("-f",)}
-PAPER_ROWS = {"ogae_paper": "ogae", "sae_paper": "sae"}
 
 PATCH_METHODS: dict[str, Callable[..., Method]] = {
     "ogae": patch_ogae,

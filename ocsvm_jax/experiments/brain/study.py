@@ -23,6 +23,31 @@ class Arm(NamedTuple):
     controls: str
     patients: dict[str, str]
 
+    @property
+    def cohorts(self) -> list[str]:
+        """Names of its cohorts, the controls first."""
+        return [name for name in (self.controls, *self.patients.values()) if name]
+
+
+class Design(NamedTuple):
+    """Which cohort is used for what.
+
+    Attributes:
+      train: name of the cohort to train on.
+      held_out: name of the normal cohort for early stopping and the threshold.
+      arms: the cohorts to judge.
+    """
+
+    train: str
+    held_out: str
+    arms: list[Arm]
+
+    @property
+    def mapped(self) -> list[str]:
+        """Names of the cohorts of which maps are made, held-out subjects first, each once."""
+        judged = [name for arm in self.arms for name in arm.cohorts]
+        return list(dict.fromkeys([self.held_out, *judged]))
+
 
 class Study(NamedTuple):
     """All that is read.
@@ -52,11 +77,9 @@ def arms_of(data: Any) -> list[Arm]:
     ]
 
 
-def cohort_names(data: Any) -> list[str]:
-    """Training and held-out subjects first, then the cohorts to judge, each once."""
-    arms = arms_of(data)
-    tested = [name for arm in arms for name in (arm.controls, *arm.patients.values()) if name]
-    return list(dict.fromkeys([data.train, data.held_out, *tested]))
+def design_of(data: Any) -> Design:
+    """The cohorts that a card's `data` names."""
+    return Design(data.train, data.held_out, arms_of(data))
 
 
 def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
@@ -66,11 +89,13 @@ def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
       ValueError: if a cohort or file is missing or not what it should be; see `data.brain.check`.
     """
     patterns = {"image": data.image, "mask": data.mask, "lesion": data.lesion}
-    files = {name: brain.find(root, name, **patterns) for name in cohort_names(data)}
+    design = design_of(data)
+    names = (design.train, *design.mapped)
+    files = {name: brain.find(root, name, **patterns) for name in names}
     space = brain.read_space(files[data.train], data.slices)
     for name, found in files.items():
         brain.check(found, space)
-        judged = any(name in arm.patients.values() for arm in arms_of(data))
+        judged = any(name in arm.patients.values() for arm in design.arms)
         if judged and found[0].lesion is None:
             raise ValueError(
                 f"{root / name} is a cohort of patients, and no file there matches "
@@ -95,7 +120,8 @@ def check_synthetic(data: Any) -> None:
     """
     from ocsvm_jax.data.phantom.cohorts import cohort_named, profile_named
 
-    for name in cohort_names(data):
+    design = design_of(data)
+    for name in (design.train, *design.mapped):
         cohort_named(profile_named(data.profile), name)
     if data.lesions and not Path(data.lesions).expanduser().is_dir():
         raise ValueError(
@@ -110,20 +136,11 @@ def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> 
     Raises:
       ValueError: if a file's content is not what it should be.
     """
-    cohorts = {}
-    for name in files:
-        cohort, _ = brain.read_cohort(
-            root,
-            name,
-            space=space,
-            intensity=data.intensity,
-            image=data.image,
-            mask=data.mask,
-            lesion=data.lesion,
-            lesion_outside=data.lesion_outside,
-        )
-        # As in the card, "site/train" for instance, and not just the folder's own "train".
-        cohorts[name] = cohort._replace(name=name)
+    options = {"intensity": data.intensity, "lesion_outside": data.lesion_outside}
+    # Named as in the card, "site/train" for instance, and not just the folder's own "train".
+    cohorts = {
+        name: brain.read_files(found, space, name=name, **options) for name, found in files.items()
+    }
     exclude = None
     if data.exclude:
         excluded = nifti.read_binary(root / data.exclude)

@@ -5,65 +5,82 @@ that does not find more than they do has learned nothing.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ocsvm_jax.evaluation import comparison as stats
 from ocsvm_jax.evaluation import metrics, rank_tests
-from ocsvm_jax.experiments.brain import judge
 from ocsvm_jax.experiments.brain.measures import MEASURES
-from ocsvm_jax.experiments.brain.rows import TRIVIAL, Row, image_scores, measured, rows_of, settings
-from ocsvm_jax.experiments.brain.study import Arm, arms_of
+from ocsvm_jax.experiments.brain.recipes import TRIVIAL
+from ocsvm_jax.experiments.brain.records import Results
+from ocsvm_jax.experiments.brain.rows import Row, image_scores, rows_of
+from ocsvm_jax.experiments.brain.study import Arm
+from ocsvm_jax.reports.numbers import NONE, format_mean_sd, format_p, p_value, score, signed
 from ocsvm_jax.reports.page import Strong, Table
 
-NONE = "-"
 _OVERVIEW = ("AUROC", "AUROC30", "AUPR")
 
 
-def localisation(results: Mapping[str, Any], variant: str) -> list[Table]:
+class _Summary(NamedTuple):
+    """Mean over patients and seeds, and its spread; all NaN if no patient has a value.
+
+    Attributes:
+      mean: over patients and seeds.
+      sd_patients: over patients, of their means over seeds; NaN for one patient.
+      sd_seeds: over seeds, of their means over patients; NaN for one seed.
+    """
+
+    mean: float
+    sd_patients: float
+    sd_seeds: float
+
+
+def _summary(values: Float[np.ndarray, "seeds patients"]) -> _Summary:
+    whole = values[:, ~np.isnan(values).any(axis=0)]
+    if not whole.size:
+        return _Summary(math.nan, math.nan, math.nan)
+    sds = (stats.mean_sd(whole.mean(axis=axis))[1] for axis in (0, 1))
+    return _Summary(float(whole.mean()), *sds)
+
+
+def localisation(results: Results, variant: str) -> list[Table]:
     """For each arm and kind of lesion, how well the voxels of the lesions are found.
 
     Args:
       results: of the experiment.
-      variant: one of `judge.VARIANTS`.
+      variant: one of `records.VARIANTS`.
     """
     rows = rows_of(results)
     return [
         _localisation(rows, variant, f"{in_arm(arm)}{kind} lesions, {variant}", cohort)
-        for arm in arms_of(settings(results))
+        for arm in results.design.arms
         for kind, cohort in arm.patients.items()
     ]
 
 
 def _localisation(rows: Sequence[Row], variant: str, name: str, cohort: str) -> Table:
-    found = [
-        {m: judge.summary(measured(row, cohort, variant, m).tolist()) for m in MEASURES}
-        for row in rows
-    ]
-    best = {m: _best([cells[m]["mean"] for cells in found]) for m in MEASURES}
-    lines = [
-        [row.name, *(_spread(cells[m], best[m]) for m in MEASURES)]
-        for row, cells in zip(rows, found, strict=True)
-    ]
-    shares = measured(rows[0], cohort, variant, "prevalence")[0]
+    found = [[_summary(row.measured(cohort, m, variant)) for m in MEASURES] for row in rows]
+    best = [_best([cell.mean for cell in column]) for column in zip(*found, strict=True)]
+    lines = [[row.name, *map(_spread, cells, best)] for row, cells in zip(rows, found, strict=True)]
+    shares = rows[0].measured(cohort, "prevalence", variant)[0]
     judged = shares[~np.isnan(shares)]
     count = f"{judged.size} of " * (judged.size < shares.size) + f"{shares.size} patients"
     chance = f", prevalence {judged.mean():.4f} (chance of AUPR)" if judged.size else ""
     return Table(f"{name}: {count}{chance}", ["method", *MEASURES], _blocks(rows, lines))
 
 
-def image_level(results: Mapping[str, Any]) -> list[Table]:
-    """For each kind of lesion, how well whole images are told from those of controls, arm by arm.
+def image_level(results: Results) -> list[Table]:
+    """For each kind of lesion, how well whole images are separated from those of controls, by arm.
 
     Each arm has its paired bootstrap against the best. Arms without controls are left out.
     """
-    rows, data = rows_of(results), settings(results)
-    arms = [arm for arm in arms_of(data) if arm.controls]
+    rows = rows_of(results)
+    arms = [arm for arm in results.design.arms if arm.controls]
     tables = []
-    for kind in data.patients if arms else ():
+    for kind in arms[0].patients if arms else ():
         header, sizes = ["method"], []
         lines: list[list[str]] = [[row.name] for row in rows]
         for arm in arms:
@@ -78,28 +95,28 @@ def image_level(results: Mapping[str, Any]) -> list[Table]:
 
 
 def _image_cells(
-    results: Mapping[str, Any], rows: Sequence[Row], arm: Arm, cohort: str
+    results: Results, rows: Sequence[Row], arm: Arm, cohort: str
 ) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
     """The labels of the images, and for each row its AUROC and its p-value against the best."""
     labels, scores = image_scores(rows, arm.controls, cohort)
     aurocs = {name: [metrics.auroc(labels, s) for s in runs] for name, runs in scores.items()}
     best = _best([float(np.mean(own)) for own in aurocs.values()])
-    resamples = results["config"]["eval"]["resamples"]
+    resamples = results.config["eval"]["resamples"]
     p = dict.fromkeys(scores, NONE)
     if len(rows) > 1:
         compared = stats.compare(labels, scores, num_resamples=resamples)["AUROC"]
         p[compared.best] = "best"
         for name, rival in compared.rivals.items():
-            p[name] = stats.format_p(rival.p, resamples, adjusted=rival.p_bonferroni)
+            p[name] = format_p(rival.p, resamples, adjusted=rival.p_bonferroni)
     cells = []
     for name, own in aurocs.items():
         mean, sd = stats.mean_sd(own)
-        text = _decimals(mean) + ("" if math.isnan(sd) else f" ({_decimals(sd)})")
+        text = score(mean) + ("" if math.isnan(sd) else f" ({score(sd)})")
         cells.append([Strong(text) if round(mean, 3) == best else text, p[name]])
     return labels, cells
 
 
-def rank_tests_of(results: Mapping[str, Any], measure: str) -> list[Table]:
+def rank_tests_of(results: Results, measure: str) -> list[Table]:
     """`rank_test` of each score of the first method."""
     rows = rows_of(results)
     first = [i for i, row in enumerate(rows) if row.method == rows[0].method]
@@ -107,7 +124,7 @@ def rank_tests_of(results: Mapping[str, Any], measure: str) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
-def rank_test(results: Mapping[str, Any], measure: str, number: int = 0) -> Table | None:
+def rank_test(results: Results, measure: str, number: int = 0) -> Table | None:
     """A row against all others, in each arm and kind of lesion; None where it is alone.
 
     A patient stands for the mean over the seeds. Patients without a value are left out.
@@ -119,27 +136,25 @@ def rank_test(results: Mapping[str, Any], measure: str, number: int = 0) -> Tabl
     """
     found, blocks = rows_of(results), {}
     rows = [found[number], *found[:number], *found[number + 1 :]]
-    for arm in arms_of(settings(results)) if len(rows) > 1 else ():
+    for arm in results.design.arms if len(rows) > 1 else ():
         for kind, cohort in arm.patients.items():
-            means = {r.name: measured(r, cohort, "raw", measure).mean(axis=0) for r in rows}
-            whole = ~np.isnan(np.array(list(means.values()))).any(axis=0)
+            means = {row.name: row.measured(cohort, measure).mean(axis=0) for row in rows}
+            whole = ~np.isnan(list(means.values())).any(axis=0)
             if whole.sum() < 2:
                 continue
             kept = {name: own[whole] for name, own in means.items()}
             friedman, kruskal = rank_tests.friedman_wilcoxon(kept), rank_tests.kruskal_dunn(kept)
             heading = (
                 f"{in_arm(arm)}{kind} lesions, {whole.sum()} of {whole.size} patients: Friedman "
-                f"p {_p(friedman.p)}, Kruskal-Wallis p {_p(kruskal.p)}"
+                f"p {p_value(friedman.p)}, Kruskal-Wallis p {p_value(kruskal.p)}"
             )
-            blocks[heading] = [
-                [
-                    row.name,
-                    _signed(friedman.pairs[rows[0].name, row.name].difference),
-                    _p(friedman.pairs[rows[0].name, row.name].p_adjusted),
-                    _p(kruskal.pairs[rows[0].name, row.name].p_adjusted),
-                ]
-                for row in rows[1:]
-            ]
+            lines = []
+            for row in rows[1:]:
+                pair = (rows[0].name, row.name)
+                gap = signed(friedman.pairs[pair].difference, decimals=4, leading_zero=True)
+                p = (p_value(test.pairs[pair].p_adjusted) for test in (friedman, kruskal))
+                lines.append([row.name, gap, *p])
+            blocks[heading] = lines
     if not blocks:
         return None
     caption = (
@@ -150,18 +165,18 @@ def rank_test(results: Mapping[str, Any], measure: str, number: int = 0) -> Tabl
     return Table(caption, header, blocks)
 
 
-def overview(results: Mapping[str, Any]) -> str:
+def overview(results: Results) -> str:
     """Means over patients and seeds for a terminal, a few lines for each arm."""
     rows, parts = rows_of(results), []
     width = max(len(row.name) for row in rows)
-    for arm in arms_of(settings(results)):
+    for arm in results.design.arms:
         measures = [*_OVERVIEW, "images"] if arm.controls else [*_OVERVIEW]
         names = "".join(f"{name:>8}" for name in measures)
         above = "".join(f" | {kind:^{len(names)}}" for kind in arm.patients)
         lines = [f"{row.name:<{width}}" for row in rows]
         for cohort in arm.patients.values():
             for i, means in enumerate(_means(rows, arm.controls, cohort)):
-                lines[i] += " | " + "".join(f"{_number(value):>8}" for value in means)
+                lines[i] += " | " + "".join(f"{_plain(value):>8}" for value in means)
         lines = [
             f"{arm.name:<{width}}{above}",
             " " * width + f" | {names}" * len(arm.patients),
@@ -174,8 +189,7 @@ def overview(results: Mapping[str, Any]) -> str:
 def _means(rows: Sequence[Row], controls: str, cohort: str) -> list[list[float]]:
     """For each row the measures of `_OVERVIEW`, and with controls the AUROC of whole images."""
     means = [
-        [judge.summary(measured(row, cohort, "raw", m).tolist())["mean"] for m in _OVERVIEW]
-        for row in rows
+        [_summary(row.measured(cohort, measure)).mean for measure in _OVERVIEW] for row in rows
     ]
     if controls:
         labels, scores = image_scores(rows, controls, cohort)
@@ -202,26 +216,14 @@ def _best(means: Sequence[float]) -> float | None:
     return max(printed) if len(printed) > 1 else None
 
 
-def _spread(found: Mapping[str, float], best: float | None) -> str:
-    if found["patients"] == 0:
+def _spread(found: _Summary, best: float | None) -> str:
+    if math.isnan(found.mean):
         return NONE
-    text = stats.format_mean_sd(found["mean"], found["sd_patients"], leading_zero=False)
-    if found["sd_seeds"] > 0:
-        text += f" ({_decimals(found['sd_seeds'])})"
-    return Strong(text) if round(found["mean"], 3) == best else text
+    text = format_mean_sd(found.mean, found.sd_patients, leading_zero=False)
+    if found.sd_seeds > 0:
+        text += f" ({score(found.sd_seeds)})"
+    return Strong(text) if round(found.mean, 3) == best else text
 
 
-def _decimals(value: float) -> str:
-    return stats.format_mean_sd(value, math.nan, leading_zero=False)
-
-
-def _number(value: float) -> str:
-    return NONE if math.isnan(value) else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 4) + 0.0:+.4f}"  # no -0.0000
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _plain(value: float) -> str:
+    return NONE if math.isnan(value) else format_mean_sd(value, math.nan)

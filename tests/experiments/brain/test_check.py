@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.brain import experiment as brain
-from ocsvm_jax.experiments.brain import mappers
+from ocsvm_jax.experiments.brain import recipes
 from ocsvm_jax.experiments.brain.check import check
+from ocsvm_jax.experiments.brain.plan import plan_of
+from ocsvm_jax.experiments.brain.recipes import RECIPES, TRAINED
 
 ROOT = Path(__file__).parents[3]
 CARDS = ("brain", "brain_quick")
@@ -23,6 +25,17 @@ def card(name="brain", **changes):
     with config.unlocked(), config.ignore_type():
         config.update_from_flattened_dict(changes)
     return config
+
+
+def settings_of(config, name):
+    """The plan of a row: its training, its method, and its one-class SVMs."""
+    plan = RECIPES[name].settings(plan_of(config))
+    return plan, plan.method, plan.final
+
+
+def built(config, name):
+    plan, _, _ = settings_of(config, name)
+    return recipes.method_of(RECIPES[name].method, plan)
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +53,8 @@ def test_cards(name):
     check(config)
     assert experiment.plain(ConfigDict(experiment.plain(config))) == experiment.plain(config)
     check(ConfigDict(experiment.plain(config)))  # lists in place of tuples
-    for method in brain.TRAINED:
-        brain.build(config, method)
+    for name in TRAINED:
+        built(config, name)
 
 
 def test_the_quick_card_is_the_other_in_small():
@@ -54,23 +67,23 @@ def test_the_quick_card_is_the_other_in_small():
 
 def test_the_papers_rows_have_the_papers_settings_whatever_the_card_says():
     config = card(**{"method.nu": 0.5, "final.gamma": "scale", "method.order": "norm_activation"})
-    settings, final = brain.settings_of(config, "ogae_paper")
+    _, settings, final = settings_of(config, "ogae_paper")
     assert (settings.nu, settings.gamma, settings.standardize) == (0.03, 0.01, False)
     assert (settings.centre_sd, settings.order) == (0, "activation_norm")
     assert (final.nu, final.gamma, final.scores) == (0.03, 0.01, ("-f",))
-    settings, final = brain.settings_of(config, "ogae")
+    _, settings, final = settings_of(config, "ogae")
     assert (settings.nu, settings.order, final.gamma) == (0.5, "norm_activation", "scale")
 
 
 @pytest.mark.parametrize("rate", [3e-3, 0.5])
 def test_the_papers_rows_train_with_the_papers_learning_rate(monkeypatch, rate):
-    rates, adam = [], brain.optax.adam
-    monkeypatch.setattr(brain.optax, "adam", lambda rate: rates.append(rate) or adam(rate))
+    rates, adam = [], recipes.optax.adam
+    monkeypatch.setattr(recipes.optax, "adam", lambda rate: rates.append(rate) or adam(rate))
     config = card(**{"train.learning_rate": rate})
-    for method in brain.TRAINED:
-        brain.build(config, method)
-    expected = {name: 1e-3 if name.endswith("_paper") else rate for name in brain.TRAINED}
-    assert dict(zip(brain.TRAINED, rates, strict=True)) == expected
+    for name in TRAINED:
+        built(config, name)
+    expected = {name: 1e-3 if name.endswith("_paper") else rate for name in TRAINED}
+    assert dict(zip(TRAINED, rates, strict=True)) == expected
 
 
 def test_enough_resamples_for_a_p_of_one_percent_against_all_rivals():
@@ -78,7 +91,8 @@ def test_enough_resamples_for_a_p_of_one_percent_against_all_rivals():
     config = card()
     scores = len(config.final.scores)
     rows = sum(
-        1 if name in (*mappers.BASELINES, *brain.PAPER_ROWS) else scores for name in config.methods
+        1 if name in recipes.TRIVIAL or name.endswith("_paper") else scores
+        for name in config.methods
     )
     assert (rows - 1) / config.eval.resamples < 0.01
 

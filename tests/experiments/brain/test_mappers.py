@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.svm import OneClassSVM
 from support.tiny_brains import cohort
 
-from ocsvm_jax.experiments.brain import mappers, training
+from ocsvm_jax.experiments.brain import mappers, recipes, training
 from ocsvm_jax.experiments.brain.methods import centre_weights
 from ocsvm_jax.networks.patch import PatchEncoder
 
@@ -133,8 +133,9 @@ def test_the_one_class_svm_is_libsvms(features):
         np.testing.assert_allclose(scores["log"][v], np.log(rho / (f + rho)), atol=1e-3)
 
 
-def test_the_baselines_are_built_from_feed_and_seed(feed):
-    assert list(mappers.BASELINES) == ["darkness", "minus_z", "mahalanobis"]
-    for build in mappers.BASELINES.values():
-        mapper = build(feed, 0)
-        assert isinstance(mapper, mappers.Mapper)
+def test_the_baselines_are_built_from_feed_and_seed(feed, tmp_path):
+    assert recipes.TRIVIAL == ("darkness", "minus_z", "mahalanobis")
+    for name in recipes.TRIVIAL:
+        mapper, history = recipes.RECIPES[name].build(None, feed, 0, tmp_path)
+        assert isinstance(mapper, mappers.Mapper) and history == []
+    assert list(tmp_path.iterdir()) == []

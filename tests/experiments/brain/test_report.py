@@ -10,8 +10,8 @@ from support.html_page import Page
 
 from ocsvm_jax.data.brain import Cohort, Space
 from ocsvm_jax.experiments.brain import captions, facts, gallery, maps, pictures, report
-from ocsvm_jax.experiments.brain.rows import settings
-from ocsvm_jax.experiments.brain.study import Study, cohort_names
+from ocsvm_jax.experiments.brain.records import from_json
+from ocsvm_jax.experiments.brain.study import Study
 from ocsvm_jax.reports import figures
 
 SHAPE = (3, 24, 30)
@@ -64,6 +64,17 @@ def _write_maps(workdir, runs, generator):
             np.savez(folder / f"slice-{k:03d}.npz", **values)
 
 
+def _write(workdir, record):
+    found = from_json(record)
+    drawn = gallery.draw(workdir, found, _study(), _locations())
+    made = report.report_of(found, drawn)
+    return made.write(workdir, figures=report.FIGURES, markdown="table.md")
+
+
+def _markdown(record):
+    return report.report_of(from_json(record)).markdown()
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A working directory with a report over two methods, one of them trained."""
@@ -73,12 +84,12 @@ def written(tmp_path_factory):
     (workdir / "figures").mkdir()
     for name in ("gallery-old.png", "losses-old.png", "mine.png"):
         (workdir / "figures" / name).write_bytes(b"old")
-    path = report.write(workdir, record, _study(), _locations())
+    path = _write(workdir, record)
     return workdir, record, path
 
 
 def test_the_order_of_the_columns_is_the_experiments(written):
-    assert tuple(cohort_names(settings(written[1]))[1:]) == TESTED
+    assert tuple(from_json(written[1]).design.mapped) == TESTED
 
 
 def test_the_page_stands_alone_and_escapes(written):
@@ -108,7 +119,7 @@ def test_markdown_has_the_tables_of_the_page(written):
     # A caption above every table.
     parts = markdown.split("\n\n")
     captions_of = [parts[i - 1] for i, part in enumerate(parts) if part.startswith("|")]
-    assert len(captions_of) == 11 and all(caption.endswith(":") for caption in captions_of)
+    assert len(captions_of) == 11 and all(c.startswith("### ") for c in captions_of)
 
 
 def test_synthetic_brains_are_said_to_be_synthetic_and_real_ones_are_not(written):
@@ -119,9 +130,9 @@ def test_synthetic_brains_are_said_to_be_synthetic_and_real_ones_are_not(written
     assert shown.index(said) < shown.index("Localisation")
     markdown = (workdir / "table.md").read_text()
     assert markdown.index(said) < markdown.index("##")
-    assert said in report.text(record)
+    assert said in report.text(from_json(record))
     real = results(record["runs"], synthetic=False)
-    for text in (report.text(real), report.markdown(real)):
+    for text in (report.text(from_json(real)), _markdown(real)):
         assert "synthetic" not in text.lower() and "SHA-256" not in text
 
 
@@ -148,44 +159,44 @@ def test_training_and_costs_are_listed_run_by_run(written):
     trained = [line for line in page.rows if line[:1] == ["OgAE + localised OCSVM"]]
     assert ["OgAE + localised OCSVM", "1", "3", "0.3333", "1.5", "0.5 (epoch 2)"] in trained
     assert ["voxelwise -z", "0", "61.2", "2.0", "3.0", "500"] in page.rows
-    assert facts.training(results([run("minus_z")])) is None
-    assert "Training" not in report.markdown(results([run("minus_z")]))
+    assert facts.training(from_json(results([run("minus_z")]))) is None
+    assert "Training" not in _markdown(results([run("minus_z")]))
 
 
 def test_nothing_is_said_of_early_stopping_where_nothing_stops():
     record = results([run("ogae", epochs=3), run("ogae", 1, ["-f", "log"])])
     record["config"]["train"]["patience"] = 0
-    assert "early stopping" not in report.markdown(record)
-    (lines,) = facts.cohorts(record).blocks.values()
+    assert "early stopping" not in _markdown(record)
+    (lines,) = facts.cohorts(from_json(record)).blocks.values()
     assert lines[1][:2] == ["valid", "held-out loss, threshold"]
-    trained = facts.training(record)
+    trained = facts.training(from_json(record))
     assert trained is not None and trained.header[-2:] == ["held-out loss, last", "its lowest"]
     record["config"]["train"]["patience"] = 5
-    (lines,) = facts.cohorts(record).blocks.values()
+    (lines,) = facts.cohorts(from_json(record)).blocks.values()
     assert lines[1][:2] == ["valid", "early stopping, threshold"]
 
 
 def test_where_the_runs_come_from_is_said_of_the_runs():
     """And not of the last start, which may have trained nothing."""
     runs = [run("ogae"), run("ogae", 1), run("minus_z")]
-    alike = facts.origin(results(runs))
+    alike = facts.origin(from_json(results(runs)))
     assert {name: alike[name] for name in FACTS} == FACTS and "note" not in alike
     runs[1]["facts"] = FACTS | {"commit": "def", "machine": "a large one"}
     del runs[2]["facts"]
-    found = facts.origin(results(runs))
+    found = facts.origin(from_json(results(runs)))
     each = "(1 of 3 runs)"
     assert found["commit"] == f"abc-dirty {each}; def {each}; not recorded {each}"
     assert found["machine"] == f"two cores {each}; a large one {each}; not recorded {each}"
     assert "not known to be all of one commit" in found["note"]
-    old = facts.origin(results(runs[2:]))
+    old = facts.origin(from_json(results(runs[2:])))
     assert old["commit"] == "not recorded; abc-dirty (this report)" and "note" not in old
-    assert found["note"] in report.markdown(results(runs))
+    assert found["note"] in _markdown(results(runs))
 
 
 def test_an_experiment_of_cohorts_the_population_does_not_know():
     record = results([run("minus_z")])
     record["data"]["subjects"]["mine"] = 3
-    (lines,) = facts.cohorts(record).blocks.values()
+    (lines,) = facts.cohorts(from_json(record)).blocks.values()
     assert ["mine", "-", "3", "-", "-", "-"] in lines
     assert ["near_wmh", "test, wmh lesions", "4", "A, B", "0.2500", "c0ffeec0ffee…"] in lines
 
@@ -217,15 +228,15 @@ def _drawn(monkeypatch, workdir, record):
         return image.getvalue()
 
     monkeypatch.setattr(gallery.figures, "png", png)
-    return list(gallery.draw(workdir, record, _study(), _locations())), calls
+    return gallery.draw(workdir, from_json(record), _study(), _locations()), calls
 
 
 def test_the_maps_are_the_patients_own(written, monkeypatch):
     workdir, record, _ = written
     shown, calls = _drawn(monkeypatch, workdir, record)
-    names = [(p.kind, p.name) for p in shown]
-    first, second = "OgAE + localised OCSVM", "voxelwise -z"
-    assert names == [("wmh", first), ("tumour", first), ("wmh", second), ("tumour", second)]
+    names = {kind: list(own) for kind, own in shown.items()}
+    each = ["OgAE + localised OCSVM", "voxelwise -z"]
+    assert names == {"wmh": each, "tumour": each}
     study = _study()
     for (arrays, options), cohort, chosen in zip(
         calls,
@@ -264,7 +275,7 @@ def test_one_scale_of_colours_for_the_arm(written, monkeypatch, pooled, toleranc
 
 def test_what_has_no_maps_is_named_and_maps_of_other_data_are_refused(tmp_path):
     record = results([run("sae"), run("minus_z")])
-    path = report.write(tmp_path, record, _study(), _locations())
+    path = _write(tmp_path, record)
     named = "Not drawn, without maps or lesions: SAE + localised OCSVM, voxelwise -z."
     assert named in Page(path.read_text()).text
     assert list((tmp_path / "figures").iterdir()) == []
@@ -272,7 +283,7 @@ def test_what_has_no_maps_is_named_and_maps_of_other_data_are_refused(tmp_path):
     folder.mkdir(parents=True)
     np.savez(folder / "slice-000.npz", score=np.zeros((374, 11), np.float32))
     with pytest.raises(ValueError, match=r"shape \(374, 11\) for slice 0.*\(374, 12\).*other data"):
-        report.write(tmp_path, record, _study(), _locations())
+        _write(tmp_path, record)
 
 
 def test_slices_are_read_in_order_one_score_at_a_time(written):
@@ -303,5 +314,5 @@ def test_small_figures_look_like_the_large_ones():
 
 
 def test_the_terminal_gets_a_screenful(written):
-    lines = report.text(written[1]).splitlines()
+    lines = report.text(from_json(written[1])).splitlines()
     assert len(lines) < 12 and any("voxelwise -z" in line for line in lines)

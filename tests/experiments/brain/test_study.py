@@ -60,22 +60,22 @@ def test_arms_with_a_prefix():
     expected = study.Arm("near", "near_controls", {"wmh": "near_wmh", "tumour": "near_tumour"})
     assert near == expected
     assert far.name == "far" and far.controls == "far_controls"
-    names = study.cohort_names(data(arms=("near", "far"), held_out="near_controls"))
-    # Each once, training and held out first.
-    assert names == ["train", "near_controls", "near_wmh", "far_controls", "far_wmh"]
+    design = study.design_of(data(arms=("near", "far"), held_out="near_controls"))
+    # Each once, held out first.
+    assert design.mapped == ["near_controls", "near_wmh", "far_controls", "far_wmh"]
 
 
 def test_one_arm_without_a_prefix():
     assert study.arms_of(data()) == [study.Arm("", "controls", {"wmh": "wmh"})]
-    assert study.cohort_names(data()) == ["train", "valid", "controls", "wmh"]
+    assert study.design_of(data()).mapped == ["valid", "controls", "wmh"]
 
 
 @pytest.mark.parametrize("arms", [("",), ("near",)])
 def test_without_controls(arms):
     (arm,) = study.arms_of(data(arms=arms, controls=""))
     assert arm.controls == ""
-    assert "" not in study.cohort_names(data(arms=arms, controls=""))
-    assert len(study.cohort_names(data(arms=arms, controls=""))) == 3
+    design = study.design_of(data(arms=arms, controls=""))
+    assert "" not in design.mapped and len(design.mapped) == 2
 
 
 def test_what_is_found_is_read(root):
@@ -90,6 +90,13 @@ def test_what_is_found_is_read(root):
         np.testing.assert_array_equal(made.images, expected.images)
         np.testing.assert_array_equal(made.lesions, expected.lesions)
     np.testing.assert_array_equal(found.exclude, np.moveaxis(excluded(), 2, 0) > 0)
+
+
+def test_files_are_found_and_their_headers_checked_once(root, monkeypatch):
+    found = study.check(root, data())
+    for name in ("find", "check", "check_grid"):
+        monkeypatch.setattr(study.brain, name, lambda *_, **__: pytest.fail("found again"))
+    assert list(study.read(root, data(), *found).cohorts) == ["train", "valid", "controls", "wmh"]
 
 
 def test_lesions_outside_the_brain_are_refused_or_cut_off_as_the_card_says(root):

@@ -7,9 +7,9 @@ from sklearn.metrics import roc_auc_score
 from support.brain_results import results, run, score
 
 from ocsvm_jax.evaluation.adjusted import holm
-from ocsvm_jax.experiments.brain import rows, tables
-from ocsvm_jax.experiments.brain.mappers import BASELINES
-from ocsvm_jax.experiments.brain.measures import MEASURES
+from ocsvm_jax.experiments.brain import recipes, rows, tables
+from ocsvm_jax.experiments.brain.measures import KEYS, MEASURES
+from ocsvm_jax.experiments.brain.records import from_json
 from ocsvm_jax.reports.page import Strong
 
 
@@ -23,24 +23,23 @@ def _results(**change):
 
 
 def test_the_trivial_baselines_are_those_of_the_experiment_and_come_last():
-    assert set(rows.TRIVIAL) == set(BASELINES)
-    assert all(name in rows.NAMES for name in BASELINES)
-    found = rows.rows_of(_results())
+    assert recipes.TRIVIAL == ("darkness", "minus_z", "mahalanobis")
+    found = rows.rows_of(from_json(_results()))
     ogae, sae = "OgAE + localised OCSVM", "SAE + localised OCSVM"
     assert [row.name for row in found] == [f"{ogae}, -f", f"{ogae}, log", sae, "voxelwise -z"]
     assert [len(row.runs) for row in found] == [2, 2, 1, 1]
-    blocks = tables.localisation(_results(), "raw")[0].blocks
+    blocks = tables.localisation(from_json(_results()), "raw")[0].blocks
     assert [line[0] for line in blocks["trivial baselines"]] == ["voxelwise -z"]
     assert len(blocks[""]) == 3
 
 
 def test_a_method_without_a_name_for_people_keeps_its_own():
-    assert rows.rows_of(results([run("new")]))[0].name == "new"
+    assert rows.rows_of(from_json(results([run("new")])))[0].name == "new"
 
 
 def test_localisation_is_mean_and_spread_over_patients_and_seeds():
     record = _results()
-    found = tables.localisation(record, "raw")
+    found = tables.localisation(from_json(record), "raw")
     assert len(found) == 2 and found[0].header == ["method", *MEASURES]
     a, b = (r["scores"]["-f"]["patients"]["near_tumour"] for r in record["runs"][1:3])
     values = np.array([a["raw"]["AUPR"], b["raw"]["AUPR"]])
@@ -60,8 +59,12 @@ def test_localisation_is_mean_and_spread_over_patients_and_seeds():
 
 def test_variants_are_told_apart():
     record = results([run("sae", AUROC=[0.25] * 3 + [0.75])])
-    record["runs"][0]["scores"]["score"]["patients"]["near_wmh"]["post-processed"]["AUROC"] = [1.0]
-    raw, processed = (tables.localisation(record, v)[0] for v in ("raw", "post-processed"))
+    record["runs"][0]["scores"]["score"]["patients"]["near_wmh"]["post-processed"]["AUROC"] = [
+        1.0
+    ] * 4
+    raw, processed = (
+        tables.localisation(from_json(record), v)[0] for v in ("raw", "post-processed")
+    )
     assert _lines(raw)["SAE + localised OCSVM"][0] == ".375 ± .250"
     assert _lines(processed)["SAE + localised OCSVM"][0].startswith("1.000")
     assert "post-processed" in processed.caption
@@ -69,12 +72,12 @@ def test_variants_are_told_apart():
 
 def test_patients_without_a_value_are_left_out_and_counted():
     nan = math.nan
-    same = {name: [0.2, nan, 0.4, 0.6] for name in (*MEASURES, "prevalence")}
-    table = tables.localisation(results([run("sae", **same)]), "raw")[0]
+    same = {name: [0.2, nan, 0.4, 0.6] for name in KEYS}
+    table = tables.localisation(from_json(results([run("sae", **same)])), "raw")[0]
     assert _lines(table)["SAE + localised OCSVM"] == [".400 ± .200"] * 6
     assert "3 of 4 patients, prevalence 0.4000" in table.caption
     nobody = {name: [nan] * 4 for name in same}
-    table = tables.localisation(results([run("sae", **nobody)]), "raw")[0]
+    table = tables.localisation(from_json(results([run("sae", **nobody)])), "raw")[0]
     assert _lines(table)["SAE + localised OCSVM"] == ["-"] * 6
     assert table.caption.endswith("0 of 4 patients")
 
@@ -82,7 +85,7 @@ def test_patients_without_a_value_are_left_out_and_counted():
 def test_the_best_is_bold_and_so_is_what_looks_the_same():
     constant = [("ogae", 0.6), ("sae", 0.60004), ("darkness", 0.5)]
     record = results([run(m, AUROC=[v] * 4, AUPR=[0.3] * 4) for m, v in constant])
-    lines = _lines(tables.localisation(record, "raw")[0])
+    lines = _lines(tables.localisation(from_json(record), "raw")[0])
     assert [isinstance(cells[0], Strong) for cells in lines.values()] == [True, True, False]
     # Where all are alike none is best.
     assert not any(isinstance(cells[2], Strong) for cells in lines.values())
@@ -92,7 +95,7 @@ def test_image_level_is_the_aurocs_of_the_arms_side_by_side():
     arms = ("near", "far")
     record = results([run("ogae", s, arms=arms) for s in (0, 1)] + [run("darkness", arms=arms)])
     record["config"]["data"]["arms"] = list(arms)
-    found = tables.image_level(record)
+    found = tables.image_level(from_json(record))
     assert [t.header for t in found] == [["method", "AUROC, near", "p", "AUROC, far", "p"]] * 2
     assert found[0].caption.count("3 controls and 4 patients") == 2
     lines, images = _lines(found[1]), [r["scores"]["score"]["images"] for r in record["runs"]]
@@ -110,20 +113,17 @@ def test_image_level_is_the_aurocs_of_the_arms_side_by_side():
 
 
 def test_image_level_needs_controls_and_one_method_has_no_rival():
-    assert tables.image_level(results([run("sae")], controls="")) == []
-    lines = _lines(tables.image_level(results([run("sae")]))[0])
+    assert tables.image_level(from_json(results([run("sae")], controls=""))) == []
+    lines = _lines(tables.image_level(from_json(results([run("sae")])))[0])
     assert lines["SAE + localised OCSVM"][1] == "-"
 
 
 def test_rank_tests_agree_with_scipy_on_the_patients_all_methods_have():
     generator = np.random.default_rng(0)
-    record = results([run(m) for m in ("ogae", "sae", "minus_z")])
     values = {m: generator.uniform(size=20) for m in ("ogae", "sae", "minus_z")}
     values["sae"][3] = math.nan
-    for r in record["runs"]:
-        for cohort in r["scores"]["score"]["patients"].values():
-            cohort["raw"]["AUPR"] = values[r["method"]].tolist()
-    table = tables.rank_test(record, "AUPR")
+    record = results([run(m, AUPR=own.tolist()) for m, own in values.items()])
+    table = tables.rank_test(from_json(record), "AUPR")
     assert table is not None and "all 3 pairs" in table.caption
     assert table.caption.startswith("AUPR of OgAE + localised OCSVM, minus")
     kept = {m: np.delete(v, 3) for m, v in values.items()}
@@ -142,7 +142,7 @@ def test_rank_tests_agree_with_scipy_on_the_patients_all_methods_have():
 
 
 def test_every_score_of_the_first_method_has_its_rank_tests():
-    found = tables.rank_tests_of(_results(), "AUPR")
+    found = tables.rank_tests_of(from_json(_results()), "AUPR")
     ogae = "OgAE + localised OCSVM"
     names = [f"{ogae}, -f", f"{ogae}, log", "SAE + localised OCSVM", "voxelwise -z"]
     assert [t.caption.split(", minus")[0] for t in found] == [f"AUPR of {n}" for n in names[:2]]
@@ -153,22 +153,24 @@ def test_every_score_of_the_first_method_has_its_rank_tests():
     between = [next(iter(found[i].blocks.values()))[0] for i in (0, 1)]
     assert between[0][1] == between[1][1].translate(str.maketrans("+-", "-+"))
     assert between[0][2:] == between[1][2:]
-    assert len(tables.rank_tests_of(results([run("sae"), run("darkness")]), "AUPR")) == 1
-    assert tables.rank_tests_of(results([run("ogae")]), "AUPR") == []
+    assert len(tables.rank_tests_of(from_json(results([run("sae"), run("darkness")])), "AUPR")) == 1
+    assert tables.rank_tests_of(from_json(results([run("ogae")])), "AUPR") == []
 
 
 def test_rank_tests_of_equal_methods_and_of_one_method():
-    table = tables.rank_test(results([run(m, AUPR=[0.5] * 4) for m in ("ogae", "sae")]), "AUPR")
+    table = tables.rank_test(
+        from_json(results([run(m, AUPR=[0.5] * 4) for m in ("ogae", "sae")])), "AUPR"
+    )
     assert table is not None
     assert all(block[0][1:] == ["+0.0000", "1.000", "1.000"] for block in table.blocks.values())
-    assert tables.rank_test(results([run("ogae")]), "AUPR") is None
+    assert tables.rank_test(from_json(results([run("ogae")])), "AUPR") is None
     lost = results([run(m, AUPR=[0.5, math.nan, math.nan, math.nan]) for m in ("ogae", "sae")])
-    assert tables.rank_test(lost, "AUPR") is None
+    assert tables.rank_test(from_json(lost), "AUPR") is None
 
 
 def test_small_negative_differences_have_no_sign_of_their_own():
     record = results([run("ogae", AUPR=[0.5] * 4), run("sae", AUPR=[0.500001] * 4)])
-    table = tables.rank_test(record, "AUPR")
+    table = tables.rank_test(from_json(record), "AUPR")
     assert table is not None and table.blocks.popitem()[1][0][1] == "+0.0000"
 
 
@@ -176,7 +178,7 @@ def test_small_negative_differences_have_no_sign_of_their_own():
 def test_the_overview_is_short_and_right(controls):
     arms = ("near", "far")
     record = results([run("ogae", arms=arms), run("minus_z", arms=arms)], arms, controls)
-    text = tables.overview(record)
+    text = tables.overview(from_json(record))
     lines = text.splitlines()
     assert len(lines) == 2 * (2 + 2) + 1 and max(map(len, lines)) <= 100
     assert ("images" in text) == bool(controls)
@@ -192,4 +194,4 @@ def test_only_what_the_results_say_is_used():
     generator = np.random.default_rng(0)
     record = results([run("ogae")])
     record["runs"][0]["scores"] = {n: score(generator) for n in ("-f", "log")}
-    assert len({row.name for row in rows.rows_of(record)}) == 2
+    assert len({row.name for row in rows.rows_of(from_json(record))}) == 2

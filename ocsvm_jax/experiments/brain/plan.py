@@ -1,0 +1,127 @@
+"""A card of the brain experiment as a record; configs/brain.py says what its fields mean."""
+
+from typing import Any, NamedTuple
+
+from ocsvm_jax.experiments.brain.study import Design, design_of
+from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.networks.patch import Order
+
+Gamma = float | str  # a positive number, "scale" or "auto"
+
+
+class DataPlan(NamedTuple):
+    """Where the volumes are, and how they are read."""
+
+    dir: str
+    profile: str
+    phantom_seed: int
+    lesions: str
+    train: str
+    held_out: str
+    arms: tuple[str, ...]
+    controls: str
+    patients: tuple[str, ...]
+    image: str
+    mask: str
+    lesion: str
+    lesion_outside: str
+    exclude: str
+    slices: tuple[float, ...]
+    intensity: str
+    present: float
+
+
+class MethodPlan(NamedTuple):
+    """What the patch autoencoders are trained for."""
+
+    order: Order
+    centre_sd: float
+    guidance_weight: float
+    nu: float
+    gamma: Gamma
+    standardize: bool
+    differentiate_dual: bool
+    schedule: str
+    betas: tuple[float, float]
+    betas_second: tuple[float, float]
+    similarity_weight: float
+
+
+class TrainPlan(NamedTuple):
+    """How long they are trained."""
+
+    epochs: int
+    steps: int
+    locations: int
+    learning_rate: float
+    patience: int
+    checkpoint_every: int
+
+
+class FinalPlan(NamedTuple):
+    """The one-class SVM of each voxel."""
+
+    nu: float
+    gamma: Gamma
+    standardize: bool
+    scores: tuple[str, ...]
+
+
+class MapsPlan(NamedTuple):
+    """How maps are made, and which are written as NIfTI files."""
+
+    block: int
+    nifti: str
+
+
+class EvalPlan(NamedTuple):
+    """How maps are judged."""
+
+    resamples: int
+    median: int
+    erosion: int
+
+
+class BrainPlan(NamedTuple):
+    """A whole card.
+
+    Attributes:
+      methods: names of rows, see `recipes.RECIPES`.
+      seeds: of every method that has something to train.
+      data: where the volumes are, and how they are read.
+      design: which cohort is used for what.
+      method: what the patch autoencoders are trained for.
+      train: how long.
+      final: the one-class SVM of each voxel.
+      maps: how maps are made.
+      eval: how they are judged.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: DataPlan
+    design: Design
+    method: MethodPlan
+    train: TrainPlan
+    final: FinalPlan
+    maps: MapsPlan
+    eval: EvalPlan
+
+
+def plan_of(config: Config) -> BrainPlan:
+    """The record of a card that `check.check` has passed."""
+
+    def fields(name: str) -> dict[str, Any]:
+        return config[name].to_dict()
+
+    return BrainPlan(
+        methods=tuple(config.methods),
+        seeds=tuple(config.seeds),
+        data=DataPlan(**fields("data")),
+        design=design_of(config.data),
+        method=MethodPlan(**fields("method")),
+        train=TrainPlan(**fields("train")),
+        final=FinalPlan(**fields("final")),
+        maps=MapsPlan(**fields("maps")),
+        eval=EvalPlan(**fields("eval")),
+    )

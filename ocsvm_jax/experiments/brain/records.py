@@ -1,0 +1,149 @@
+"""What an experiment found, as records; their form in `results.json` and `result.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from ocsvm_jax.experiments.brain.measures import KEYS, Measures
+from ocsvm_jax.experiments.brain.study import Design, design_of
+from ocsvm_jax.files import whole_file
+
+VARIANTS = ("raw", "post-processed")  # of maps
+
+
+class Judged(NamedTuple):
+    """What the maps of one score of one run are worth.
+
+    Attributes:
+      thresholds: by variant, the score that 1% of the held-out normal subjects' voxels exceed.
+      patients: by cohort and variant, the measures of each patient.
+      images: by cohort, the score of each image.
+    """
+
+    thresholds: dict[str, float]
+    patients: dict[str, dict[str, list[Measures]]]
+    images: dict[str, list[float]]
+
+
+class Seconds(NamedTuple):
+    """What a run took."""
+
+    training: float
+    maps: float
+    judging: float
+
+
+class Run(NamedTuple):
+    """One method with one seed.
+
+    Attributes:
+      method: name in the card.
+      seed: of its training.
+      history: losses and other values of each epoch by name; empty if nothing was trained.
+      facts: machine, versions and commit; empty for a run of a version that did not record them.
+      scores: what each of its scores is worth.
+      seconds: what it took.
+    """
+
+    method: str
+    seed: int
+    history: list[dict[str, Any]]
+    facts: dict[str, str]
+    scores: dict[str, Judged]
+    seconds: Seconds
+
+
+class DataFacts(NamedTuple):
+    """The data of an experiment.
+
+    Attributes:
+      subjects: number of subjects by cohort.
+      locations: number of voxels at which maps are made.
+      slices: number of slices.
+      synthetic: the content of `phantom.json` for a synthetic population, with its SHA-256 sums.
+    """
+
+    subjects: dict[str, int]
+    locations: int
+    slices: int
+    synthetic: dict[str, Any] | None
+
+
+class Results(NamedTuple):
+    """A whole experiment.
+
+    Attributes:
+      command: that repeats it.
+      config: the card.
+      facts: machine, versions and commit of the report.
+      data: what it was run on.
+      runs: in the order of the card.
+      wall_seconds: since the last start.
+    """
+
+    command: str
+    config: dict[str, Any]
+    facts: dict[str, str]
+    data: DataFacts
+    runs: list[Run]
+    wall_seconds: float
+
+    @property
+    def design(self) -> Design:
+        """Which cohort is used for what."""
+        return design_of(SimpleNamespace(**self.config["data"]))
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """The content of `results.json`."""
+    runs = [run_to_json(run) for run in results.runs]
+    return results._asdict() | {"data": results.data._asdict(), "runs": runs}
+
+
+def from_json(content: Mapping[str, Any]) -> Results:
+    """The results in the content of a `results.json`."""
+    runs = [run_from_json(run) for run in content["runs"]]
+    return Results(**{**content, "data": DataFacts(**content["data"]), "runs": runs})
+
+
+def run_to_json(run: Run) -> dict[str, Any]:
+    """The content of `result.json`: of each patient cohort and measure, a list of values."""
+
+    def judged(found: Judged) -> dict[str, Any]:
+        patients = {
+            cohort: {
+                variant: dict(zip(KEYS, map(list, zip(*rows, strict=True)), strict=True))
+                for variant, rows in variants.items()
+            }
+            for cohort, variants in found.patients.items()
+        }
+        return found._asdict() | {"patients": patients}
+
+    scores = {name: judged(found) for name, found in run.scores.items()}
+    return run._asdict() | {"scores": scores, "seconds": run.seconds._asdict()}
+
+
+def run_from_json(content: Mapping[str, Any]) -> Run:
+    """The run in the content of a `result.json`."""
+
+    def judged(found: Mapping[str, Any]) -> Judged:
+        patients = {
+            cohort: {
+                variant: [Measures(*row) for row in zip(*(by[key] for key in KEYS), strict=True)]
+                for variant, by in variants.items()
+            }
+            for cohort, variants in found["patients"].items()
+        }
+        return Judged(found["thresholds"], patients, found["images"])
+
+    scores = {name: judged(found) for name, found in content["scores"].items()}
+    known = {"facts": {}, **content, "scores": scores, "seconds": Seconds(**content["seconds"])}
+    return Run(**known)
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON atomically."""
+    with whole_file(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,45 @@
+"""Records of results: their form in files, which those of earlier versions share."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.brain_results import results, run
+
+from ocsvm_jax.experiments.brain import records, report
+
+PUBLISHED = Path(__file__).parents[3] / "benchmarks" / "results"
+
+
+def test_what_is_read_is_what_is_written(tmp_path):
+    content = results([run("ogae", epochs=2), run("minus_z")])
+    found = records.from_json(content)
+    assert records.to_json(found) == content
+    assert json.dumps(records.to_json(found)) == json.dumps(content)  # in the same order
+    records.write(tmp_path / "results.json", records.to_json(found))
+    assert json.loads((tmp_path / "results.json").read_text()) == content
+    judged = found.runs[0].scores["score"].patients["near_wmh"]["raw"]
+    raw = content["runs"][0]["scores"]["score"]["patients"]["near_wmh"]["raw"]
+    assert [one.aupr for one in judged] == raw["AUPR"]
+    assert [one.prevalence for one in judged] == raw["prevalence"]
+
+
+def test_a_run_of_a_version_that_recorded_no_facts():
+    content = run("minus_z")
+    del content["facts"]
+    assert records.run_from_json(content).facts == {}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return report.report_of(
+        records.from_json(json.loads((PUBLISHED / "brain.json").read_text()))
+    ).markdown()
+
+
+def test_the_tables_are_made_from_results_of_an_earlier_version(published):
+    """The same rows as were published with them."""
+    rows = [line for line in published.splitlines() if line.startswith("|")]
+    expected = (PUBLISHED / "brain.md").read_text().splitlines()
+    assert rows == [line for line in expected if line.startswith("|")]
+    assert len(rows) > 200
