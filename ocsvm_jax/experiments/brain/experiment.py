@@ -131,7 +131,7 @@ def run_one(context: Context, name: str, seed: int) -> Run:
     if done.exists():
         run = records.run_from_json(json.loads(done.read_text()))
         if wanted:
-            nifti_maps.add(directory, run.scores, read, tested, locations)
+            nifti_maps.write(directory, list(run.scores), read, tested, locations)
         return run
     directory.mkdir(parents=True, exist_ok=True)
     times = [time.perf_counter()]
@@ -152,7 +152,7 @@ def run_one(context: Context, name: str, seed: int) -> Run:
     seconds = Seconds(*(end - start for start, end in itertools.pairwise(times)))
     run = Run(name, seed, history, provenance.facts(), judged, seconds)
     if wanted:
-        nifti_maps.write(directory / "nifti", scores, read, tested, locations)
+        nifti_maps.write(directory, scores, read, tested, locations)
     records.write(done, records.run_to_json(run))
     return run
 

@@ -1,6 +1,6 @@
 """Score volumes as NIfTI files, each with the affine and the order of axes of its input."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,61 +13,40 @@ from ocsvm_jax.experiments.brain.study import Study
 
 def write(
     directory: Path,
-    scores: Mapping[str, Sequence[np.ndarray]],
+    scores: Mapping[str, Sequence[np.ndarray]] | Collection[str],
     read: Study,
     cohorts: Sequence[Cohort],
     locations: np.ndarray,
 ) -> None:
-    """Writes `<cohort>/<subject>_<score>.nii.gz`; files that are there stay as they are.
+    """Writes `nifti/<cohort>/<subject>_<score>.nii.gz`; files that exist stay as they are.
 
     Args:
-      directory: made where it is missing.
-      scores: of each score, one array (n, v) a cohort, see `maps.make_maps`.
-      read: for the space and the input files.
-      cohorts: aligned with the arrays.
-      locations: of the columns of the scores; where there are none, and outside a subject's own
-        brain mask, the volume is 0.
+      directory: of the run.
+      scores: for each score one array (n, v) per cohort, see `maps.make_maps`; or the names of the
+        scores of a finished run, which are read from the slices in `maps`. If these are gone, a
+        line on the terminal says so, and nothing is written.
+      read: the data, for the space and the input files.
+      cohorts: those with maps, aligned with the arrays.
+      locations: of the columns of the scores; elsewhere, and outside a subject's own brain mask,
+        the volume is 0.
     """
-    for name, values in scores.items():
-        for cohort, rows in zip(cohorts, values, strict=True):
-            for i, files in enumerate(read.files[cohort.name]):
-                path = _path(directory, cohort, files.subject, name)
-                if path.exists():
-                    continue
-                volume = np.nan_to_num(as_volume(rows[i], locations)) * cohort.masks[i]
-                like = nifti.read_header(files.image).file_affine
-                brain.write_map(path, volume, read.space, like=like)
-
-
-def add(
-    directory: Path,
-    names: Iterable[str],
-    read: Study,
-    cohorts: Sequence[Cohort],
-    locations: np.ndarray,
-) -> None:
-    """Writes what a finished run lacks, from the slices it left; says so if they are gone.
-
-    Args:
-      directory: of the run, in which `maps` and `nifti` lie.
-      names: of its scores.
-      read: as for `write`.
-      cohorts: those it made maps of.
-      locations: as for `write`.
-    """
-    complete = all(
-        _path(directory / "nifti", cohort, subject, name).exists()
-        for name in names
-        for cohort in cohorts
-        for subject in cohort.subjects
-    )
-    if complete:
-        return
-    scores = stored_maps(cohorts, locations, directory / "maps")
-    if scores is None:
-        print(f"{directory}: no NIfTI maps are added, because its maps are no longer there.")
-        return
-    write(directory / "nifti", scores, read, cohorts, locations)
+    missing = [
+        (name, c, i, path)
+        for name in scores
+        for c, cohort in enumerate(cohorts)
+        for i, subject in enumerate(cohort.subjects)
+        if not (path := _path(directory / "nifti", cohort, subject, name)).exists()
+    ]
+    if missing and not isinstance(scores, Mapping):
+        scores = stored_maps(cohorts, locations, directory / "maps") or {}
+        if not scores:
+            print(f"{directory}: no NIfTI maps are added, because its maps are no longer there.")
+            return
+    for name, c, i, path in missing:
+        cohort = cohorts[c]
+        volume = np.nan_to_num(as_volume(scores[name][c][i], locations)) * cohort.masks[i]
+        like = nifti.read_header(read.files[cohort.name][i].image).file_affine
+        brain.write_map(path, volume, read.space, like=like)
 
 
 def _path(directory: Path, cohort: Cohort, subject: str, score: str) -> Path:

@@ -164,13 +164,8 @@ def _row(panels: np.ndarray, slices: _Slices, i: int, look: _Look) -> None:
 def _key(figure: Figure, panels: np.ndarray, slices: _Slices, look: _Look) -> None:
     """The colour bar with the threshold on it, and the legend."""
     inside = slices.scores[slices.masks]
-    beyond = bool(inside.min() < look.vmin), bool(inside.max() > look.vmax)
-    extend = {
-        (False, False): "neither",
-        (True, False): "min",
-        (False, True): "max",
-        (True, True): "both",
-    }[beyond]
+    below, above = inside.min() < look.vmin, inside.max() > look.vmax
+    extend = ("neither", "min", "max", "both")[int(below) + 2 * int(above)]
     bar = figure.colorbar(
         look.colours, ax=panels, extend=extend, label="score", aspect=30, pad=0.01
     )

@@ -83,24 +83,12 @@ class EvalPlan(NamedTuple):
 
 
 class BrainPlan(NamedTuple):
-    """A whole card.
-
-    Attributes:
-      methods: names of rows, see `recipes.RECIPES`.
-      seeds: of every method that has something to train.
-      data: where the volumes are, and how they are read.
-      design: which cohort is used for what.
-      method: what the patch autoencoders are trained for.
-      train: how long.
-      final: the one-class SVM of each voxel.
-      maps: how maps are made.
-      eval: how they are judged.
-    """
+    """A whole card; `design` is what its `data` says of the cohorts."""
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    data: DataPlan
     design: Design
+    data: DataPlan
     method: MethodPlan
     train: TrainPlan
     final: FinalPlan
@@ -110,18 +98,7 @@ class BrainPlan(NamedTuple):
 
 def plan_of(config: Config) -> BrainPlan:
     """The record of a card that `check.check` has passed."""
-
-    def fields(name: str) -> dict[str, Any]:
-        return config[name].to_dict()
-
-    return BrainPlan(
-        methods=tuple(config.methods),
-        seeds=tuple(config.seeds),
-        data=DataPlan(**fields("data")),
-        design=design_of(config.data),
-        method=MethodPlan(**fields("method")),
-        train=TrainPlan(**fields("train")),
-        final=FinalPlan(**fields("final")),
-        maps=MapsPlan(**fields("maps")),
-        eval=EvalPlan(**fields("eval")),
-    )
+    kinds = (DataPlan, MethodPlan, TrainPlan, FinalPlan, MapsPlan, EvalPlan)
+    names = BrainPlan._fields[-len(kinds) :]
+    parts: list[Any] = [kind(**config[n].to_dict()) for kind, n in zip(kinds, names, strict=True)]
+    return BrainPlan(tuple(config.methods), tuple(config.seeds), design_of(config.data), *parts)

@@ -1,7 +1,7 @@
 """What an experiment found, as records; their form in `results.json` and `result.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -111,36 +111,38 @@ def from_json(content: Mapping[str, Any]) -> Results:
 def run_to_json(run: Run) -> dict[str, Any]:
     """The content of `result.json`: of each patient cohort and measure, a list of values."""
 
-    def judged(found: Judged) -> dict[str, Any]:
-        patients = {
-            cohort: {
-                variant: dict(zip(KEYS, map(list, zip(*rows, strict=True)), strict=True))
-                for variant, rows in variants.items()
-            }
-            for cohort, variants in found.patients.items()
-        }
-        return found._asdict() | {"patients": patients}
+    def columns(rows: list[Measures]) -> dict[str, list[float]]:
+        return dict(zip(KEYS, map(list, zip(*rows, strict=True)), strict=True))
 
-    scores = {name: judged(found) for name, found in run.scores.items()}
+    scores = {
+        name: found._asdict() | {"patients": _each_variant(columns, found.patients)}
+        for name, found in run.scores.items()
+    }
     return run._asdict() | {"scores": scores, "seconds": run.seconds._asdict()}
 
 
 def run_from_json(content: Mapping[str, Any]) -> Run:
     """The run in the content of a `result.json`."""
 
-    def judged(found: Mapping[str, Any]) -> Judged:
-        patients = {
-            cohort: {
-                variant: [Measures(*row) for row in zip(*(by[key] for key in KEYS), strict=True)]
-                for variant, by in variants.items()
-            }
-            for cohort, variants in found["patients"].items()
-        }
-        return Judged(found["thresholds"], patients, found["images"])
+    def rows(columns: Mapping[str, list[float]]) -> list[Measures]:
+        return [Measures(*row) for row in zip(*(columns[key] for key in KEYS), strict=True)]
 
-    scores = {name: judged(found) for name, found in content["scores"].items()}
+    scores = {
+        name: Judged(**{**found, "patients": _each_variant(rows, found["patients"])})
+        for name, found in content["scores"].items()
+    }
     known = {"facts": {}, **content, "scores": scores, "seconds": Seconds(**content["seconds"])}
     return Run(**known)
+
+
+def _each_variant(
+    change: Callable[[Any], Any], patients: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The same cohorts and variants, each with its measures changed."""
+    return {
+        cohort: {variant: change(measures) for variant, measures in variants.items()}
+        for cohort, variants in patients.items()
+    }
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

@@ -228,7 +228,7 @@ def test_the_map_of_a_real_brain_lies_on_its_image(tmp_path):
     found = maps.make_maps(minus_z(), train, [patient], locations, tmp_path / "maps", block=4096)
     files = brain.find(REAL, "", image=image, lesion=lesion)
     read = Study(space, {}, {patient.name: files}, None)
-    nifti_maps.write(tmp_path / "nifti", found, read, [patient], locations)
+    nifti_maps.write(tmp_path, found, read, [patient], locations)
 
     path = tmp_path / "nifti" / patient.name / "patient07_score.nii.gz"
     written, t1 = nib.load(path), nib.load(REAL / "patient07_T1_MNI.nii.gz")
