@@ -13,10 +13,10 @@ from ocsvm_jax.experiments.brain import gallery, identity, maps, nifti_maps, rec
 from ocsvm_jax.experiments.brain import training as patch_training
 from ocsvm_jax.experiments.brain.check import check
 from ocsvm_jax.experiments.brain.judge import judge
-from ocsvm_jax.experiments.brain.plan import plan_of
+from ocsvm_jax.experiments.brain.plan import BrainPlan, plan_of
 from ocsvm_jax.experiments.brain.recipes import TRAINED, Context, mapper_of
 from ocsvm_jax.experiments.brain.records import DataFacts, Results, Run, Seconds
-from ocsvm_jax.experiments.brain.study import Study
+from ocsvm_jax.experiments.brain.study import DataPlan, Study
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.reports import provenance
 
@@ -31,83 +31,81 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
     """Runs the experiment in `workdir`, or goes on with it there; returns its results.
 
     Raises:
-      ValueError: on a value or a file that can not work, or where the runs in `workdir` are of
+      ValueError: on a value or a file that cannot work, or where the runs in `workdir` are of
         another configuration or other data; before training begins.
     """
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
     workdirs.check(workdir, config, FREE)
-    _check_runs(workdir, config)
+    plan = plan_of(config)
+    _check_runs(workdir, plan)
     with contextlib.ExitStack() as stack:
-        if config.data.dir:
-            root = Path(config.data.dir).expanduser()
+        if plan.data.dir:
+            root = Path(plan.data.dir).expanduser()
         else:
             root = workdir / "phantom"
-            study.check_synthetic(config.data)
+            study.check_synthetic(plan.data)
             stack.enter_context(workdirs.entered(workdir, config, None, FREE))
-            generate(config, root)
-        space, files = study.check(root, config.data)
-        read = study.read(root, config.data, space, files)
+            generate(plan.data, root)
+        space, files = study.check(root, plan.data)
+        read = study.read(root, plan.data, space, files)
         identified = identity.of(read)
-        if config.data.dir:  # not before: a folder that cannot be read leaves no trace
+        if plan.data.dir:  # not before: a folder that cannot be read leaves no trace
             stack.enter_context(workdirs.entered(workdir, config, identified, FREE))
         else:
             workdirs.same_data(workdir, identified)
-        return _whole(config, root, read, workdir, command, began)
+        context = _context(plan, read, workdir)
+        results = Results(
+            command=command,
+            config=experiment.plain(config),
+            facts=provenance.facts(),
+            data=_data_facts(root, context),
+            runs=[run_one(context, name, seed) for name, seed in _asked(plan)],
+            wall_seconds=time.perf_counter() - began,
+        )
+        return _reported(context, results)
 
 
-def _check_runs(workdir: Path, config: Config) -> None:
+def _check_runs(workdir: Path, plan: BrainPlan) -> None:
     """Raises ValueError if the results there hold a run that a new report would drop."""
-    path, asked = workdir / _RESULTS_FILE, _asked(config)
+    path, asked = workdir / _RESULTS_FILE, _asked(plan)
     there = json.loads(path.read_text())["runs"] if path.exists() else []
     runs = [(run["method"], run["seed"]) for run in there]
     lost = [f"{name}, seed {seed}" for name, seed in runs if (name, seed) not in asked]
     workdirs.check_nothing_lost(path, lost, "--config.methods, --config.seeds")
 
 
-def _asked(config: Config) -> list[tuple[str, int]]:
+def _asked(plan: BrainPlan) -> list[tuple[str, int]]:
     """Method and seed of every run."""
     return [
-        (name, seed)
-        for name in config.methods
-        for seed in (config.seeds if name in TRAINED else (0,))
+        (name, seed) for name in plan.methods for seed in (plan.seeds if name in TRAINED else (0,))
     ]
 
 
-def _whole(
-    config: Config, root: Path, read: Study, workdir: Path, command: str, began: float
-) -> dict[str, Any]:
-    """Trains, maps, judges and reports, in a directory that is this call's own."""
-    plan = plan_of(config)
+def _context(plan: BrainPlan, read: Study, workdir: Path) -> Context:
     train, held_out = (read.cohorts[name] for name in (plan.design.train, plan.design.held_out))
     feed = patch_training.feed_of(train.images, train.masks, held_out.images, held_out.masks)
-    locations = maps.locations_of(train, plan.data.present)
-    context = Context(plan, read, feed, locations, workdir)
-    results = Results(
-        command=command,
-        config=experiment.plain(config),
-        facts=provenance.facts(),
-        data=_data_facts(root, context),
-        runs=[run_one(context, name, seed) for name, seed in _asked(config)],
-        wall_seconds=time.perf_counter() - began,
-    )
-    content = records.to_json(results)
+    return Context(plan, read, feed, maps.locations_of(train, plan.data.present), workdir)
+
+
+def _reported(context: Context, results: Results) -> dict[str, Any]:
+    """Writes the results and their report; returns the content of `results.json`."""
+    workdir, content = context.workdir, records.to_json(results)
     records.write(workdir / _RESULTS_FILE, content)
-    drawn = gallery.draw(workdir, results, read, locations)
-    path = report.report_of(results, drawn).write(
-        workdir, figures=report.FIGURES, markdown="table.md"
-    )
+    drawn = gallery.draw(workdir, results, context.study, context.locations)
+    made = report.report_of(results, drawn)
+    path = made.write(workdir, figures=report.FIGURES, markdown="table.md")
     print(report.text(results))
     print(f"report: {path}")
     return content
 
 
-def generate(config: Config, root: Path) -> None:
+def generate(data: DataPlan, root: Path) -> None:
     """Writes the synthetic population into the working directory, or what is missing of it."""
     from ocsvm_jax.data.phantom import generate
 
-    lesions = Path(config.data.lesions).expanduser() if config.data.lesions else None
-    generate(root, profile=config.data.profile, seed=config.data.phantom_seed, lesion_masks=lesions)
+    lesions = Path(data.lesions).expanduser() if data.lesions else None
+    generate(root, profile=data.profile, seed=data.phantom_seed, lesion_masks=lesions)
 
 
 def run_one(context: Context, name: str, seed: int) -> Run:

@@ -19,7 +19,6 @@ from ocsvm_jax.experiments.brain import maps, pictures
 from ocsvm_jax.experiments.brain.records import Results
 from ocsvm_jax.experiments.brain.rows import Row, rows_of
 from ocsvm_jax.experiments.brain.study import Arm, Study
-from ocsvm_jax.experiments.brain.tables import in_arm
 from ocsvm_jax.reports import figures
 from ocsvm_jax.reports.section import Picture
 
@@ -177,7 +176,7 @@ def _picture(
         title=row.name,
     )
     low, high = ends
-    caption = f"{row.name}, {in_arm(arm)}{kind} lesions. Colours from {low:.3g} to {high:.3g}."
+    caption = f"{row.name}, {arm.said}{kind} lesions. Colours from {low:.3g} to {high:.3g}."
     alt = f"Score maps of {row.name} over brains with {kind} lesions; see the tables."
     file = "-".join(["gallery", *map(_plain, (arm.name, kind, row.method, row.score))])
     return Picture(re.sub("-+", "-", file), _small(image), alt, caption, scrolls=row.name)

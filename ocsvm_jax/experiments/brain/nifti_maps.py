@@ -37,14 +37,16 @@ def write(
         for i, subject in enumerate(cohort.subjects)
         if not (path := _path(directory / "nifti", cohort, subject, name)).exists()
     ]
-    if missing and not isinstance(scores, Mapping):
-        scores = stored_maps(cohorts, locations, directory / "maps") or {}
-        if not scores:
-            print(f"{directory}: no NIfTI maps are added, because its maps are no longer there.")
-            return
+    if not missing:
+        return
+    stored = not isinstance(scores, Mapping)
+    found = stored_maps(cohorts, locations, directory / "maps") if stored else scores
+    if found is None:
+        print(f"{directory}: no NIfTI maps are added, because its maps are no longer there.")
+        return
     for name, c, i, path in missing:
         cohort = cohorts[c]
-        volume = np.nan_to_num(as_volume(scores[name][c][i], locations)) * cohort.masks[i]
+        volume = np.nan_to_num(as_volume(found[name][c][i], locations)) * cohort.masks[i]
         like = nifti.read_header(read.files[cohort.name][i].image).file_affine
         brain.write_map(path, volume, read.space, like=like)
 

@@ -2,33 +2,11 @@
 
 from typing import Any, NamedTuple
 
-from ocsvm_jax.experiments.brain.study import Design, design_of
+from ocsvm_jax.experiments.brain.study import DataPlan, Design, design_of
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.networks.patch import Order
 
 Gamma = float | str  # a positive number, "scale" or "auto"
-
-
-class DataPlan(NamedTuple):
-    """Where the volumes are, and how they are read."""
-
-    dir: str
-    profile: str
-    phantom_seed: int
-    lesions: str
-    train: str
-    held_out: str
-    arms: tuple[str, ...]
-    controls: str
-    patients: tuple[str, ...]
-    image: str
-    mask: str
-    lesion: str
-    lesion_outside: str
-    exclude: str
-    slices: tuple[float, ...]
-    intensity: str
-    present: float
 
 
 class MethodPlan(NamedTuple):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from ocsvm_jax.experiments.brain import captions, facts, tables
+from ocsvm_jax.experiments.brain import captions, facts, ranks, tables
 from ocsvm_jax.experiments.brain.measures import SMALLEST_COMPONENT
 from ocsvm_jax.experiments.brain.recipes import name_of
 from ocsvm_jax.experiments.brain.records import VARIANTS, Results
@@ -68,12 +68,12 @@ def _results(results: Results) -> list[Section]:
         median=settings["median"], erosion=settings["erosion"], smallest=SMALLEST_COMPONENT
     )
     raw, filtered = (tables.localisation(results, variant) for variant in VARIANTS)
-    ranks = [table for measure in _RANKED for table in tables.rank_tests_of(results, measure)]
+    tested = [table for measure in _RANKED for table in ranks.rank_tests_of(results, measure)]
     return [
         _section("Localisation", captions.LOCALISATION, raw),
         _section("Localisation, post-processed", processed, filtered),
         _section("Whole images", images, tables.image_level(results)),
-        _section("Rank tests", captions.RANKS, ranks, shown=1),
+        _section("Rank tests", captions.RANKS, tested, shown=1),
     ]
 
 

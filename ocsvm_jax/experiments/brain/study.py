@@ -10,6 +10,28 @@ from ocsvm_jax.data import brain, nifti
 from ocsvm_jax.data.brain import Cohort, Files, Space
 
 
+class DataPlan(NamedTuple):
+    """Where the volumes are, and how they are read: the `data` of a card."""
+
+    dir: str
+    profile: str
+    phantom_seed: int
+    lesions: str
+    train: str
+    held_out: str
+    arms: tuple[str, ...]
+    controls: str
+    patients: tuple[str, ...]
+    image: str
+    mask: str
+    lesion: str
+    lesion_outside: str
+    exclude: str
+    slices: tuple[float, ...]
+    intensity: str
+    present: float
+
+
 class Arm(NamedTuple):
     """A group of test cohorts.
 
@@ -22,6 +44,11 @@ class Arm(NamedTuple):
     name: str
     controls: str
     patients: dict[str, str]
+
+    @property
+    def said(self) -> str:
+        """The beginning of what is said about it; empty for the only one."""
+        return f"{self.name} arm, " if self.name else ""
 
     @property
     def cohorts(self) -> list[str]:
@@ -66,7 +93,7 @@ class Study(NamedTuple):
 
 
 def arms_of(data: Any) -> list[Arm]:
-    """The arms that a card's `data` names."""
+    """The arms that a card's `data` names: a `DataPlan`, or whatever has its fields."""
 
     def name(arm: str, group: str) -> str:
         return f"{arm}_{group}" if arm and group else group
@@ -78,11 +105,11 @@ def arms_of(data: Any) -> list[Arm]:
 
 
 def design_of(data: Any) -> Design:
-    """The cohorts that a card's `data` names."""
+    """The cohorts that a card's `data` names, see `arms_of`."""
     return Design(data.train, data.held_out, arms_of(data))
 
 
-def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
+def check(root: Path, data: DataPlan) -> tuple[Space, dict[str, list[Files]]]:
     """Finds all files and checks their headers, before anything long begins.
 
     Raises:
@@ -112,7 +139,7 @@ def check(root: Path, data: Any) -> tuple[Space, dict[str, list[Files]]]:
     return space, files
 
 
-def check_synthetic(data: Any) -> None:
+def check_synthetic(data: DataPlan) -> None:
     """Checks what of the synthetic population is asked for, before any of it is generated.
 
     Raises:
@@ -130,13 +157,13 @@ def check_synthetic(data: Any) -> None:
         )
 
 
-def read(root: Path, data: Any, space: Space, files: dict[str, list[Files]]) -> Study:
+def read(root: Path, data: DataPlan, space: Space, files: dict[str, list[Files]]) -> Study:
     """Reads what `check` found.
 
     Raises:
       ValueError: if a file's content is not what it should be.
     """
-    options = {"intensity": data.intensity, "lesion_outside": data.lesion_outside}
+    options: dict[str, Any] = {"intensity": data.intensity, "lesion_outside": data.lesion_outside}
     # Named as in the card, "site/train" for instance, and not just the folder's own "train".
     cohorts = {
         name: brain.read_files(found, space, name=name, **options) for name, found in files.items()

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ocsvm_jax.evaluation import comparison as stats
-from ocsvm_jax.evaluation import metrics, rank_tests
+from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.experiments.brain.measures import MEASURES
 from ocsvm_jax.experiments.brain.recipes import TRIVIAL
 from ocsvm_jax.experiments.brain.records import Results
 from ocsvm_jax.experiments.brain.rows import Row, image_scores, rows_of
 from ocsvm_jax.experiments.brain.study import Arm
-from ocsvm_jax.reports.numbers import NONE, format_mean_sd, format_p, p_value, score, signed
+from ocsvm_jax.reports.numbers import NONE, format_mean_sd, format_p, score
 from ocsvm_jax.reports.page import Strong, Table
 
 _OVERVIEW = ("AUROC", "AUROC30", "AUPR")
@@ -55,7 +55,7 @@ def localisation(results: Results, variant: str) -> list[Table]:
     """
     rows = rows_of(results)
     return [
-        _localisation(rows, variant, f"{in_arm(arm)}{kind} lesions, {variant}", cohort)
+        _localisation(rows, variant, f"{arm.said}{kind} lesions, {variant}", cohort)
         for arm in results.design.arms
         for kind, cohort in arm.patients.items()
     ]
@@ -86,7 +86,7 @@ def image_level(results: Results) -> list[Table]:
         for arm in arms:
             labels, cells = _image_cells(results, rows, arm, arm.patients[kind])
             header += [f"AUROC, {arm.name}" if arm.name else "AUROC", "p"]
-            sizes.append(f"{in_arm(arm)}{(labels == 0).sum()} controls and {labels.sum()} patients")
+            sizes.append(f"{arm.said}{(labels == 0).sum()} controls and {labels.sum()} patients")
             for line, own in zip(lines, cells, strict=True):
                 line += own
         caption = f"{kind} lesions, whole images: {'; '.join(sizes)}"
@@ -114,55 +114,6 @@ def _image_cells(
         text = score(mean) + ("" if math.isnan(sd) else f" ({score(sd)})")
         cells.append([Strong(text) if round(mean, 3) == best else text, p[name]])
     return labels, cells
-
-
-def rank_tests_of(results: Results, measure: str) -> list[Table]:
-    """`rank_test` of each score of the first method."""
-    rows = rows_of(results)
-    first = [i for i, row in enumerate(rows) if row.method == rows[0].method]
-    tables = [rank_test(results, measure, i) for i in first]
-    return [table for table in tables if table is not None]
-
-
-def rank_test(results: Results, measure: str, number: int = 0) -> Table | None:
-    """A row against all others, in each arm and kind of lesion; None where it is alone.
-
-    A patient stands for the mean over the seeds. Patients without a value are left out.
-
-    Args:
-      results: of the experiment.
-      measure: one of `MEASURES`, of the maps without post-processing.
-      number: of the row among `rows_of(results)`.
-    """
-    found, blocks = rows_of(results), {}
-    rows = [found[number], *found[:number], *found[number + 1 :]]
-    for arm in results.design.arms if len(rows) > 1 else ():
-        for kind, cohort in arm.patients.items():
-            means = {row.name: row.measured(cohort, measure).mean(axis=0) for row in rows}
-            whole = ~np.isnan(list(means.values())).any(axis=0)
-            if whole.sum() < 2:
-                continue
-            kept = {name: own[whole] for name, own in means.items()}
-            friedman, kruskal = rank_tests.friedman_wilcoxon(kept), rank_tests.kruskal_dunn(kept)
-            heading = (
-                f"{in_arm(arm)}{kind} lesions, {whole.sum()} of {whole.size} patients: Friedman "
-                f"p {p_value(friedman.p)}, Kruskal-Wallis p {p_value(kruskal.p)}"
-            )
-            lines = []
-            for row in rows[1:]:
-                pair = (rows[0].name, row.name)
-                gap = signed(friedman.pairs[pair].difference, decimals=4, leading_zero=True)
-                p = (p_value(test.pairs[pair].p_adjusted) for test in (friedman, kruskal))
-                lines.append([row.name, gap, *p])
-            blocks[heading] = lines
-    if not blocks:
-        return None
-    caption = (
-        f"{measure} of {rows[0].name}, minus that of each other method; p adjusted for all "
-        f"{len(rows) * (len(rows) - 1) // 2} pairs"
-    )
-    header = ["against", "median difference", "Wilcoxon p, Holm", "Dunn p, Bonferroni"]
-    return Table(caption, header, blocks)
 
 
 def overview(results: Results) -> str:
@@ -196,11 +147,6 @@ def _means(rows: Sequence[Row], controls: str, cohort: str) -> list[list[float]]
         for own, runs in zip(means, scores.values(), strict=True):
             own.append(float(np.mean([metrics.auroc(labels, scores) for scores in runs])))
     return means
-
-
-def in_arm(arm: Arm) -> str:
-    """The beginning of what is said about an arm; nothing where there is only one."""
-    return f"{arm.name} arm, " if arm.name else ""
 
 
 def _blocks(rows: Sequence[Row], lines: list[list[str]]) -> dict[str, list[list[str]]]:

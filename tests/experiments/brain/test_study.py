@@ -1,7 +1,5 @@
 """Which cohorts a card means, and what is said when their files are not what they should be."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from support.tiny_brains import SHAPE, cohort, write_nifti
@@ -15,7 +13,7 @@ AFFINE = np.array([[1.0, 0, 0, -3], [0, 1, 0, -4], [0, 0, 8, 12], [0, 0, 0, 1]])
 
 
 def data(**changes):
-    return SimpleNamespace(
+    return study.DataPlan(
         **{
             "train": "train",
             "held_out": "valid",
@@ -31,6 +29,9 @@ def data(**changes):
             "intensity": "none",
             "profile": "ci",
             "lesions": "",
+            "dir": "",
+            "phantom_seed": 0,
+            "present": 0.5,
         }
         | changes
     )

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from support.brain_results import results, run, score
 
 from ocsvm_jax.evaluation.adjusted import holm
-from ocsvm_jax.experiments.brain import recipes, rows, tables
+from ocsvm_jax.experiments.brain import ranks, recipes, rows, tables
 from ocsvm_jax.experiments.brain.measures import KEYS, MEASURES
 from ocsvm_jax.experiments.brain.records import from_json
 from ocsvm_jax.reports.page import Strong
@@ -15,6 +15,11 @@ from ocsvm_jax.reports.page import Strong
 
 def _lines(table):
     return {line[0]: line[1:] for block in table.blocks.values() for line in block}
+
+
+def rank_test(results, measure):
+    """The table of the first score."""
+    return next(iter(ranks.rank_tests_of(results, measure)), None)
 
 
 def _results(**change):
@@ -123,7 +128,7 @@ def test_rank_tests_agree_with_scipy_on_the_patients_all_methods_have():
     values = {m: generator.uniform(size=20) for m in ("ogae", "sae", "minus_z")}
     values["sae"][3] = math.nan
     record = results([run(m, AUPR=own.tolist()) for m, own in values.items()])
-    table = tables.rank_test(from_json(record), "AUPR")
+    table = rank_test(from_json(record), "AUPR")
     assert table is not None and "all 3 pairs" in table.caption
     assert table.caption.startswith("AUPR of OgAE + localised OCSVM, minus")
     kept = {m: np.delete(v, 3) for m, v in values.items()}
@@ -142,7 +147,7 @@ def test_rank_tests_agree_with_scipy_on_the_patients_all_methods_have():
 
 
 def test_every_score_of_the_first_method_has_its_rank_tests():
-    found = tables.rank_tests_of(from_json(_results()), "AUPR")
+    found = ranks.rank_tests_of(from_json(_results()), "AUPR")
     ogae = "OgAE + localised OCSVM"
     names = [f"{ogae}, -f", f"{ogae}, log", "SAE + localised OCSVM", "voxelwise -z"]
     assert [t.caption.split(", minus")[0] for t in found] == [f"AUPR of {n}" for n in names[:2]]
@@ -153,24 +158,22 @@ def test_every_score_of_the_first_method_has_its_rank_tests():
     between = [next(iter(found[i].blocks.values()))[0] for i in (0, 1)]
     assert between[0][1] == between[1][1].translate(str.maketrans("+-", "-+"))
     assert between[0][2:] == between[1][2:]
-    assert len(tables.rank_tests_of(from_json(results([run("sae"), run("darkness")])), "AUPR")) == 1
-    assert tables.rank_tests_of(from_json(results([run("ogae")])), "AUPR") == []
+    assert len(ranks.rank_tests_of(from_json(results([run("sae"), run("darkness")])), "AUPR")) == 1
+    assert ranks.rank_tests_of(from_json(results([run("ogae")])), "AUPR") == []
 
 
 def test_rank_tests_of_equal_methods_and_of_one_method():
-    table = tables.rank_test(
-        from_json(results([run(m, AUPR=[0.5] * 4) for m in ("ogae", "sae")])), "AUPR"
-    )
+    table = rank_test(from_json(results([run(m, AUPR=[0.5] * 4) for m in ("ogae", "sae")])), "AUPR")
     assert table is not None
     assert all(block[0][1:] == ["+0.0000", "1.000", "1.000"] for block in table.blocks.values())
-    assert tables.rank_test(from_json(results([run("ogae")])), "AUPR") is None
+    assert rank_test(from_json(results([run("ogae")])), "AUPR") is None
     lost = results([run(m, AUPR=[0.5, math.nan, math.nan, math.nan]) for m in ("ogae", "sae")])
-    assert tables.rank_test(from_json(lost), "AUPR") is None
+    assert rank_test(from_json(lost), "AUPR") is None
 
 
 def test_small_negative_differences_have_no_sign_of_their_own():
     record = results([run("ogae", AUPR=[0.5] * 4), run("sae", AUPR=[0.500001] * 4)])
-    table = tables.rank_test(from_json(record), "AUPR")
+    table = rank_test(from_json(record), "AUPR")
     assert table is not None and table.blocks.popitem()[1][0][1] == "+0.0000"
 
 
