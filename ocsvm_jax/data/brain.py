@@ -214,16 +214,16 @@ def read_files(
     """Reads the files of a cohort that `find` found and `check` checked, see `read_cohort`.
 
     Args:
-        files: of the subjects.
-        space: in which they lie.
-        name: of the cohort.
-        intensity: see `read_cohort`.
-        lesion_outside: see `read_cohort`.
-        progress: whether to show a progress bar, on a terminal.
+      files: of the subjects.
+      space: in which they lie.
+      name: of the cohort.
+      intensity: see `read_cohort`.
+      lesion_outside: see `read_cohort`.
+      progress: whether to show a progress bar, on a terminal.
 
     Raises:
-        ValueError: for files that are damaged, hold NaN, or are masks and not binary; for empty
-            masks, lesions outside the brain and images that cannot be scaled.
+      ValueError: for files that are damaged, hold NaN, or are masks and not binary; for empty
+        masks, lesions outside the brain and images that cannot be scaled.
     """
     _check_options(intensity, lesion_outside)
     shape = (len(files), len(space.slices), *space.shape[:2])
