@@ -77,8 +77,8 @@ def _patients(
 ) -> dict[str, list[Measures]]:
     """For each variant, the measures of every patient.
 
-    A patient has no value if no voxel of the lesion lies where maps are made (or is left after the
-    erosion).
+    A patient has no value if no voxel of the lesion lies where maps are made, or none is left after
+    the erosion.
     """
     from joblib import Parallel, delayed
 
@@ -94,15 +94,12 @@ def _patients(
 def _patient(
     score: _Volume, lesion: _Mask, mask: _Mask, levels: dict[str, float], post: _Filter
 ) -> list[Measures]:
-    found, pairs = [], ((score, mask), post(score, mask))
-    for variant, (values, inside), smallest in zip(
-        VARIANTS, pairs, (1, SMALLEST_COMPONENT), strict=True
-    ):
+    pairs = ((score, mask), 1), (post(score, mask), SMALLEST_COMPONENT)
+    found = []
+    for variant, ((values, inside), smallest) in zip(VARIANTS, pairs, strict=True):
+        if not (lesion & inside).any():
+            found.append(NO_VALUE)
+            continue
         options = {"smallest": smallest, "planar": post.planar}
-        judged = (lesion & inside).any()
-        found.append(
-            measures.measure(values, lesion, inside, threshold=levels[variant], **options)
-            if judged
-            else NO_VALUE
-        )
+        found.append(measures.measure(values, lesion, inside, threshold=levels[variant], **options))
     return found

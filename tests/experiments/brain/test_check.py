@@ -57,6 +57,15 @@ def test_cards(name):
         built(config, name)
 
 
+def test_a_card_is_parsed_once():
+    plan, config = plan_of(card()), card()
+    assert plan.method.nu == config.method.nu and plan.final.gamma == config.final.gamma
+    assert plan.design.mapped[0] == config.data.held_out
+    assert [arm.name for arm in plan.design.arms] == list(config.data.arms)
+    as_json = plan_of(ConfigDict(experiment.plain(config)))  # lists in place of tuples
+    assert as_json.methods == plan.methods and as_json.design == plan.design
+
+
 def test_the_quick_card_is_the_other_in_small():
     quick, whole = card("brain_quick"), card()
     assert experiment.field_names(quick) == experiment.field_names(whole)

@@ -87,6 +87,11 @@ def test_patients_without_a_value_are_left_out_and_counted():
     assert table.caption.endswith("0 of 4 patients")
 
 
+def test_a_single_patient_has_no_spread():
+    table = tables.localisation(from_json(results([run("sae", AUROC=[0.25])])), "raw")[0]
+    assert _lines(table)["SAE + localised OCSVM"][0] == ".250"
+
+
 def test_the_best_is_bold_and_so_is_what_looks_the_same():
     constant = [("ogae", 0.6), ("sae", 0.60004), ("darkness", 0.5)]
     record = results([run(m, AUROC=[v] * 4, AUPR=[0.3] * 4) for m, v in constant])
