@@ -25,9 +25,10 @@ from ocsvm_jax.experiments.brain.training import PatchFeed
 from ocsvm_jax.methods.base import Method
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
-from ocsvm_jax.training import loop as training
+from ocsvm_jax.training.epoch import kept_state
+from ocsvm_jax.training.history import Entry
 
-History = list[dict[str, Any]]
+History = list[Entry]
 
 
 class Context(NamedTuple):
@@ -100,7 +101,7 @@ def _trained(
         checkpoint_every=train.checkpoint_every,
         workdir=directory,
     )
-    state = training.kept_state(run, train.patience)
+    state = kept_state(run, train.patience)
     state = patch_training.calibrated(
         network_of(plan, momentum=0.0), state, feed, seed=seed, locations=train.locations
     )

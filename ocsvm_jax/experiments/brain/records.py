@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ocsvm_jax.experiments.brain.measures import KEYS, Measures
 from ocsvm_jax.experiments.brain.study import Design, design_of
 from ocsvm_jax.files import whole_file
+from ocsvm_jax.training.history import Entry
 
 VARIANTS = ("raw", "post-processed")  # of maps
 
@@ -49,7 +50,7 @@ class Run(NamedTuple):
 
     method: str
     seed: int
-    history: list[dict[str, Any]]
+    history: list[Entry]
     facts: dict[str, str]
     scores: dict[str, Judged]
     seconds: Seconds
