@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from configs import mnistc  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.experiments import config as experiment  # noqa: E402
+from ocsvm_jax.experiments.method_fields import settings_of  # noqa: E402
 from ocsvm_jax.reports import provenance  # noqa: E402
 from ocsvm_jax.training import population  # noqa: E402
 
@@ -64,7 +65,7 @@ class Contestant:
     """A population of `number` models that trains an epoch at a call."""
 
     def __init__(self, config: Any, number: int, images: jax.Array, start: Any = None):
-        settings = config.method.to_dict() | {"num_epochs": config.train.epochs}
+        settings = settings_of(config, config.method.name) | {"num_epochs": config.train.epochs}
         rate = config.train.learning_rate
 
         def build(traced):

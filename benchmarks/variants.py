@@ -33,12 +33,13 @@ sys.path.insert(0, str(ROOT))
 from configs import mnistc, mnistc_table1  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation import metrics  # noqa: E402
+from ocsvm_jax.experiments.method_fields import built, settings_of  # noqa: E402
 from ocsvm_jax.experiments.table import judge, outcome  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
 from ocsvm_jax.guidance import guidance_loss, misfit, remembered, solve_halves  # noqa: E402
 from ocsvm_jax.methods import METHODS  # noqa: E402
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error  # noqa: E402
-from ocsvm_jax.methods.ogae import guidance_settings, guided_method  # noqa: E402
+from ocsvm_jax.methods.ogae import guided_method, phases_of  # noqa: E402
 from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
 from ocsvm_jax.methods.turning import half_turn, stretch  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
@@ -144,11 +145,11 @@ def method_of(variant: Variant, settings: Mapping[str, Any], rate: float) -> Met
     network = Network(from_flax(encoder), from_flax(Decoder(**variant.conventions)))
     if variant.frozen:
         network = Network(*map(_frozen, network))
-    named, optimizer = SimpleNamespace(**settings), optax.adam(rate)
+    optimizer = optax.adam(rate)
     if variant.splits == 1 and not variant.learnt:
-        return recipe.build(network, optimizer, named)
+        return built(recipe, network, optimizer, settings)
     turned = variant.method == "turned_ogae"
-    return _split_method(variant, network, optimizer, named, turned)
+    return _split_method(variant, network, optimizer, SimpleNamespace(**settings), turned)
 
 
 def _frozen(pair: Pair) -> Pair:
@@ -162,12 +163,18 @@ def _split_method(
     network = Network(_with_numbers(network.encoder, settings, turned), network.decoder)
     prepared: Callable[..., Any] = stretch if turned else lambda x: x
 
-    def terms(params, stats, images, betas, train):
+    schedule = (settings.schedule, settings.betas, settings.betas_second)
+    phases = phases_of(settings.num_epochs, *schedule)
+
+    def objective(params, stats, memory, images, epoch, train):
+        del memory
+        betas = phases.betas(epoch)
         images = prepared(images)
         numbers = params["encoder"]["numbers"]
         gamma = jnp.exp(numbers["gamma"]) if "gamma" in variant.learnt else settings.gamma
         nu = jax.nn.sigmoid(numbers["nu"]) if "nu" in variant.learnt else settings.nu
-        arguments: dict[str, Any] = guidance_settings(settings) | {"gamma": gamma, "nu": nu}
+        options = {name: getattr(settings, name) for name in ("standardize", "differentiate_dual")}
+        arguments: dict[str, Any] = {"gamma": gamma, "nu": nu, **options}
         size = images.shape[0]
         # Of one split, the half whose images are turned is known.
         half = images if variant.splits > 1 else images[size // 2 :]
@@ -188,12 +195,17 @@ def _split_method(
         losses, records = jax.vmap(of_split)(firsts)
         weight = settings.turned_weight if turned else settings.guidance_weight
         loss = reconstruction + weight * jnp.mean(losses)
-        parts = {"reconstruction": reconstruction, "gamma": jnp.asarray(gamma, jnp.float32)}
+        parts = {"loss": loss, "reconstruction": reconstruction}
+        parts |= {"gamma": jnp.asarray(gamma, jnp.float32)}
         parts |= {"nu": jnp.asarray(nu, jnp.float32)}
         record = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf[0], records))
-        return loss, Forward({"encoder": encoder_stats, "decoder": decoder_stats}, parts, record)
+        stats = {"encoder": encoder_stats, "decoder": decoder_stats}
+        return loss, Forward(stats, parts, record, z)
 
-    return guided_method(network, optimizer, settings, terms, target=stretch if turned else None)
+    target = stretch if turned else None
+    return guided_method(
+        network, optimizer, objective, phases, last_m=settings.last_m, target=target
+    )
 
 
 def _with_numbers(encoder: Pair, settings: Any, turned: bool) -> Pair:
@@ -217,9 +229,9 @@ def _with_numbers(encoder: Pair, settings: Any, turned: bool) -> Pair:
 
 def described(variant: Variant, epochs: int) -> dict[str, Any]:
     """All that a variant is trained by, as JSON gives it back."""
-    settings = CARD.method.to_dict() | dict(variant.settings)
+    settings = settings_of(CARD, variant.method) | dict(variant.settings)
     what = {
-        "settings": settings | {"name": variant.method, "num_epochs": epochs},
+        "settings": settings | {"num_epochs": epochs},
         "train": CARD.train.to_dict() | dict(variant.train),
         "conventions": sorted(variant.conventions),
         "splits": variant.splits,

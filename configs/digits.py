@@ -9,6 +9,8 @@ are few: intervals are wide, and the experiment to compare methods by is configs
 
 from ml_collections import ConfigDict, FieldReference
 
+from ocsvm_jax.experiments import method_fields
+
 
 def get_config() -> ConfigDict:
     """See the module docstring."""
@@ -24,31 +26,10 @@ def get_config() -> ConfigDict:
     config.data.train_corruptions = ("identity", "motion_blur", "translate")
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
-    config.method = ConfigDict()
-    # "ogae", "turned_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd",
-    # "dvaesvdd"
-    config.method.name = "ogae"
-    config.method.latent_dim = 32
-    # The guidance of "ogae"; nu also of "soft_deep_svdd".
-    config.method.guidance_weight = 1e-3  # lambda of the paper
-    config.method.nu = 0.03
-    # Of the RBF kernel: a number, "scale" or "auto"; `object`, because these are of two types.
-    config.method.gamma = FieldReference(0.1, field_type=object)
-    config.method.standardize = True
-    config.method.differentiate_dual = True
-    config.method.schedule = "two_phase"  # or "constant"
-    config.method.betas = (1.0, 0.0)  # (expander, compactor)
-    config.method.betas_second = (1.0, 1.0)  # from half of the epochs on
-    config.method.last_m = 10
-    # Of the other methods.
-    config.method.kl_weight = 0.1  # beta_KL: "vae", "dvaesvdd"
-    config.method.similarity = "cosine"  # or "squared": "sae"
-    config.method.similarity_weight = 0.1  # alpha: "sae"
-    config.method.pretrain = 0.5  # share of the epochs: "deep_svdd", "soft_deep_svdd", "dspsvdd"
-    config.method.reconstruction_weight = 1.0  # gamma of the paper: "dspsvdd"
-    config.method.vae_weight = 1.0  # alpha: "dvaesvdd"
-    config.method.turned_weight = 0.1  # lambda_T: "turned_ogae"
-    config.method.stretch = True  # each image to its full range first: "turned_ogae"
+    # "ogae", "turned_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd" or
+    # "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields too, at their
+    # defaults where they are not set: --config.method.name=vae --config.method.kl_weight=0.2.
+    config.method = method_fields.unset("ogae", latent_dim=32)
 
     config.train = ConfigDict()
     config.train.epochs = 100
@@ -60,6 +41,7 @@ def get_config() -> ConfigDict:
 
     config.final = ConfigDict()  # the one-class SVM fitted to all training latents at the end
     config.final.nu = 0.03
+    # A number, "scale" or "auto"; `object`, because these are of two types.
     config.final.gamma = FieldReference(0.01, field_type=object)
     config.final.standardize = True
 

@@ -53,7 +53,7 @@ LAYERS = {
         "metrics scores",
         "comparison rank_tests",
     ),
-    "experiments": ("config", "workdir", "brain cli images table"),
+    "experiments": ("fields", "method_fields", "config", "workdir", "brain cli images table"),
     "experiments.brain": (
         "captions measures methods pictures study training",
         "identity mappers plan records",
@@ -75,7 +75,7 @@ LAYERS = {
         "experiment",
     ),
     "methods": (
-        "base turning",
+        "arguments base turning",
         "ae hypersphere ogae sae vae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),

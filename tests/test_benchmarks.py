@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from support.small import dense
 
 from ocsvm_jax import ocsvm_solve
+from ocsvm_jax.experiments.method_fields import built, settings_of
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, Pair
 
@@ -90,24 +91,25 @@ NETWORK = Network(dense((3,), jnp.tanh, bias=False), dense((28, 28, 1), jax.nn.s
 IMAGES = jax.random.uniform(jax.random.key(1), (12, 28, 28, 1), jnp.float32)
 
 
-def _settings(variants, **changes):
-    card = variants.CARD.method.to_dict() | {"num_epochs": 2, "nu": 0.4, "last_m": 2}
+def _settings(variants, name, **changes):
+    card = settings_of(variants.CARD, name) | {"num_epochs": 2, "nu": 0.4, "last_m": 2}
     return SimpleNamespace(**card | {"guidance_weight": 0.1} | changes)
 
 
 def _own(variants, name, **changes):
     """The losses of variants.py on a small network."""
     variant = variants.Variant(name, (), **changes)
-    settings = _settings(variants)
+    settings = _settings(variants, name)
     return variants._split_method(variant, NETWORK, optax.sgd(0.1), settings, name == "turned_ogae")
 
 
 @pytest.mark.parametrize("name", ["ogae", "turned_ogae"])
 def test_one_split_and_nothing_learnt_is_the_registered_method(variants, name):
-    settings = _settings(variants) if name == "ogae" else _settings(variants, guidance_weight=0.0)
+    changes = {} if name == "ogae" else {"guidance_weight": 0.0}
+    settings = vars(_settings(variants, name, **changes))
     losses = []
     for method in (
-        METHODS[name].build(NETWORK, optax.sgd(0.1), settings),
+        built(METHODS[name], NETWORK, optax.sgd(0.1), settings),
         _own(variants, name),
     ):
         state = method.init(IMAGES, jax.random.key(0))

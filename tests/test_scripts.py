@@ -96,7 +96,7 @@ def test_files(finished):
     figures = {p.name for p in (finished.workdir / "figures").iterdir()}
     assert figures == {"roc.png", "histograms.png", "losses.png", "latent.png"}
     written = json.loads((finished.workdir / "config.json").read_text())
-    assert written == experiment.plain(small_config())
+    assert written == experiment.plain(experiment.resolved(small_config()))
     assert [entry["epoch"] for entry in history(finished.workdir)] == [1, 2, 3]
     assert [entry["beta2"] for entry in history(finished.workdir)] == [0, 0, 1]
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ocsvm_jax.data import Dataset, ImageSet
 from ocsvm_jax.experiments.config import Config, plain
+from ocsvm_jax.experiments.method_fields import without_foreign
 from ocsvm_jax.files import whole_file
 
 try:
@@ -180,7 +181,7 @@ def read_config(workdir: Path) -> Config:
 
 
 def _read(workdir: Path) -> dict[str, Any]:
-    return _read_object(workdir / CONFIG_FILE)
+    return without_foreign(_read_object(workdir / CONFIG_FILE))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,35 +1,42 @@
 """The plain autoencoder: reconstruction error, and a one-class SVM fitted to its latents after."""
 
-from typing import Any
-
-import jax.numpy as jnp
 import optax
 
 from ocsvm_jax.methods.base import (
+    Error,
     Forward,
     Method,
+    Objective,
     forward,
     gradient_method,
+    mean_error,
     reconstruction_score,
-    squared_error,
 )
 from ocsvm_jax.networks.pair import Network
 
 
-def ae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def ae(network: Network, optimizer: optax.GradientTransformation) -> Method:
     """Minimises the mean squared error; scores "reconstruction".
 
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: not used; other methods read theirs from it.
     """
-    del settings
+    return gradient_method(network, optimizer, ae_objective(network), reconstruction_score(network))
+
+
+def ae_objective(network: Network, *, error: Error = mean_error) -> Objective:
+    """The reconstruction error alone.
+
+    Args:
+      network: encoder and decoder.
+      error: of a batch and its reconstruction.
+    """
 
     def objective(params, stats, memory, images, epoch, train):
         del memory, epoch
-        _, x_hat, stats = forward(network, params, stats, images, train)
-        loss = jnp.mean(squared_error(images, x_hat))
-        return loss, Forward(stats, {"loss": loss, "reconstruction": loss}, ())
+        z, x_hat, stats = forward(network, params, stats, images, train)
+        loss = error(images, x_hat)
+        return loss, Forward(stats, {"loss": loss, "reconstruction": loss}, (), z)
 
-    return gradient_method(network, optimizer, objective, reconstruction_score(network))
+    return objective

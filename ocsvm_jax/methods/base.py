@@ -1,5 +1,6 @@
 """The Method record, and the part that all methods trained by one gradient step share."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.networks.pair import Network
 
-# (b, 28, 28, 1) digits, or (locations, subjects, 15, 15, 1) patches.
-Images = Float[Array, "*b h w 1"]
+# What a network takes: images (b, h, w, c), vectors (b, d), or patches (locations, b, h, w, c).
+Batch = Float[Array, "..."]
+# Of a batch and its reconstruction, a scalar.
+Error = Callable[[Batch, Batch], Float[Array, ""]]
 Parts = Mapping[str, Array]
 
 _NO_EPOCH = 2**31 - 1
@@ -37,7 +40,8 @@ class Score(NamedTuple):
 class Method(NamedTuple):
     """An anomaly detection method as pure functions. All can be jitted; none holds state.
 
-    Images are (b, 28, 28, 1), values in [0, 1]. A state is a pytree of arrays of fixed shapes.
+    Images stand for all that the network takes: (b, h, w, c), vectors (b, d), or others of a
+    leading axis. A state is a pytree of arrays of fixed shapes.
 
     Attributes:
       init: `init(images, key) -> state`, from a batch as training will see it (its shape counts).
@@ -65,11 +69,11 @@ class Recipe(NamedTuple):
     """How a registered method is built, and what its network must be like.
 
     Attributes:
-      build: `build(network, optimizer, settings) -> Method`.
+      build: `build(network, optimizer, **arguments) -> Method`, see `fields`.
       heads: the encoder gives `heads` times as many numbers as there are latents: 2 for a mean and
         a log-variance.
       encoder_bias: whether the encoder may have additive parameters.
-      traced: names of those settings that may be traced numbers, or tuples of them: one compiled
+      traced: names of those arguments that may be traced numbers, or tuples of them: one compiled
         program then trains many models that differ in them.
     """
 
@@ -77,6 +81,20 @@ class Recipe(NamedTuple):
     heads: int = 1
     encoder_bias: bool = True
     traced: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The keyword arguments of `build` that have a default, and it: what a card may set."""
+        return {p.name: p.default for p in self._keywords() if p.default is not p.empty}
+
+    @property
+    def takes_epochs(self) -> bool:
+        """Whether `build` needs to know the length of the training, `num_epochs`."""
+        return any(p.name == "num_epochs" for p in self._keywords())
+
+    def _keywords(self) -> list[inspect.Parameter]:
+        parameters = inspect.signature(self.build).parameters.values()
+        return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 class State(NamedTuple):
@@ -102,11 +120,13 @@ class Forward(NamedTuple):
       stats: the new statistics.
       parts: scalars worth logging.
       record: handed to the method's memory after the step.
+      latents: (*b, d) of the batch.
     """
 
     stats: Any
     parts: dict[str, Array]
     record: Any
+    latents: Array
 
 
 # objective(params, stats, memory, images, epoch, train) -> (loss, Forward); `train` is a Python
@@ -115,7 +135,7 @@ Objective = Callable[..., tuple[Array, Forward]]
 
 
 def encoded(
-    network: Network, params: Any, stats: Any, images: Images, train: bool
+    network: Network, params: Any, stats: Any, images: Batch, train: bool
 ) -> tuple[Float[Array, "*b d"], Any]:
     """What the encoder gives, and its new statistics."""
     return network.encoder.apply(params["encoder"], stats["encoder"], images, train)
@@ -123,23 +143,28 @@ def encoded(
 
 def decoded(
     network: Network, params: Any, stats: Any, z: Float[Array, "*b d"], train: bool
-) -> tuple[Images, Any]:
+) -> tuple[Batch, Any]:
     """What the decoder makes of latents, and its new statistics."""
     return network.decoder.apply(params["decoder"], stats["decoder"], z, train)
 
 
 def forward(
-    network: Network, params: Any, stats: Any, images: Images, train: bool
-) -> tuple[Float[Array, "*b d"], Images, Any]:
+    network: Network, params: Any, stats: Any, images: Batch, train: bool
+) -> tuple[Float[Array, "*b d"], Batch, Any]:
     """Latents, reconstructions and the new statistics."""
     z, encoder_stats = encoded(network, params, stats, images, train)
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
     return z, x_hat, {"encoder": encoder_stats, "decoder": decoder_stats}
 
 
-def squared_error(images: Images, x_hat: Images) -> Float[Array, "*b"]:
-    """Mean squared error of each image."""
-    return jnp.mean((images - x_hat) ** 2, axis=(-3, -2, -1))
+def squared_error(images: Batch, x_hat: Batch, batch_axes: int = 1) -> Float[Array, "*b"]:
+    """Mean squared error of each image, over all axes but the first `batch_axes`."""
+    return jnp.mean((images - x_hat) ** 2, axis=tuple(range(batch_axes, images.ndim)))
+
+
+def mean_error(images: Batch, x_hat: Batch) -> Float[Array, ""]:
+    """Mean squared error of a batch."""
+    return jnp.mean(squared_error(images, x_hat))
 
 
 def plain_score(values: Float[Array, " b"]) -> Score:
@@ -155,7 +180,7 @@ def gradient_method(
     network: Network,
     optimizer: optax.GradientTransformation,
     objective: Objective,
-    score: Callable[[State, Images], dict[str, Score]],
+    score: Callable[[State, Batch], dict[str, Score]],
     *,
     encode: Callable[[Float[Array, "*b d"]], Float[Array, "*b e"]] = lambda z: z,
     with_decoder: bool = True,
@@ -213,11 +238,11 @@ def gradient_method(
     return Method(init, update, score, latents, loss, prepare)
 
 
-def reconstruction_score(network: Network) -> Callable[[State, Images], dict[str, Score]]:
+def reconstruction_score(network: Network) -> Callable[[State, Batch], dict[str, Score]]:
     """The score "reconstruction": the mean squared error of each image."""
 
     def score(state, images):
-        _, x_hat, _ = forward(network, state.params, state.stats, images, False)
-        return {"reconstruction": plain_score(squared_error(images, x_hat))}
+        z, x_hat, _ = forward(network, state.params, state.stats, images, False)
+        return {"reconstruction": plain_score(squared_error(images, x_hat, z.ndim - 1))}
 
     return score

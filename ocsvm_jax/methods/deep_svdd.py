@@ -1,7 +1,5 @@
 """Hard-boundary (one-class) Deep SVDD: Ruff et al., Deep One-Class Classification, ICML 2018."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 
@@ -10,15 +8,28 @@ from ocsvm_jax.methods.hypersphere import sphere_method
 from ocsvm_jax.networks.pair import Network
 
 
-def deep_svdd(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def deep_svdd(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    pretrain: float = 0.5,
+) -> Method:
     """Minimises mean |z - c|^2; scores "distance", |z - c|^2.
 
     Args:
       network: encoder and decoder; without biases in the encoder.
       optimizer: an Optax transformation.
-      settings: with `pretrain` (share of the epochs that train the autoencoder first, 0 for none)
-        and `num_epochs`.
+      num_epochs: length of the training, at least 1.
+      pretrain: share of the epochs in [0, 1) that train the autoencoder first; 0 for none.
+
+    Raises:
+      ArgumentError: a ValueError, on any other value.
     """
     return sphere_method(
-        network, optimizer, settings, lambda distances, sphere: jnp.mean(distances)
+        network,
+        optimizer,
+        lambda distances, sphere: jnp.mean(distances),
+        num_epochs=num_epochs,
+        pretrain=pretrain,
     )

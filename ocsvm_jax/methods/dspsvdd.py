@@ -4,28 +4,41 @@ Deep structure preservation: Zhang and Deng, Anomaly detection using improved de
 data structure preservation, Pattern Recognition Letters 2021.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 
+from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import Method
 from ocsvm_jax.methods.hypersphere import sphere_method
 from ocsvm_jax.networks.pair import Network
 
 
-def dspsvdd(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def dspsvdd(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    pretrain: float = 0.5,
+    reconstruction_weight: Number = 1.0,
+) -> Method:
     """Minimises mean |z - c|^2 + gamma * mean squared error; scores "distance", |z - c|^2.
 
     Args:
       network: encoder and decoder; without biases in the encoder.
       optimizer: an Optax transformation.
-      settings: with `reconstruction_weight` (gamma of the paper), `pretrain` and `num_epochs`.
+      num_epochs: length of the training, at least 1.
+      pretrain: share of the epochs in [0, 1) that train the autoencoder first; 0 for none.
+      reconstruction_weight: gamma of the paper, finite and at least 0; may be traced.
+
+    Raises:
+      ArgumentError: a ValueError, on any other value.
     """
+    check_weight("reconstruction_weight", reconstruction_weight)
     return sphere_method(
         network,
         optimizer,
-        settings,
         lambda distances, sphere: jnp.mean(distances),
-        reconstruction_weight=settings.reconstruction_weight,
+        num_epochs=num_epochs,
+        pretrain=pretrain,
+        reconstruction_weight=reconstruction_weight,
     )

@@ -3,13 +3,14 @@
 Zhou et al., VAE-based Deep SVDD for anomaly detection, Neurocomputing 2021.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import Forward, Method, encoded, gradient_method, plain_score
 from ocsvm_jax.methods.hypersphere import squared_distance
 from ocsvm_jax.methods.vae import (
@@ -37,7 +38,13 @@ class Memory(NamedTuple):
     steps: Int[Array, ""]
 
 
-def dvaesvdd(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def dvaesvdd(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    vae_weight: Number = 1.0,
+    kl_weight: Number = 0.1,
+) -> Method:
     """Minimises alpha * (MSE + beta_KL * KL) + mean |z - c|^2; scores "distance", |mu - c|^2.
 
     The centre c of a step is the mean of the batch's z, the latents drawn; that of the score is the
@@ -47,19 +54,25 @@ def dvaesvdd(network: Network, optimizer: optax.GradientTransformation, settings
     Args:
       network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
       optimizer: an Optax transformation.
-      settings: with `vae_weight` (alpha of the paper) and `kl_weight` (beta_KL).
+      vae_weight: alpha of the paper, finite and at least 0; may be traced.
+      kl_weight: beta_KL, the same.
+
+    Raises:
+      ArgumentError: a ValueError, on any other value.
     """
+    check_weight("vae_weight", vae_weight)
+    check_weight("kl_weight", kl_weight)
 
     def objective(params, stats, memory, images, epoch, train):
         del epoch
         variational, parts, z, stats = variational_loss(
-            network, params, stats, memory.noise, images, settings.kl_weight, train
+            network, params, stats, memory.noise, images, kl_weight, train
         )
         centre = jnp.mean(z, axis=0)
         distance = jnp.mean(squared_distance(z, centre))
-        loss = settings.vae_weight * variational + distance
+        loss = vae_weight * variational + distance
         parts = {"loss": loss, **parts, "distance": distance}
-        return loss, Forward(stats, parts, jax.lax.stop_gradient(centre))
+        return loss, Forward(stats, parts, jax.lax.stop_gradient(centre), z)
 
     reconstruction = mean_reconstruction_score(network)
 

@@ -1,7 +1,7 @@
 """What the methods of the Deep SVDD family share: a centre in latent space, and pretraining.
 
 The first share of the epochs trains the plain autoencoder. Then the centre is set to the mean of
-the encodings (without pretraining: of the untrained encoder), the optimizer starts afresh, and the
+the encodings (without pretraining: of the untrained encoder), the optimizer starts again, and the
 distances to the centre are trained. Source: Ruff et al., Deep One-Class Classification, ICML 2018.
 """
 
@@ -15,16 +15,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from ocsvm_jax.methods.arguments import Number, at_least, check_pretrain
 from ocsvm_jax.methods.base import (
+    Batch,
     Forward,
-    Images,
     Method,
     State,
     encoded,
     forward,
     gradient_method,
+    mean_error,
     plain_score,
-    squared_error,
 )
 from ocsvm_jax.networks.pair import Network
 
@@ -45,13 +46,15 @@ class Sphere(NamedTuple):
     started: Bool[Array, ""]
 
 
-def pretraining_epochs(settings: Any) -> int:
-    """How many of `settings.num_epochs` the share `settings.pretrain` is; one is left at least."""
-    if not 0 <= settings.pretrain < 1:
-        raise ValueError(
-            f"method.pretrain is {settings.pretrain}; it is a share of the epochs in [0, 1)."
-        )
-    return min(math.ceil(settings.pretrain * settings.num_epochs), settings.num_epochs - 1)
+def pretraining_epochs(pretrain: float, num_epochs: int) -> int:
+    """How many of `num_epochs` the share `pretrain` is, rounded up; at least one epoch is left.
+
+    Raises:
+      ArgumentError: a ValueError, if `pretrain` is not in [0, 1) or `num_epochs` below 1.
+    """
+    check_pretrain("pretrain", pretrain)
+    at_least(1)("num_epochs", num_epochs)
+    return min(math.ceil(pretrain * num_epochs), num_epochs - 1)
 
 
 def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Float[Array, " b"]:
@@ -62,10 +65,11 @@ def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Floa
 def sphere_method(
     network: Network,
     optimizer: optax.GradientTransformation,
-    settings: Any,
     loss_of: Callable[..., Array],
     *,
-    reconstruction_weight: Any = None,
+    num_epochs: int,
+    pretrain: float,
+    reconstruction_weight: Number | None = None,
     remember: Callable[[Sphere, Array, Array], Sphere] = lambda sphere, distances, epoch: sphere,
     warm_up: int = 0,
 ) -> Method:
@@ -74,15 +78,16 @@ def sphere_method(
     Args:
       network: encoder, without additive parameters, and decoder.
       optimizer: an Optax transformation.
-      settings: with `pretrain` and `num_epochs`.
       loss_of: `loss_of(distances, sphere) -> ()`, the loss of the squared distances of a batch.
+      num_epochs: length of the training.
+      pretrain: share of the epochs in [0, 1) that train the autoencoder first.
       reconstruction_weight: of the mean squared error added to it; None for no decoder after the
         pretraining.
       remember: `remember(sphere, distances, epoch) -> sphere` after each step past pretraining.
       warm_up: epochs, those of the pretraining among them, whose loss is another than that of the
         rest: early stopping counts from there.
     """
-    epochs_before = pretraining_epochs(settings)
+    epochs_before = pretraining_epochs(pretrain, num_epochs)
     with_decoder = epochs_before > 0 or reconstruction_weight is not None
     see = _sight(network, epochs_before, reconstruction_weight)
 
@@ -103,9 +108,9 @@ def sphere_method(
         }
         if with_decoder:
             parts["reconstruction"] = error
-        return loss, Forward(stats, parts, (jax.lax.stop_gradient(distances), epoch))
+        return loss, Forward(stats, parts, (jax.lax.stop_gradient(distances), epoch), z)
 
-    def score(state: State, images: Images):
+    def score(state: State, images: Batch):
         z, _ = encoded(network, state.params, state.stats, images, False)
         return {"distance": plain_score(squared_distance(z, state.memory.centre))}
 
@@ -143,7 +148,7 @@ def sphere_method(
 
 
 def _sight(
-    network: Network, epochs_before: int, reconstruction_weight: Any
+    network: Network, epochs_before: int, reconstruction_weight: Number | None
 ) -> Callable[..., tuple[Array, Array, Any]]:
     """`see(params, stats, sphere, images, epoch, train) -> (z, mean squared error, stats)`.
 
@@ -152,7 +157,7 @@ def _sight(
 
     def reconstruct(params, stats, images, train):
         z, x_hat, stats = forward(network, params, stats, images, train)
-        return z, jnp.mean(squared_error(images, x_hat)), stats
+        return z, mean_error(images, x_hat), stats
 
     def encode_only(params, stats, images, train):
         z, encoder_stats = encoded(network, params, stats, images, train)
@@ -175,8 +180,8 @@ def _sight(
     return see
 
 
-def _mean_latent(network: Network, state: State, images: Images) -> Float[Array, " d"]:
-    """Of a batch, as training sees it."""
+def _mean_latent(network: Network, state: State, images: Batch) -> Float[Array, " d"]:
+    """Mean latent of a batch in training mode."""
     return jnp.mean(encoded(network, state.params, state.stats, images, True)[0], axis=0)
 
 

@@ -1,6 +1,6 @@
 """OgAE: an autoencoder guided by an exact one-class SVM (arXiv 2507.21164, equation (7))."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,15 +17,28 @@ from ocsvm_jax.guidance import (
     two_phase_betas,
 )
 from ocsvm_jax.kernels import gram, rbf
+from ocsvm_jax.methods.arguments import (
+    Gamma,
+    Number,
+    at_least,
+    check_betas,
+    check_flag,
+    check_gamma,
+    check_nu,
+    check_weight,
+    one_of,
+)
 from ocsvm_jax.methods.base import (
+    Error,
     Forward,
     Method,
+    Objective,
     Score,
     encoded,
     forward,
     gradient_method,
+    mean_error,
     reconstruction_score,
-    squared_error,
 )
 from ocsvm_jax.networks.pair import Network
 
@@ -42,7 +55,33 @@ class Memory(NamedTuple):
     steps: Int[Array, ""]
 
 
-def ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+class Phases(NamedTuple):
+    """The weights of the two routes of the gradient over the epochs.
+
+    Attributes:
+      betas: `betas(epoch) -> (beta1, beta2)`, of the expander and of the compactor.
+      first: how many epochs the first of two phases lasts; 0 where there is one phase.
+    """
+
+    betas: BetaSchedule
+    first: int
+
+
+def ogae(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    guidance_weight: Number = 1e-3,
+    nu: Number = 0.03,
+    gamma: Gamma = 0.1,
+    standardize: bool = True,
+    differentiate_dual: bool = True,
+    schedule: str = "two_phase",
+    betas: Sequence[Number] = (1.0, 0.0),
+    betas_second: Sequence[Number] = (1.0, 1.0),
+    last_m: int = 10,
+) -> Method:
     """Minimises mean squared error + lambda * guidance; scores "last_m", "reconstruction".
 
     Of the two-phase schedule, early stopping counts the second phase alone.
@@ -50,37 +89,102 @@ def ogae(network: Network, optimizer: optax.GradientTransformation, settings: An
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: with the attributes `guidance_weight` (the paper's lambda), `nu`, `gamma`,
-        `standardize`, `differentiate_dual`, `last_m` (M), and those of `beta_schedule`.
+      num_epochs: length of the training, at least 1.
+      guidance_weight: lambda of the paper, finite and at least 0; may be traced.
+      nu: of the one-class SVMs, in (0, 1]; may be traced.
+      gamma: of their RBF kernel: a positive number, which may be traced, "scale" or "auto".
+      standardize: whether latents are standardised before the kernel, see `guidance_loss`.
+      differentiate_dual: whether the gradient passes through the solution of the dual.
+      schedule: "two_phase", or "constant" for `betas` in all epochs.
+      betas: weights of expander and compactor, two finite numbers of at least 0; may be traced.
+      betas_second: the same, from half of the epochs on.
+      last_m: over how many of the last steps the score "last_m" is averaged, at least 1.
+
+    Raises:
+      ArgumentError: a ValueError, on any other value.
     """
+    phases = phases_of(num_epochs, schedule, betas, betas_second)
+    options = guidance_options(nu, gamma, standardize, differentiate_dual)
+    objective = guided_objective(network, phases, options, guidance_weight)
+    return guided_method(network, optimizer, objective, phases, last_m=last_m)
 
-    def terms(params, stats, images, betas, train):
+
+def guidance_options(
+    nu: Number, gamma: Gamma, standardize: bool, differentiate_dual: bool
+) -> dict[str, Any]:
+    """Those arguments of `guidance_loss` and `solve_halves` that methods have too, checked."""
+    check_nu("nu", nu)
+    check_gamma("gamma", gamma)
+    check_flag("standardize", standardize)
+    check_flag("differentiate_dual", differentiate_dual)
+    scaling = {"gamma": gamma, "standardize": standardize}
+    return {"nu": nu, "differentiate_dual": differentiate_dual, **scaling}
+
+
+def phases_of(
+    num_epochs: int, schedule: str, betas: Sequence[Number], betas_second: Sequence[Number]
+) -> Phases:
+    """From the arguments of `ogae` of these names, checked."""
+    at_least(1)("num_epochs", num_epochs)
+    one_of(("two_phase", "constant"))("schedule", schedule)
+    check_betas("betas", betas)
+    check_betas("betas_second", betas_second)
+    # Settings that were written as JSON come back with lists.
+    first, second = (betas[0], betas[1]), (betas_second[0], betas_second[1])
+    if schedule == "constant":
+        return Phases(constant_betas(first), 0)
+    return Phases(two_phase_betas(num_epochs, first, second), phase_switch(num_epochs))
+
+
+def guided_objective(
+    network: Network,
+    phases: Phases,
+    options: dict[str, Any],
+    guidance_weight: Number,
+    error: Error = mean_error,
+) -> Objective:
+    """The reconstruction error, and the guidance by a one-class SVM of each location.
+
+    Latents are (b, d), or (*locations, b, d): the guidance is then the mean over the locations.
+
+    Args:
+      network: encoder and decoder.
+      phases: see `phases_of`.
+      options: see `guidance_options`.
+      guidance_weight: lambda of the paper.
+      error: of a batch and its reconstruction.
+    """
+    check_weight("guidance_weight", guidance_weight)
+
+    def objective(params, stats, memory, images, epoch, train):
+        del memory
+        betas = phases.betas(epoch)
         z, x_hat, stats = forward(network, params, stats, images, train)
-        reconstruction = jnp.mean(squared_error(images, x_hat))
-        guidance, aux = guidance_loss(z, betas=betas, **guidance_settings(settings))
-        loss = reconstruction + settings.guidance_weight * guidance
-        parts = {
-            "reconstruction": reconstruction,
-            "guidance": guidance,
-            "outside": aux.num_outside / (z.shape[0] // 2),
-        }
-        return loss, Forward(stats, parts, aux)
+        reconstruction = error(images, x_hat)
 
-    return guided_method(network, optimizer, settings, terms)
+        def guide(z):
+            guidance, aux = guidance_loss(z, betas=betas, **options)
+            return guidance, aux.num_outside / (z.shape[0] // 2), aux
 
+        for _ in z.shape[:-2]:
+            guide = jax.vmap(guide)
+        guidance, outside, aux = guide(z)
+        if z.ndim > 2:
+            guidance, outside = jnp.mean(guidance), jnp.mean(outside)
+        loss = reconstruction + guidance_weight * guidance
+        parts = {"loss": loss, "reconstruction": reconstruction, "guidance": guidance}
+        return loss, Forward(stats, parts | {"outside": outside}, aux, z)
 
-def guidance_settings(settings: Any) -> dict[str, Any]:
-    """The arguments of `guidance_loss` among the settings of a method."""
-    names = ("nu", "gamma", "standardize", "differentiate_dual")
-    return {name: getattr(settings, name) for name in names}
+    return objective
 
 
 def guided_method(
     network: Network,
     optimizer: optax.GradientTransformation,
-    settings: Any,
-    terms: Callable[..., tuple[Array, Forward]],
+    objective: Objective,
+    phases: Phases,
     *,
+    last_m: int,
     target: Callable[[Array], Array] | None = None,
 ) -> Method:
     """A method guided by the one-class SVMs of its batches, the last of which it remembers.
@@ -88,19 +192,17 @@ def guided_method(
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: with `last_m` and what `beta_schedule` needs.
-      terms: `terms(params, stats, images, betas, train) -> (loss, Forward)`, whose record is a
-        `GuidanceAux`.
+      objective: its record is a `GuidanceAux`.
+      phases: see `phases_of`.
+      last_m: as in `ogae`.
       target: of images, what the decoder is to give back; None for the images themselves.
     """
-    betas = beta_schedule(settings)
+    at_least(1)("last_m", last_m)
 
-    def objective(params, stats, memory, images, epoch, train):
-        del memory
-        beta1, beta2 = betas(epoch)
-        loss, out = terms(params, stats, images, (beta1, beta2), train)
-        parts = {"loss": loss, **out.parts, "beta1": beta1, "beta2": beta2}
-        return loss, out._replace(parts=parts)
+    def with_betas(params, stats, memory, images, epoch, train):
+        loss, out = objective(params, stats, memory, images, epoch, train)
+        beta1, beta2 = phases.betas(epoch)
+        return loss, out._replace(parts=out.parts | {"beta1": beta1, "beta2": beta2})
 
     reconstruction = reconstruction_score(network)
 
@@ -114,37 +216,22 @@ def guided_method(
         record = jax.eval_shape(
             lambda: objective(params, stats, None, images, jnp.int32(0), True)[1].record
         )
-        return _empty(record, settings.last_m)
-
-    first_phase = phase_switch(settings.num_epochs) if settings.schedule == "two_phase" else 0
+        return _empty(record, last_m)
 
     def prepare(state, mean_of, epoch):
         del mean_of
         # Early stopping on the noisy held-out guidance could otherwise end a run, or keep a state
         # of it, before the compactor has begun.
-        return state, epoch < first_phase
+        return state, epoch < phases.first
 
     return gradient_method(
         network,
         optimizer,
-        objective,
+        with_betas,
         score,
         init_memory=init_memory,
         remember=_remember,
         prepare=prepare,
-    )
-
-
-def beta_schedule(settings: Any) -> BetaSchedule:
-    """From `schedule` ("constant" or "two_phase"), `betas`, `betas_second` and `num_epochs`."""
-    # Settings that were written as JSON come back with lists.
-    first, second = tuple(settings.betas), tuple(settings.betas_second)
-    if settings.schedule == "constant":
-        return constant_betas(first)
-    if settings.schedule == "two_phase":
-        return two_phase_betas(settings.num_epochs, first, second)
-    raise ValueError(
-        f'the beta schedule is {settings.schedule!r}; it must be "constant" or "two_phase".'
     )
 
 

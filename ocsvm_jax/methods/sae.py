@@ -1,26 +1,32 @@
 """The siamese autoencoder: pairs of images with similar latents (after Alaverdyan et al. 2020)."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ocsvm_jax.methods.arguments import Number, check_weight, one_of
 from ocsvm_jax.methods.base import (
+    Error,
     Forward,
     Method,
+    Objective,
     forward,
     gradient_method,
+    mean_error,
     reconstruction_score,
-    squared_error,
 )
 from ocsvm_jax.networks.pair import Network
 
-SIMILARITIES = ("cosine", "squared")
 _NORM_FLOOR = 1e-8
 
 
-def sae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def sae(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    similarity_weight: Number = 0.1,
+    similarity: str = "cosine",
+) -> Method:
     """Minimises MSE(x1) + MSE(x2) - alpha * similarity(z1, z2); scores "reconstruction".
 
     Image i of the first half of a batch is paired with image i of the second half.
@@ -28,29 +34,49 @@ def sae(network: Network, optimizer: optax.GradientTransformation, settings: Any
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: with `similarity_weight` (alpha of the paper) and `similarity`: "cosine", or
-        "squared" for minus the mean squared difference of the latents, as in the authors' code.
+      similarity_weight: alpha of the paper, finite and at least 0; may be traced.
+      similarity: "cosine", or "squared" for minus the mean squared difference of the latents, as in
+        the authors' code.
 
     Raises:
-      ValueError: if `similarity` is neither.
+      ArgumentError: a ValueError, on any other value.
     """
-    if settings.similarity not in SIMILARITIES:
-        raise ValueError(
-            f"method.similarity is {settings.similarity!r}; it must be one of {SIMILARITIES}."
-        )
-    measure = cosine if settings.similarity == "cosine" else minus_squared_distance
+    objective = sae_objective(network, similarity_weight=similarity_weight, similarity=similarity)
+    return gradient_method(network, optimizer, objective, reconstruction_score(network))
+
+
+def sae_objective(
+    network: Network,
+    *,
+    similarity_weight: Number,
+    similarity: str = "cosine",
+    error: Error = mean_error,
+) -> Objective:
+    """See `sae`; of latents (*locations, b, d), the pairs of all locations count alike.
+
+    Args:
+      network: encoder and decoder.
+      similarity_weight: as in `sae`.
+      similarity: as in `sae`.
+      error: of a batch and its reconstruction.
+    """
+    check_weight("similarity_weight", similarity_weight)
+    one_of(tuple(_SIMILARITIES))("similarity", similarity)
+    measure = _SIMILARITIES[similarity]
 
     def objective(params, stats, memory, images, epoch, train):
         del memory, epoch
         z, x_hat, stats = forward(network, params, stats, images, train)
-        reconstruction = jnp.mean(squared_error(images, x_hat))
-        half = z.shape[0] // 2
-        similarity = jnp.mean(measure(z[:half], z[half : 2 * half]))
-        loss = 2 * reconstruction - settings.similarity_weight * similarity
-        parts = {"loss": loss, "reconstruction": reconstruction, "similarity": similarity}
-        return loss, Forward(stats, parts, ())
+        reconstruction = error(images, x_hat)
+        half = z.shape[-2] // 2
+        first = z[..., :half, :].reshape(-1, z.shape[-1])
+        second = z[..., half : 2 * half, :].reshape(-1, z.shape[-1])
+        alike = jnp.mean(measure(first, second))
+        loss = 2 * reconstruction - similarity_weight * alike
+        parts = {"loss": loss, "reconstruction": reconstruction, "similarity": alike}
+        return loss, Forward(stats, parts, (), z)
 
-    return gradient_method(network, optimizer, objective, reconstruction_score(network))
+    return objective
 
 
 def cosine(z1: Float[Array, "n d"], z2: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -63,3 +89,6 @@ def cosine(z1: Float[Array, "n d"], z2: Float[Array, "n d"]) -> Float[Array, " n
 def minus_squared_distance(z1: Float[Array, "n d"], z2: Float[Array, "n d"]) -> Float[Array, " n"]:
     """Minus the mean over dimensions of the squared difference of each pair."""
     return -jnp.mean((z1 - z2) ** 2, axis=1)
+
+
+_SIMILARITIES = {"cosine": cosine, "squared": minus_squared_distance}

@@ -14,7 +14,7 @@ It needs images that have an upright: classes that look the same turned around (
 leave it nothing to learn.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,34 @@ from jaxtyping import Array, Float
 
 from ocsvm_jax.arrays.distances import squared_distances
 from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
-from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error
-from ocsvm_jax.methods.ogae import guidance_settings, guided_method
-from ocsvm_jax.methods.turning import half_turn, stretch
+from ocsvm_jax.methods.arguments import ArgumentError, Gamma, Number, check_flag, check_weight
+from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, mean_error
+from ocsvm_jax.methods.ogae import guidance_options, guided_method, phases_of
+from ocsvm_jax.methods.turning import half_turn
+from ocsvm_jax.methods.turning import stretch as stretched
 from ocsvm_jax.networks.pair import Network, Pair
 
 # Keeps the logarithm of a kernel sum finite: no alpha enters it as 0.
 _ALPHA_FLOOR = 1e-12
 
 
-def turned_ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def turned_ogae(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    turned_weight: Number = 0.1,
+    stretch: bool = True,
+    guidance_weight: Number = 1e-3,
+    nu: Number = 0.03,
+    gamma: Gamma = 0.1,
+    standardize: bool = True,
+    differentiate_dual: bool = True,
+    schedule: str = "two_phase",
+    betas: Sequence[Number] = (1.0, 0.0),
+    betas_second: Sequence[Number] = (1.0, 1.0),
+    last_m: int = 10,
+) -> Method:
     """Minimises mean squared error + lambda * guidance + lambda_T * log-odds of the turned images.
 
     With e(z) = sum_j alpha_j k(z_sv,j, z), the one-class SVM of the batch before rho, and z_T the
@@ -47,35 +65,52 @@ def turned_ogae(network: Network, optimizer: optax.GradientTransformation, setti
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
-      settings: those of `ogae`, with a number as `gamma`; `turned_weight` (lambda_T); `stretch`,
-        whether each image is first scaled from its own minimum and maximum to 0 and 1.
+      num_epochs: length of the training, at least 1.
+      turned_weight: lambda_T, finite and at least 0; may be traced.
+      stretch: whether each image is first scaled from its own minimum and maximum to 0 and 1.
+      guidance_weight: this and all that follow as in `ogae`.
+      nu: as in `ogae`.
+      gamma: a positive number; may be traced.
+      standardize: as in `ogae`.
+      differentiate_dual: as in `ogae`.
+      schedule: as in `ogae`.
+      betas: as in `ogae`.
+      betas_second: as in `ogae`.
+      last_m: as in `ogae`.
 
     Raises:
-      ValueError: if `gamma` is no number.
+      ArgumentError: a ValueError, on any other value.
     """
-    if isinstance(settings.gamma, str):
-        raise ValueError(
-            f"method.gamma is {settings.gamma!r}; turned_ogae needs a number: the log-odds are "
-            "those of an RBF kernel of one width."
+    check_weight("turned_weight", turned_weight)
+    check_weight("guidance_weight", guidance_weight)
+    check_flag("stretch", stretch)
+    phases = phases_of(num_epochs, schedule, betas, betas_second)
+    options = guidance_options(nu, gamma, standardize, differentiate_dual)
+    if isinstance(gamma, str):
+        raise ArgumentError(
+            f"gamma is {gamma!r}; turned_ogae needs a number: the log-odds are those of an RBF "
+            "kernel of one width."
         )
-    if settings.stretch:
+    prepared = stretched if stretch else None
+    if prepared:
         network = Network(_stretching(network.encoder), network.decoder)
 
-    def terms(params, stats, images, betas, train):
+    def objective(params, stats, memory, images, epoch, train):
+        del memory
         half = images.shape[0] // 2
         both = jnp.concatenate([images, half_turn(images[half : 2 * half])])
         latents, encoder_stats = encoded(network, params, stats, both, train)
         z, z_turned = latents[: 2 * half], latents[2 * half :]
         x_hat, decoder_stats = decoded(network, params, stats, z, train)
         # The encoder stretches what it is given; what it is to give back is stretched here.
-        target = stretch(images) if settings.stretch else images
-        reconstruction = jnp.mean(squared_error(target, x_hat))
-        halves = solve_halves(z, kernel=None, betas=betas, **guidance_settings(settings))
+        reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
+        halves = solve_halves(z, kernel=None, betas=phases.betas(epoch), **options)
         guidance, num_outside = misfit(halves)
         turned = turned_log_odds(halves, z_turned)
-        loss = reconstruction + settings.guidance_weight * guidance
-        loss = loss + settings.turned_weight * turned
+        loss = reconstruction + guidance_weight * guidance
+        loss = loss + turned_weight * turned
         parts = {
+            "loss": loss,
             "reconstruction": reconstruction,
             "guidance": guidance,
             "turned": turned,
@@ -83,16 +118,14 @@ def turned_ogae(network: Network, optimizer: optax.GradientTransformation, setti
         }
         stats = {"encoder": encoder_stats, "decoder": decoder_stats}
         aux = jax.lax.stop_gradient(remembered(halves, num_outside))
-        return loss, Forward(stats, parts, aux)
+        return loss, Forward(stats, parts, aux, z)
 
-    return guided_method(
-        network, optimizer, settings, terms, target=stretch if settings.stretch else None
-    )
+    return guided_method(network, optimizer, objective, phases, last_m=last_m, target=prepared)
 
 
 def _stretching(encoder: Pair) -> Pair:
     def apply(params, stats, x, train):
-        return encoder.apply(params, stats, stretch(x), train)
+        return encoder.apply(params, stats, stretched(x), train)
 
     return Pair(encoder.init, apply)
 

@@ -9,12 +9,25 @@ _SMALLEST_RANGE = 1e-3
 
 
 def half_turn(images: Any) -> Any:
-    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees."""
+    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees.
+
+    Raises:
+      ValueError: if they have another number of axes.
+    """
+    _check_images(images)
     return images[:, ::-1, ::-1, :]
+
+
+def _check_images(images: Any) -> None:
+    if images.ndim != 4:
+        raise ValueError(
+            f"the shape is {images.shape}; only images (b, h, w, c) can be turned and stretched."
+        )
 
 
 def stretch(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Each image scaled from its own minimum and maximum to 0 and 1; of a range above 0.001."""
+    _check_images(images)
     low = jnp.min(images, axis=(1, 2, 3), keepdims=True)
     high = jnp.max(images, axis=(1, 2, 3), keepdims=True)
     return (images - low) / jnp.maximum(high - low, _SMALLEST_RANGE)

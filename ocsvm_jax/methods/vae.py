@@ -7,33 +7,42 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import (
+    Batch,
     Forward,
     Method,
     decoded,
     encoded,
     gradient_method,
+    mean_error,
     plain_score,
     squared_error,
 )
 from ocsvm_jax.networks.pair import Network
 
 
-def vae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def vae(
+    network: Network, optimizer: optax.GradientTransformation, *, kl_weight: Number = 0.1
+) -> Method:
     """Minimises mean squared error + beta_KL * KL; scores "reconstruction", from the mean.
 
     Args:
       network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
       optimizer: an Optax transformation.
-      settings: with `kl_weight` (beta_KL of the paper).
+      kl_weight: beta_KL of the paper, finite and at least 0; may be traced.
+
+    Raises:
+      ArgumentError: a ValueError, on any other value.
     """
+    check_weight("kl_weight", kl_weight)
 
     def objective(params, stats, memory, images, epoch, train):
         del epoch
-        loss, parts, _, stats = variational_loss(
-            network, params, stats, memory, images, settings.kl_weight, train
+        loss, parts, z, stats = variational_loss(
+            network, params, stats, memory, images, kl_weight, train
         )
-        return loss, Forward(stats, {"loss": loss, **parts}, ())
+        return loss, Forward(stats, {"loss": loss, **parts}, (), z)
 
     return gradient_method(
         network,
@@ -46,9 +55,9 @@ def vae(network: Network, optimizer: optax.GradientTransformation, settings: Any
     )
 
 
-def mean_head(heads: Float[Array, "b d2"]) -> Float[Array, "b d"]:
+def mean_head(heads: Float[Array, "*b d2"]) -> Float[Array, "*b d"]:
     """The means, first half of the encoder's outputs."""
-    return heads[:, : heads.shape[1] // 2]
+    return heads[..., : heads.shape[-1] // 2]
 
 
 def mean_reconstruction_score(network: Network):
@@ -56,8 +65,9 @@ def mean_reconstruction_score(network: Network):
 
     def score(state, images):
         heads, _ = encoded(network, state.params, state.stats, images, False)
-        x_hat, _ = decoded(network, state.params, state.stats, mean_head(heads), False)
-        return {"reconstruction": plain_score(squared_error(images, x_hat))}
+        mean = mean_head(heads)
+        x_hat, _ = decoded(network, state.params, state.stats, mean, False)
+        return {"reconstruction": plain_score(squared_error(images, x_hat, mean.ndim - 1))}
 
     return score
 
@@ -78,10 +88,10 @@ def variational_loss(
     params: Any,
     stats: Any,
     noise: Array,
-    images: Float[Array, "b 28 28 1"],
-    kl_weight: Any,
+    images: Batch,
+    kl_weight: Number,
     train: bool,
-) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "b d"], Any]:
+) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "*b d"], Any]:
     """MSE + kl_weight * KL, its parts, the latents drawn, and the new statistics.
 
     Both terms are means: of the squared error over pixels, of the KL divergence over latent
@@ -89,13 +99,13 @@ def variational_loss(
     nothing is drawn: their latents are the means.
     """
     heads, encoder_stats = encoded(network, params, stats, images, train)
-    mean, log_var = jnp.split(heads, 2, axis=1)
+    mean, log_var = jnp.split(heads, 2, axis=-1)
     z = mean
     if train:
         draw = jax.random.normal(_split(noise)[1], mean.shape, mean.dtype)
         z = mean + jnp.exp(log_var / 2) * draw
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
-    reconstruction = jnp.mean(squared_error(images, x_hat))
+    reconstruction = mean_error(images, x_hat)
     kl = jnp.mean(mean**2 + jnp.exp(log_var) - log_var - 1) / 2
     parts = {"reconstruction": reconstruction, "kl": kl}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats}

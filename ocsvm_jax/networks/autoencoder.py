@@ -175,7 +175,15 @@ class Encoder(Network):
           x: images, values in [0, 1].
           train: whether to normalise with the statistics of this batch, and update the running ones
             (make "batch_stats" mutable), instead of normalising with the running ones.
+
+        Raises:
+          ValueError: on images of another size.
         """
+        if x.shape[1:] != (28, 28, 1):
+            raise ValueError(
+                f"the images have shape {x.shape}; this encoder takes (b, 28, 28, 1). Pass a "
+                "network of your own, see ocsvm_jax.networks.pair."
+            )
         x = x.astype(self.dtype)
         for i, features in enumerate((4, 8)):
             x = self.convolution(features, name=f"conv{i}")(x)

@@ -24,7 +24,11 @@ class Pair(NamedTuple):
 
 
 class Network(NamedTuple):
-    """An encoder, images (b, 28, 28, 1) to latents (b, d), and a decoder back."""
+    """An encoder, from what is given (b, ...) to latents (b, d), and a decoder back.
+
+    What is given may be images of any height, width and channels, vectors (b, d), or patches with
+    further leading axes: (*b, h, w, c) to (*b, d).
+    """
 
     encoder: Pair
     decoder: Pair

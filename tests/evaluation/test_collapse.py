@@ -1,16 +1,15 @@
 """The collapse guard, on made-up scores and on models that are trained until they collapse."""
 
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.small import built
 
 from ocsvm_jax.evaluation import collapse, scores
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, stateless
 from ocsvm_jax.training import epoch as training
 
@@ -116,8 +115,8 @@ NORMAL, ANOMALOUS = images(0, 200, 0), images(230, 255, 1)
 @functools.cache
 def trained(name, bias, epochs=EPOCHS):
     """A method trained on normal images, and its scores of images of both kinds with |z|^2."""
-    settings = SimpleNamespace(nu=0.8, pretrain=0.0, num_epochs=epochs, reconstruction_weight=1.0)
-    method = METHODS[name].build(brightness_network(bias), optax.sgd(0.5), settings)
+    changes = {"nu": 0.8, "pretrain": 0.0, "num_epochs": epochs, "reconstruction_weight": 1.0}
+    method = built(name, brightness_network(bias), optax.sgd(0.5), **changes)
     run = training.start(method, NORMAL, BATCH, 0)
     epoch = training.epoch_function(method, BATCH, 0)
     feed = training.feed_of(NORMAL, NORMAL)

@@ -28,7 +28,8 @@ def root_on_the_path(monkeypatch):
 
 @pytest.fixture
 def config():
-    return card(ROOT / "configs" / "digits.py")
+    """As a run uses it: with the fields of its method, all set."""
+    return experiment.resolved(card(ROOT / "configs" / "digits.py"))
 
 
 def contents(directory):
@@ -45,19 +46,30 @@ def test_cards(path):
     config = card(path)
     experiment.check(config)
     experiment.build_method(config)
+    config = experiment.resolved(config)
     assert experiment.plain(ConfigDict(experiment.plain(config))) == experiment.plain(config)
+
+
+# Where it is not the card's, a method that has the field.
+METHOD_OF = {
+    "method.kl_weight": "vae",
+    "method.similarity_weight": "sae",
+    "method.similarity": "sae",
+    "method.reconstruction_weight": "dspsvdd",
+    "method.vae_weight": "dvaesvdd",
+    "method.pretrain": "deep_svdd",
+}
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("method.name", "ogea", r"method.name is 'ogea'; the methods are \['ae', .*mean ogae\?"),
+        ("method.name", "ogea", r"method.name is 'ogea'; the methods are \['ae', .*mean 'ogae'"),
         ("method.name", "xyz", r"the methods are .*\]\.$"),
         ("method.nu", 0.0, r"method.nu is 0.0; it must lie in \(0, 1\]"),
         ("method.nu", float("nan"), "method.nu is nan"),
         ("final.nu", 1.01, r"final.nu is 1.01"),
         ("method.gamma", "skale", "method.gamma is 'skale'; it must be a positive number"),
-        ("method.gamma", None, "method.gamma is None"),
         ("final.gamma", 0, "final.gamma is 0"),
         ("final.gamma", float("inf"), "final.gamma is inf"),
         ("method.guidance_weight", -1.0, "method.guidance_weight is -1.0"),
@@ -67,7 +79,7 @@ def test_cards(path):
         ("method.similarity_weight", float("inf"), "method.similarity_weight is inf"),
         ("method.reconstruction_weight", float("nan"), "method.reconstruction_weight is nan"),
         ("method.vae_weight", -1.0, "method.vae_weight is -1.0"),
-        ("method.similarity", "cosin", r"similarity is 'cosin'; .*\('cosine', .*mean cosine\?"),
+        ("method.similarity", "cosin", r"similarity is 'cosin'; .*\('cosine', .*mean 'cosine'"),
         (
             "method.pretrain",
             1.0,
@@ -75,8 +87,8 @@ def test_cards(path):
         ),
         ("method.pretrain", -0.1, "method.pretrain is -0.1"),
         ("method.pretrain", float("nan"), "method.pretrain is nan"),
-        ("method.betas", (1.0, -0.5), r"betas are \(1.0, -0.5\)"),
-        ("method.betas", (1.0, 0.5, 0.5), "two finite numbers"),
+        ("method.betas", (1.0, -0.5), r"method.betas is \(1.0, -0.5\)"),
+        ("method.betas", (1.0, 0.5, 0.5), "it must be two finite numbers"),
         ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
         ("method.latent_dim", 0, "method.latent_dim is 0"),
         ("train.batch_size", 51, "train.batch_size is 51; the guidance splits a batch in two"),
@@ -92,11 +104,13 @@ def test_cards(path):
         ("seed", 2**31, "seed is 2147483648"),
     ],
 )
-def test_check(monkeypatch, config, field, value, message):
+def test_check(monkeypatch, field, value, message):
     # Outside of this suite nobody checks annotations.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    config = card(ROOT / "configs" / "digits.py")
     experiment.check(config)
     with config.ignore_type():
+        config.method.name = METHOD_OF.get(field, config.method.name)
         config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         experiment.check(config)
@@ -115,8 +129,35 @@ def test_every_card_has_the_settings_of_every_method(path, name):
     assert jax.eval_shape(method.encode, state, images).shape == (4, config.method.latent_dim)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_fields_of_the_chosen_method_alone(name):
+    """Those left unset have the defaults of the method's function."""
+    config = card(ROOT / "configs" / "digits.py")
+    config.method.name = name
+    resolved = experiment.resolved(config)
+    own = METHODS[name].fields
+    assert resolved.method.to_dict() == {"name": name, "latent_dim": 32, **own}
+    assert experiment.resolved(resolved) == resolved
+    field, default = next(iter(own.items()), (None, None))
+    if isinstance(default, float):
+        config.method[field] = default / 2
+        assert experiment.resolved(config).method[field] == default / 2
+
+
+def test_a_field_of_another_method_is_refused():
+    config = card(ROOT / "configs" / "digits.py")
+    config.method.kl_weight = 5.0
+    message = r"method\.kl_weight is no field of ogae, but of vae, dvaesvdd\..*: guidance_weight,"
+    for function in (experiment.check, experiment.build_method, experiment.resolved):
+        with pytest.raises(ValueError, match=message):
+            function(config)
+    config.method.name = "vae"
+    assert experiment.resolved(config).method.kl_weight == 5.0
+
+
 @pytest.mark.parametrize("gamma", ["scale", "auto", 1, 0.5])
-def test_gammas(config, gamma):
+def test_gammas(gamma):
+    config = card(ROOT / "configs" / "digits.py")
     config.method.gamma = config.final.gamma = gamma
     experiment.check(config)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocsvm_jax.experiments.config import plain
+from ocsvm_jax.experiments import config as cards
+from ocsvm_jax.experiments.config import plain, resolved
 from ocsvm_jax.experiments.workdir import check, entered, read_config, same_data
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,8 @@ DATA = {"training": "a", "paper, test": "b"}
 
 @pytest.fixture
 def config():
-    return runpy.run_path(str(ROOT / "configs" / "digits.py"))["get_config"]()
+    """As a run uses it: with the fields of its method, all set."""
+    return resolved(runpy.run_path(str(ROOT / "configs" / "digits.py"))["get_config"]())
 
 
 def contents(directory):
@@ -55,6 +57,23 @@ def test_workdir_of_another_configuration(config, tmp_path):
     assert "  data.normal: [3] there, [3, 4] now\n" in str(caught.value)
     assert str(caught.value).count(" there, ") == 2
     assert contents(tmp_path) == before
+
+
+def test_a_config_of_before(config, tmp_path):
+    """Once a config.json held the fields of all methods: those of others are not looked at."""
+    enter(tmp_path, config)
+    old = plain(config)
+    old["method"] |= {"kl_weight": 0.1, "similarity": "cosine", "pretrain": 0.5}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    before = contents(tmp_path)
+    read = read_config(tmp_path)
+    assert plain(read) == plain(config)
+    cards.check(read)
+    enter(tmp_path, config)
+    assert contents(tmp_path) == before
+    config.method.nu = 0.5
+    with pytest.raises(ValueError, match=r"method\.nu: 0\.03 there, 0\.5 now"):
+        enter(tmp_path, config)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])

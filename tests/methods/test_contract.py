@@ -14,10 +14,11 @@ from support.small import (
     BATCH,
     DECODER,
     LATENT,
+    SETTINGS,
     adam,
+    built,
     network,
     normal_images,
-    settings,
     strange_images,
     total,
 )
@@ -46,8 +47,7 @@ class Case:
 
     def __init__(self, name, changes, net=None):
         self.name, self.changes = name, changes
-        recipe = METHODS[name]
-        self.method = recipe.build(net or network(name), adam(RATE), settings(**changes))
+        self.method = built(name, net or network(name), adam(RATE), **changes)
         self.images = normal_images()
         self.traces = 0
 
@@ -260,10 +260,10 @@ def test_traced_settings(name):
         return state.params, state.stats, parts, method.loss(state, images), scores
 
     def traced(values, epochs):
-        return run(METHODS[name].build(network(name), adam(RATE), settings(**values)), epochs)
+        return run(built(name, network(name), adam(RATE), **values), epochs)
 
     numbers = {name: TRACED[name][1] for name in names}
-    plain = METHODS[name].build(network(name), adam(RATE), settings(**numbers))
+    plain = built(name, network(name), adam(RATE), **numbers)
     epochs = jnp.array([0, 9], jnp.int32)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-5)
     one = jax.jit(traced)
@@ -281,15 +281,13 @@ def test_traced_settings(name):
 def test_every_traced_setting_has_values_that_differ_from_one_another():
     for recipe in METHODS.values():
         for name in recipe.traced:
-            assert TRACED[name][0] == getattr(settings(), name) != TRACED[name][1]
+            assert TRACED[name][0] == SETTINGS[name] != TRACED[name][1]
 
 
 @pytest.mark.parametrize("name", names_of(lambda recipe: True))
 def test_resume_gives_the_same_bits(monkeypatch, tmp_path, name):
     """Killed in the third of four epochs; a pretraining, where there is one, lasts for two."""
-    method = METHODS[name].build(
-        network(name), adam(RATE), settings(num_epochs=4, pretrain=0.5, kl_weight=0.1)
-    )
+    method = built(name, network(name), adam(RATE), num_epochs=4, pretrain=0.5, kl_weight=0.1)
     images = np.asarray(np.round(255 * normal_images(3 * BATCH)), np.uint8)
     train = partial(
         training.train,

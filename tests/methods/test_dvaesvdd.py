@@ -7,17 +7,16 @@ import optax
 import pytest
 from support.small import (
     LATENT,
+    built,
     decodings,
     encodings,
     network,
     normal_images,
-    settings,
     squared_errors,
     strange_images,
     total,
 )
 
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.dvaesvdd import Memory, _remember
 
 ALPHA, KL_WEIGHT = 0.5, 0.3
@@ -26,8 +25,8 @@ ALPHA, KL_WEIGHT = 0.5, 0.3
 @functools.cache
 def build(rate=0.0):
     """A method, its compiled update and a first state; without learning by default."""
-    some = settings(vae_weight=ALPHA, kl_weight=KL_WEIGHT)
-    method = METHODS["dvaesvdd"].build(network("dvaesvdd"), optax.sgd(rate), some)
+    net = network("dvaesvdd")
+    method = built("dvaesvdd", net, optax.sgd(rate), vae_weight=ALPHA, kl_weight=KL_WEIGHT)
     return method, jax.jit(method.update), method.init(normal_images(), jax.random.key(0))
 
 

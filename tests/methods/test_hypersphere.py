@@ -11,17 +11,16 @@ from support.small import (
     BATCH,
     LATENT,
     adam,
+    built,
     decodings,
     encodings,
     network,
     normal_images,
-    settings,
     squared_errors,
     strange_images,
     total,
 )
 
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.hypersphere import off_the_origin, pretraining_epochs
 from ocsvm_jax.training import epoch as training
 
@@ -33,8 +32,8 @@ EPOCHS, BEFORE = 5, 2  # of these, the first two are the pretraining
 
 
 def build(name, optimizer=None, **changes):
-    some = settings(reconstruction_weight=GAMMA, nu=NU, **changes)
-    return METHODS[name].build(network(name), optimizer or optax.sgd(RATE), some)
+    changes |= {"reconstruction_weight": GAMMA, "nu": NU}
+    return built(name, network(name), optimizer or optax.sgd(RATE), **changes)
 
 
 def mean_of(function):
@@ -88,13 +87,13 @@ def test_off_the_origin():
 )
 def test_pretraining_epochs(share, epochs, expected):
     """Rounded up, but an epoch is left for what follows."""
-    assert pretraining_epochs(settings(pretrain=share, num_epochs=epochs)) == expected
+    assert pretraining_epochs(share, epochs) == expected
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_bad_shares(share):
     for name in FAMILY:
-        with pytest.raises(ValueError, match=r"method.pretrain is .*; it is a share of the epochs"):
+        with pytest.raises(ValueError, match=r"^pretrain is .*; it is a share of the epochs"):
             build(name, pretrain=share)
 
 
@@ -200,7 +199,7 @@ def pretrained(name):
 def autoencoder(bias):
     """The plain one with the same encoder; its recipe would give it biases."""
     net = network("ae" if bias else "deep_svdd")
-    return epochs_of(METHODS["ae"].build(net, adam(1e-3), settings()), BEFORE)
+    return epochs_of(built("ae", net, adam(1e-3)), BEFORE)
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -7,10 +7,9 @@ import numpy as np
 import optax
 import pytest
 from sklearn.svm import OneClassSVM
-from support.small import BATCH, LATENT, NETWORK, normal_images, settings, strange_images, total
+from support.small import BATCH, LATENT, NETWORK, built, normal_images, strange_images, total
 
-from ocsvm_jax.methods import METHODS
-from ocsvm_jax.methods.ogae import beta_schedule, last_m_score
+from ocsvm_jax.methods.ogae import last_m_score
 
 LAST_M, RATE = 4, 0.5
 
@@ -18,7 +17,7 @@ LAST_M, RATE = 4, 0.5
 @functools.cache
 def build(**changes):
     """The method and its compiled update, once for all tests."""
-    method = METHODS["ogae"].build(NETWORK, optax.sgd(RATE), settings(last_m=LAST_M, **changes))
+    method = built("ogae", NETWORK, optax.sgd(RATE), last_m=LAST_M, **changes)
     return method, jax.jit(method.update)
 
 
@@ -112,7 +111,7 @@ def test_first_phase_has_no_gradient_through_the_second_half(epoch, half_moves):
 
 def test_without_guidance_it_is_the_autoencoder():
     images = normal_images()
-    plain = METHODS["ae"].build(NETWORK, optax.sgd(RATE), settings())
+    plain = built("ae", NETWORK, optax.sgd(RATE))
     states = []
     for method, update in ((plain, jax.jit(plain.update)), build(**UNGUIDED)):
         state = method.init(images, jax.random.key(0))
@@ -125,7 +124,8 @@ def test_without_guidance_it_is_the_autoencoder():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "two-phase"}, "beta schedule is 'two-phase'; it must be \"constant\" or"),
+        ({"schedule": "two-phase"}, r"^schedule is 'two-phase'; it is one of .* mean 'two_phase'"),
+        ({"betas": 1.0}, r"^betas is 1\.0; it must be two finite"),
         ({"betas": (1.0, -1.0)}, "two finite numbers of at least 0"),
         ({"betas": (1.0,)}, "two finite numbers of at least 0"),
         ({"betas_second": (1.0, np.inf)}, "two finite numbers of at least 0"),
@@ -135,4 +135,4 @@ def test_bad_schedules(monkeypatch, changes, message):
     # Outside of this suite nobody checks annotations.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
-        beta_schedule(settings(**changes))
+        built("ogae", NETWORK, optax.sgd(RATE), **changes)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.small import settings
+from support.small import SETTINGS
 
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.methods import METHODS
@@ -15,7 +15,7 @@ BATCH, LATENT = 4, 5
 
 
 def method(name, pretrain=0.5):
-    some = vars(settings(pretrain=pretrain)) | {"name": name, "latent_dim": LATENT}
+    some = SETTINGS | {"pretrain": pretrain, "name": name, "latent_dim": LATENT}
     return experiment.method_of(some, 1e-3)
 
 

@@ -9,14 +9,13 @@ from sklearn.metrics.pairwise import paired_cosine_distances
 from support.small import (
     BATCH,
     NETWORK,
+    built,
     decodings,
     encodings,
     normal_images,
-    settings,
     squared_errors,
 )
 
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.sae import cosine, minus_squared_distance
 
 WEIGHT = 0.7
@@ -25,7 +24,7 @@ WEIGHT = 0.7
 @functools.cache
 def build(similarity):
     changes = {"similarity": similarity, "similarity_weight": WEIGHT}
-    method = METHODS["sae"].build(NETWORK, optax.sgd(0.1), settings(**changes))
+    method = built("sae", NETWORK, optax.sgd(0.1), **changes)
     return method, jax.jit(method.update), method.init(normal_images(), jax.random.key(0))
 
 
@@ -113,7 +112,7 @@ def test_without_similarity_it_is_the_autoencoder():
     """Of twice the loss, so half the step."""
     images, states = normal_images(), []
     for name, rate in (("ae", 0.2), ("sae", 0.1)):
-        method = METHODS[name].build(NETWORK, optax.sgd(rate), settings(similarity_weight=0.0))
+        method = built(name, NETWORK, optax.sgd(rate), similarity_weight=0.0)
         state, _ = jax.jit(method.update)(
             method.init(images, jax.random.key(0)), images, jnp.int32(0)
         )
@@ -122,5 +121,5 @@ def test_without_similarity_it_is_the_autoencoder():
 
 
 def test_unknown_similarity():
-    with pytest.raises(ValueError, match=r"similarity is 'l2'; it must be one of \('cosine', "):
-        METHODS["sae"].build(NETWORK, optax.sgd(0.1), settings(similarity="l2"))
+    with pytest.raises(ValueError, match=r"similarity is 'l2'; it is one of \('cosine', "):
+        built("sae", NETWORK, optax.sgd(0.1), similarity="l2")

@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.small import BATCH, encodings, network, normal_images, settings
+from support.small import BATCH, built, encodings, network, normal_images
 
-from ocsvm_jax.methods import METHODS
+
+def method_of(nu, pretrain):
+    changes = {"nu": nu, "pretrain": pretrain, "num_epochs": 10}
+    return built("soft_deep_svdd", network("soft_deep_svdd"), optax.sgd(1e-3), **changes)
 
 
 @functools.cache
 def started(nu, pretrain=0.0):
     """A method of ten epochs, its compiled update and its state when the centre is set."""
-    some = settings(nu=nu, pretrain=pretrain, num_epochs=10)
-    method = METHODS["soft_deep_svdd"].build(network("soft_deep_svdd"), optax.sgd(1e-3), some)
+    method = method_of(nu, pretrain)
     images = normal_images()
     state, _ = method.prepare(
         method.init(images, jax.random.key(0)), lambda f: f(images), jnp.int32(10 * pretrain)
@@ -76,8 +78,7 @@ def test_warm_up(pretrain, warm_up):
 @pytest.mark.parametrize(("pretrain", "warm_up"), [(0.0, 5), (0.4, 7)])
 def test_early_stopping_counts_from_the_first_epoch_with_a_radius(pretrain, warm_up):
     """Until then the loss is another one: its lowest values are no reason to stop or to keep."""
-    some = settings(nu=0.4, pretrain=pretrain, num_epochs=10)
-    method = METHODS["soft_deep_svdd"].build(network("soft_deep_svdd"), optax.sgd(1e-3), some)
+    method = method_of(0.4, pretrain)
     images = normal_images()
     state = method.init(images, jax.random.key(0))
     preparing = [

@@ -5,10 +5,9 @@ import optax
 import pytest
 from scipy.special import log1p
 from sklearn.svm import OneClassSVM
-from support.small import BATCH, NETWORK, normal_images, settings
+from support.small import BATCH, NETWORK, built, normal_images
 
 from ocsvm_jax.guidance import guidance_loss, solve_halves
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.turned_ogae import turned_log_odds
 from ocsvm_jax.methods.turning import half_turn
 
@@ -95,7 +94,7 @@ def test_halves_are_those_of_the_guidance():
 
 
 def states(name, steps=4, **changes):
-    method = METHODS[name].build(NETWORK, optax.sgd(0.5), settings(**changes))
+    method = built(name, NETWORK, optax.sgd(0.5), **changes)
     update = jax.jit(method.update)
     state = method.init(normal_images(), jax.random.key(0))
     for step in range(steps):
@@ -129,9 +128,7 @@ def test_training_makes_the_turned_images_less_likely():
     """Noise, a little brighter above than below: at first the two are hardly told apart."""
     noise = np.random.default_rng(0).uniform(0, 1, (BATCH, 28, 28, 1))
     images = jnp.asarray(noise + 0.1 * (np.arange(28) < 14)[None, :, None, None], jnp.float32)
-    method = METHODS["turned_ogae"].build(
-        NETWORK, optax.sgd(0.1), settings(turned_weight=1.0, guidance_weight=0.0)
-    )
+    method = built("turned_ogae", NETWORK, optax.sgd(0.1), turned_weight=1.0, guidance_weight=0.0)
     update = jax.jit(method.update)
     state = method.init(images, jax.random.key(0))
     turned = []
@@ -145,5 +142,5 @@ def test_training_makes_the_turned_images_less_likely():
 
 
 def test_gamma_must_be_a_number():
-    with pytest.raises(ValueError, match=r"method\.gamma is 'scale'; turned_ogae needs a number"):
-        METHODS["turned_ogae"].build(NETWORK, optax.sgd(0.5), settings(gamma="scale"))
+    with pytest.raises(ValueError, match=r"^gamma is 'scale'; turned_ogae needs a number"):
+        built("turned_ogae", NETWORK, optax.sgd(0.5), gamma="scale")

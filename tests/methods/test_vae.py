@@ -9,17 +9,16 @@ from scipy import stats
 from support.small import (
     BATCH,
     LATENT,
+    built,
     decodings,
     encodings,
     network,
     normal_images,
-    settings,
     squared_errors,
     strange_images,
     total,
 )
 
-from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.vae import mean_head, next_noise, variational_loss
 
 RATE, KL_WEIGHT = 0.1, 0.3
@@ -28,7 +27,7 @@ RATE, KL_WEIGHT = 0.1, 0.3
 @functools.cache
 def trained(steps=3):
     """A method, its compiled update, and its states and parts after each of some steps."""
-    method = METHODS["vae"].build(network("vae"), optax.sgd(RATE), settings(kl_weight=KL_WEIGHT))
+    method = built("vae", network("vae"), optax.sgd(RATE), kl_weight=KL_WEIGHT)
     update = jax.jit(method.update)
     state = method.init(normal_images(), jax.random.key(0))
     trail = [(state, None)]
@@ -118,7 +117,7 @@ def test_noise_is_not_that_of_the_initial_weights():
     identity = net.decoder._replace(
         apply=lambda p, s, z, train: (drawn.append(z) or jnp.zeros((BATCH, 28, 28, 1), z.dtype), s)
     )
-    method = METHODS["vae"].build(net._replace(decoder=identity), optax.sgd(0.0), settings())
+    method = built("vae", net._replace(decoder=identity), optax.sgd(0.0))
     state = method.init(normal_images(), jax.random.key(0))
     variational_loss(
         net._replace(decoder=identity),

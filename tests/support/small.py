@@ -1,14 +1,15 @@
 """A network, images and settings that are small enough to compile and train in a test."""
 
+import inspect
 from collections.abc import Callable
-from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ocsvm_jax.methods import METHODS
+from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.methods.base import Score
 from ocsvm_jax.networks.pair import Network, Pair, stateless
 
@@ -62,31 +63,37 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(plain.init, update)
 
 
-def settings(**changes):
-    """Settings of every method, those of the experiments but for a short memory and a large nu."""
-    return SimpleNamespace(
-        **{
-            "guidance_weight": 0.01,
-            "nu": 0.4,
-            "gamma": 0.1,
-            "standardize": True,
-            "differentiate_dual": True,
-            "schedule": "two_phase",
-            "betas": (1.0, 0.0),
-            "betas_second": (1.0, 1.0),
-            "last_m": 4,
-            "num_epochs": 10,
-            "turned_weight": 0.01,
-            "stretch": True,
-            "kl_weight": 0.01,
-            "similarity": "cosine",
-            "similarity_weight": 0.1,
-            "pretrain": 0.0,
-            "reconstruction_weight": 1.0,
-            "vae_weight": 1.0,
-        }
-        | changes
-    )
+# Of every method, those of the experiments but for a short memory and a large nu.
+SETTINGS = {
+    "guidance_weight": 0.01,
+    "nu": 0.4,
+    "gamma": 0.1,
+    "standardize": True,
+    "differentiate_dual": True,
+    "schedule": "two_phase",
+    "betas": (1.0, 0.0),
+    "betas_second": (1.0, 1.0),
+    "last_m": 4,
+    "num_epochs": 10,
+    "turned_weight": 0.01,
+    "stretch": True,
+    "kl_weight": 0.01,
+    "similarity": "cosine",
+    "similarity_weight": 0.1,
+    "pretrain": 0.0,
+    "reconstruction_weight": 1.0,
+    "vae_weight": 1.0,
+}
+
+
+def built(
+    name: str, net: Network, optimizer: optax.GradientTransformation, **changes: Any
+) -> Method:
+    """A registered method with those of `SETTINGS`, and of the changes, that are its arguments."""
+    assert changes.keys() <= SETTINGS.keys()
+    build = METHODS[name].build
+    taken = inspect.signature(build).parameters
+    return build(net, optimizer, **{k: v for k, v in (SETTINGS | changes).items() if k in taken})
 
 
 def normal_images(n: int = BATCH, seed: int = 0) -> jax.Array:

@@ -1,7 +1,6 @@
 """Brains of a few voxels: cohorts as arrays and as NIfTI files, and what trains on them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from scipy import ndimage
 from support.small import adam
 
 from ocsvm_jax.data.brain import Cohort
-from ocsvm_jax.experiments.brain.methods import PATCH_METHODS
+from ocsvm_jax.experiments.brain.methods import patch_method
 from ocsvm_jax.methods.base import Method
 from ocsvm_jax.networks.pair import Network, Pair, stateless
 
@@ -57,26 +56,20 @@ def write_nifti(folder: Path, made: Cohort, affine: np.ndarray, axes: str = "RAS
             nib.save(image, folder / f"{subject}_{kind}.nii.gz")
 
 
-def settings(**changes) -> SimpleNamespace:
-    """Those of the card but for a large nu and weights that show."""
-    return SimpleNamespace(
-        **{
-            "centre_sd": 2.0,
-            "guidance_weight": 0.01,
-            "nu": 0.5,
-            "gamma": 0.1,
-            "standardize": False,
-            "differentiate_dual": True,
-            "schedule": "constant",
-            "betas": (1.0, 1.0),
-            "betas_second": (1.0, 1.0),
-            "similarity_weight": 0.1,
-            "num_epochs": 4,
-        }
-        | changes
-    )
-
-
+# Those of the card but for a large nu and weights that show.
+SETTINGS = {
+    "centre_sd": 2.0,
+    "guidance_weight": 0.01,
+    "nu": 0.5,
+    "gamma": 0.1,
+    "standardize": False,
+    "differentiate_dual": True,
+    "schedule": "constant",
+    "betas": (1.0, 1.0),
+    "betas_second": (1.0, 1.0),
+    "similarity_weight": 0.1,
+    "num_epochs": 4,
+}
 LATENT = 3
 
 
@@ -107,4 +100,5 @@ def dense_by_numpy(params, patches) -> tuple[np.ndarray, np.ndarray]:
 
 def method(name: str, **changes) -> Method:
     """A patch method on the dense network."""
-    return PATCH_METHODS[name](dense_network(), adam(3e-3), settings(**changes))
+    settings = SETTINGS | changes
+    return patch_method(name, dense_network(), adam(3e-3), settings)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import chex
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.small import dense
+from support.small import built, dense
 from support.training import KilledError, without_times
 
 from ocsvm_jax.methods import METHODS, Method
@@ -372,8 +371,7 @@ def method_of(name, traced):
     encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.encoder_bias)
     network = Network(encoder, dense((28, 28, 1), jax.nn.sigmoid))
     # Momentum: the optimizer has a state, and does not magnify rounding as Adam's first steps do.
-    settings = SimpleNamespace(**SETTINGS | traced)
-    return recipe.build(network, optax.sgd(0.05, momentum=0.9), settings)
+    return built(name, network, optax.sgd(0.05, momentum=0.9), **SETTINGS | traced)
 
 
 class Case:

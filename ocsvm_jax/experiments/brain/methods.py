@@ -1,111 +1,83 @@
 """What the patch autoencoder is trained for: OgAE, the siamese one, or plain reconstruction.
 
 A batch is (locations, subjects, 15, 15, 1): the patches of all subjects at a few places. Subjects
-come in random order, anew for each location and step, so the first half of them is a random half.
+come in a new random order for each location and step, so the first half of them is a random half.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, experiment on brain MRI.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from ocsvm_jax.guidance import guidance_loss
-from ocsvm_jax.methods.base import Forward, Method, forward, gradient_method
-from ocsvm_jax.methods.ogae import beta_schedule, guidance_settings
-from ocsvm_jax.methods.sae import cosine
+from ocsvm_jax.methods.ae import ae_objective
+from ocsvm_jax.methods.arguments import number
+from ocsvm_jax.methods.base import Error, Method, Objective, gradient_method
+from ocsvm_jax.methods.ogae import guidance_options, guided_objective, phases_of
+from ocsvm_jax.methods.sae import sae_objective
 from ocsvm_jax.networks.pair import Network
 from ocsvm_jax.networks.patch import PATCH, RADIUS
 
 
-def patch_ogae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def _ogae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
     """Mean squared error + lambda * the guidance of each location, mean over the locations.
 
     Each location has a one-class SVM of its own, on a random half of the subjects; the other half
-    is held against it (equation (7)).
-
-    Args:
-      network: encoder and decoder.
-      optimizer: an Optax transformation.
-      settings: as for `ocsvm_jax.methods.ogae.ogae`, without `last_m`; and `centre_sd`, see
-        `centre_weights`.
+    is judged by it (equation (7)).
     """
-    betas = beta_schedule(settings)
-    options = guidance_settings(settings)
-    error = _reconstruction_error(settings.centre_sd)
-
-    def objective(params, stats, memory, patches, epoch, train):
-        del memory
-        pair = betas(epoch)
-        z, x_hat, stats = forward(network, params, stats, patches, train)
-        reconstruction = error(patches, x_hat)
-
-        def of_location(z):
-            loss, aux = guidance_loss(z, betas=pair, **options)
-            return loss, aux.num_outside / (z.shape[0] // 2)
-
-        guidance, outside = jax.vmap(of_location)(z)
-        guidance = jnp.mean(guidance)
-        loss = reconstruction + settings.guidance_weight * guidance
-        parts = {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "guidance": guidance,
-            "outside": jnp.mean(outside),
-            "latent_sd": _spread(z),
-        }
-        return loss, Forward(stats, parts, ())
-
-    return gradient_method(network, optimizer, objective, _no_score)
+    schedule = ("num_epochs", "schedule", "betas", "betas_second")
+    options = ("nu", "gamma", "standardize", "differentiate_dual")
+    return guided_objective(
+        network,
+        phases_of(*(settings[name] for name in schedule)),
+        guidance_options(*(settings[name] for name in options)),
+        settings["guidance_weight"],
+        error,
+    )
 
 
-def patch_sae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
-    """Mean squared errors of both - alpha * cosine, over pairs of subjects at the same location.
-
-    Args:
-      network: encoder and decoder.
-      optimizer: an Optax transformation.
-      settings: with `similarity_weight` (alpha) and `centre_sd`, see `centre_weights`.
-    """
-    error = _reconstruction_error(settings.centre_sd)
-
-    def objective(params, stats, memory, patches, epoch, train):
-        del memory, epoch
-        z, x_hat, stats = forward(network, params, stats, patches, train)
-        reconstruction = error(patches, x_hat)
-        half = z.shape[1] // 2
-        first = z[:, :half].reshape(-1, z.shape[-1])
-        second = z[:, half : 2 * half].reshape(-1, z.shape[-1])
-        similarity = jnp.mean(cosine(first, second))
-        loss = 2 * reconstruction - settings.similarity_weight * similarity
-        parts = {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "similarity": similarity,
-            "latent_sd": _spread(z),
-        }
-        return loss, Forward(stats, parts, ())
-
-    return gradient_method(network, optimizer, objective, _no_score)
+def _sae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
+    """Errors of both - alpha * cosine, over pairs of subjects at the same location."""
+    return sae_objective(network, similarity_weight=settings["similarity_weight"], error=error)
 
 
-def patch_ae(network: Network, optimizer: optax.GradientTransformation, settings: Any) -> Method:
+def _ae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
     """Mean squared error alone: what the other two add to."""
-    error = _reconstruction_error(settings.centre_sd)
+    del settings
+    return ae_objective(network, error=error)
 
-    def objective(params, stats, memory, patches, epoch, train):
-        del memory, epoch
-        z, x_hat, stats = forward(network, params, stats, patches, train)
-        loss = error(patches, x_hat)
-        parts = {"loss": loss, "reconstruction": loss, "latent_sd": _spread(z)}
-        return loss, Forward(stats, parts, ())
 
-    return gradient_method(network, optimizer, objective, _no_score)
+PATCH_METHODS = {"ogae": _ogae, "sae": _sae, "ae": _ae}
+
+
+def patch_method(
+    name: str,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    settings: Mapping[str, Any],
+) -> Method:
+    """A method on patches; among its parts is the spread of the latents.
+
+    Args:
+      name: one of `PATCH_METHODS`.
+      network: encoder and decoder.
+      optimizer: an Optax transformation.
+      settings: the fields of the card's `method`, and `num_epochs`.
+
+    Raises:
+      ArgumentError: a ValueError, on a value that cannot work.
+    """
+    objective = PATCH_METHODS[name](network, centred_error(settings["centre_sd"]), settings)
+
+    def watched(*arguments):
+        loss, out = objective(*arguments)
+        return loss, out._replace(parts=out.parts | {"latent_sd": _spread(out.latents)}, record=())
+
+    return gradient_method(network, optimizer, watched, _no_score)
 
 
 # What the paper's rows are trained and fitted with, whatever the card says of the others.
@@ -123,11 +95,9 @@ PAPER_METHOD = {
 PAPER_TRAIN = {"learning_rate": 1e-3}  # of Adam
 PAPER_FINAL = {"nu": 0.03, "gamma": 0.01, "standardize": False, "scores": ("-f",)}
 
-PATCH_METHODS: dict[str, Callable[..., Method]] = {
-    "ogae": patch_ogae,
-    "sae": patch_sae,
-    "ae": patch_ae,
-}
+check_centre_sd = number(
+    lambda value: 0 <= value < float("inf"), "it is a number of pixels, at least 0"
+)
 
 
 def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
@@ -138,7 +108,11 @@ def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
 
     Args:
       sd: of the Gaussian, pixels; 0 for equal weights.
+
+    Raises:
+      ArgumentError: a ValueError, if it is not finite or below 0.
     """
+    check_centre_sd("centre_sd", sd)
     if sd == 0:
         return np.ones((PATCH, PATCH), np.float32)
     squares = np.arange(-RADIUS, RADIUS + 1) ** 2
@@ -146,7 +120,8 @@ def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
     return (weights / weights.mean()).astype(np.float32)
 
 
-def _reconstruction_error(sd: float) -> Callable[[Array, Array], Array]:
+def centred_error(sd: float) -> Error:
+    """Mean squared error whose pixels are weighed by `centre_weights`."""
     weights = centre_weights(sd)[..., None]
 
     def error(patches: Array, x_hat: Array) -> Array:
@@ -159,7 +134,7 @@ def _reconstruction_error(sd: float) -> Callable[[Array, Array], Array]:
 def _spread(z: Array) -> Array:
     """Standard deviation of the latents about the mean of their location, over all dimensions.
 
-    What gamma is to be held against: the kernel of two subjects is exp(-2 gamma d sd^2) on average.
+    Compare gamma with it: the kernel of two subjects is exp(-2 gamma d sd^2) on average.
     """
     centred = z - jnp.mean(z, axis=1, keepdims=True)
     return jnp.sqrt(jnp.mean(centred**2))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +16,12 @@ from ocsvm_jax.experiments.brain.methods import (
     PAPER_FINAL,
     PAPER_METHOD,
     PAPER_TRAIN,
-    PATCH_METHODS,
+    patch_method,
 )
 from ocsvm_jax.experiments.brain.plan import BrainPlan
 from ocsvm_jax.experiments.brain.study import Study
 from ocsvm_jax.experiments.brain.training import PatchFeed
+from ocsvm_jax.experiments.method_fields import fields_named
 from ocsvm_jax.methods.base import Method
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
@@ -81,9 +81,15 @@ def network_of(plan: BrainPlan, momentum: float = 0.9) -> Network:
 
 
 def method_of(name: str, plan: BrainPlan) -> Method:
-    """A patch method with the plan's settings and network, trained with Adam."""
-    settings = SimpleNamespace(**plan.method._asdict(), num_epochs=plan.train.epochs)
-    return PATCH_METHODS[name](network_of(plan), optax.adam(plan.train.learning_rate), settings)
+    """A patch method with the plan's settings and network, trained with Adam.
+
+    Raises:
+      ValueError: on a value that cannot work.
+    """
+    settings = plan.method._asdict() | {"num_epochs": plan.train.epochs}
+    optimizer = optax.adam(plan.train.learning_rate)
+    with fields_named():
+        return patch_method(name, network_of(plan), optimizer, settings)
 
 
 def _trained(

@@ -54,6 +54,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
         configuration or other data; before training begins.
     """
     began, workdir = time.perf_counter(), Path(workdir)
+    config = cards.resolved(config)
     cards.check(config)
     workdirs.check(workdir, config)
     sets = load_data(config)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ocsvm_jax import data
-from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments import fields, method_fields
 from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import grid, judge, report, results, runs, search
@@ -16,6 +17,7 @@ from ocsvm_jax.experiments.table.progress import Clock, Progress
 from ocsvm_jax.experiments.table.rows import ROWS, Row
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
+from ocsvm_jax.methods.arguments import at_least, number, one_of
 
 _RESULTS_FILE = "results.json"
 # What may change in a working directory: runs that are there already stay what they are.
@@ -43,7 +45,7 @@ def resolve(config: Config) -> Config:
             resolved.update(resolved.quick_profile)
     with resolved.unlocked():
         del resolved["quick_profile"]
-    return resolved
+    return method_fields.resolved(resolved)
 
 
 def rows_of(config: Config) -> list[Row]:
@@ -56,40 +58,31 @@ def rows_of(config: Config) -> list[Row]:
     ]
 
 
+_RULES = {
+    "table.search": one_of(search.SEARCHES),
+    "table.methods": fields.names_of(METHODS),
+    "table.card_competes": fields.names_of(METHODS),
+    "table.seeds": fields.seeds,
+    "table.protocols": fields.each_once,
+    "table.coarse_epochs": at_least(1),
+    "table.finalists": at_least(1),
+    "table.models_at_once": at_least(0),
+    "table.max_images": at_least(0),
+    "table.alpha": number(lambda value: 0 < value < 1, "it must lie in (0, 1)"),
+    **fields.IMAGES,
+}
+
+
 def check(config: Config) -> None:
-    """Raises ValueError on the first value that can not work, before anything is loaded."""
-    experiment.check(config)
-    table = config.table
-    if table.search not in search.SEARCHES:
-        raise ValueError(f"table.search is {table.search!r}; it is one of {search.SEARCHES}.")
-    for field in ("methods", "card_competes"):
-        unknown = [name for name in table[field] if name not in METHODS]
-        if unknown:
-            raise ValueError(
-                f"table.{field} names {unknown[0]!r}; the methods are {sorted(METHODS)}."
-            )
-    for name in ("seeds", "protocols"):
-        values = table[name]
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"table.{name} is {values}; name one or more, each once.")
-    for name in ("coarse_epochs", "finalists"):
-        if table[name] < 1:
-            raise ValueError(f"table.{name} is {table[name]}; it must be at least 1.")
-    for name in ("models_at_once", "max_images"):
-        if table[name] < 0:
-            raise ValueError(f"table.{name} is {table[name]}; it must be at least 0.")
-    if not 0 < table.alpha < 1:
-        raise ValueError(f"table.alpha is {table.alpha}; it must lie in (0, 1).")
+    """Raises ValueError on the first value that cannot work, before anything is loaded."""
+    fields.check(config, _RULES)
     for method in {row.method: None for row in rows_of(config)}:
         runs.check(config, search.first_runs(config, method))
         axes = search.grid_of(config, method)
         swept = [point for values in grid.axes(axes) for point in values]
         runs.check(config, [runs.Spec(method, point, 0, 1, "sweep") for point in swept])
-    for final in judge.finals_of(table.finals.to_dict()).values():
-        changed = config.copy_and_resolve_references()
-        with changed.ignore_type():
-            changed.final.update(final._asdict())
-        experiment.check(changed)
+    for final in judge.finals_of(config.table.finals.to_dict()).values():
+        fields.check(ConfigDict({"final": final._asdict()}), fields.FINAL)
 
 
 def load(config: Config) -> tuple[data.ImageSet, dict[str, data.Dataset]]:

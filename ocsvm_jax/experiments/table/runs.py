@@ -21,6 +21,7 @@ from ocsvm_jax import data
 from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.experiments.method_fields import settings_of
 from ocsvm_jax.experiments.table import grid
 from ocsvm_jax.experiments.table.judge import FINAL_SCORES, Model, on_validation
 from ocsvm_jax.files import whole_file
@@ -217,8 +218,8 @@ class Runs:
         return self.workdir / "runs" / spec.name
 
     def _settings(self, spec: Spec) -> dict[str, Any]:
-        card = experiment.plain(self.config)["method"]
-        return card | spec.point | {"name": spec.method, "num_epochs": spec.epochs}
+        card = settings_of(self.config, spec.method)
+        return card | spec.point | {"num_epochs": spec.epochs}
 
     def _key(self, spec: Spec) -> tuple[str, int, str]:
         """What runs must share to be one population: method, epochs and all static settings."""
@@ -246,19 +247,17 @@ class Runs:
 
 
 def check(config: Config, specs: Sequence[Spec]) -> None:
-    """Raises ValueError on the first run whose settings can not work, before any is trained."""
+    """Raises ValueError on the first run whose settings cannot work, before any is trained."""
     for spec in specs:
-        changed = config.copy_and_resolve_references()
-        with changed.ignore_type(), changed.unlocked():
-            changed.seed, changed.method.name = spec.seed, spec.method
-            for name, value in spec.point.items():
-                if name not in changed.method:
-                    raise ValueError(
-                        f"the grid of {spec.method} names {name!r}, which is no field of method."
-                        + did_you_mean(name, list(changed.method))
-                    )
-                changed.method[name] = value
-        experiment.check(changed)
+        settings = settings_of(config, spec.method)
+        for name in spec.point:
+            if name not in settings:
+                raise ValueError(
+                    f"the grid of {spec.method} names {name!r}, which is no field of this method."
+                    + did_you_mean(name, settings)
+                )
+        settings |= spec.point | {"num_epochs": spec.epochs}
+        experiment.method_of(settings, config.train.learning_rate)
 
 
 def _traced(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:

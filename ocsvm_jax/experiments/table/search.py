@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocsvm_jax.experiments.config import Config, plain
+from ocsvm_jax.experiments.config import Config
+from ocsvm_jax.experiments.method_fields import settings_of
 from ocsvm_jax.experiments.table import grid
 from ocsvm_jax.experiments.table.judge import family
 from ocsvm_jax.experiments.table.rows import ROWS, Row
@@ -110,7 +111,7 @@ def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> 
         best = _ranked(specs, records, row, guide(config))[0]
         around[str(best.point)] = best.point
     points = [p for point in around.values() for p in grid.sweeps(axes, main, point)]
-    card = plain(config)["method"]
+    card = settings_of(config, method)
     # What the card says already was part of the first stage.
     known = [card | spec.point for spec in specs]
     new = [p for p in grid.distinct(points) if card | p not in known]

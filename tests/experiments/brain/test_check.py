@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from ml_collections import ConfigDict
 
@@ -170,7 +171,11 @@ NOTHING = float("nan")
         ("eval.median", -1, r"eval\.median is -1"),
     ],
 )
-def test_what_can_not_work_is_said_before_anything_is_written(tmp_path, field, value, message):
+def test_what_can_not_work_is_said_before_anything_is_written(
+    monkeypatch, tmp_path, field, value, message
+):
+    # Outside of this suite nothing checks annotations.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
         brain.main(card(**{field: value}), tmp_path / "w")
     assert not (tmp_path / "w").exists()

@@ -7,10 +7,10 @@ import optax
 import pytest
 from oracles import guidance
 from scipy.special import erf
-from support.tiny_brains import cohort, dense_by_numpy, method, settings
+from support.tiny_brains import SETTINGS, cohort, dense_by_numpy, method
 
 from ocsvm_jax.experiments.brain import training
-from ocsvm_jax.experiments.brain.methods import PATCH_METHODS, centre_weights
+from ocsvm_jax.experiments.brain.methods import PATCH_METHODS, centre_weights, patch_method
 from ocsvm_jax.networks.pair import Network, from_flax
 from ocsvm_jax.networks.patch import PatchDecoder, PatchEncoder
 from ocsvm_jax.training.epoch import kept_state
@@ -273,7 +273,7 @@ def first_layer(patches, params):
 
 
 def test_calibrated_statistics_are_those_of_all_batches_at_once(feed, network, monkeypatch):
-    build = PATCH_METHODS["ae"](network, optax.sgd(0.1), settings())
+    build = patch_method("ae", network, optax.sgd(0.1), SETTINGS)
     example = jnp.zeros((PER_STEP, 8, 15, 15, 1), jnp.float32)
     state = jax.jit(build.init)(example, jax.random.key(1))
     seen, original = [], training._random_batch

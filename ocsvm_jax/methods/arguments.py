@@ -1,0 +1,119 @@
+"""Checks of arguments: what was received, and what is possible.
+
+A check is called as `check(name, value)`. A value that is being traced passes: nothing is known of
+it yet.
+"""
+
+import math
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ocsvm_jax.arrays.arguments import is_concrete
+from ocsvm_jax.suggestions import did_you_mean
+
+# What may be traced: a number, or a NumPy or JAX scalar.
+Number = float | Array
+# Of the RBF kernel: a number, or how to find one in the points, see `ocsvm_jax.resolve_gamma`.
+Gamma = Number | Literal["scale", "auto"]
+Check = Callable[[str, Any], None]
+
+
+class ArgumentError(ValueError):
+    """An argument has a value that is not possible; the message begins with its name."""
+
+
+def number(holds: Callable[[Any], bool], wanted: str) -> Check:
+    """A check that a value is one real number for which `holds`.
+
+    Args:
+      holds: of a Python number.
+      wanted: what the message says of the numbers that are possible.
+    """
+
+    def check(name: str, value: Any) -> None:
+        if is_concrete(value) and not (_is_real(value) and holds(_plain(value))):
+            raise ArgumentError(f"{name} is {shown(value)}; {wanted}.")
+
+    return check
+
+
+def whole(holds: Callable[[int], bool], wanted: str) -> Check:
+    """A check that a value is a whole number, never a traced one, for which `holds`."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ArgumentError(f"{name} is {shown(value)}; it must be a whole number.")
+        if not holds(int(value)):
+            raise ArgumentError(f"{name} is {value}; {wanted}.")
+
+    return check
+
+
+def at_least(least: int) -> Check:
+    """A check of a whole number."""
+    return whole(lambda value: value >= least, f"it must be at least {least}")
+
+
+def one_of(choices: Sequence[str]) -> Check:
+    """A check of a name."""
+
+    def check(name: str, value: Any) -> None:
+        if value not in choices:
+            near = did_you_mean(value, choices)
+            raise ArgumentError(f"{name} is {value!r}; it is one of {tuple(choices)}.{near}")
+
+    return check
+
+
+check_nu = number(lambda value: 0 < value <= 1, "it must lie in (0, 1]")
+check_weight = number(lambda value: 0 <= value < math.inf, "it must be finite, at least 0")
+check_pretrain = number(lambda value: 0 <= value < 1, "it is a share of the epochs in [0, 1)")
+_positive = 'it must be a positive number, "scale" or "auto"'
+_check_positive = number(lambda value: 0 < value < math.inf, _positive)
+
+
+def check_gamma(name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is a positive number, "scale" or "auto"."""
+    if not isinstance(value, str) or value not in ("scale", "auto"):
+        _check_positive(name, value)
+
+
+def check_betas(name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is two finite numbers of at least 0, traced or not."""
+    pair = tuple(value) if isinstance(value, Iterable) else ()
+    if len(pair) != 2 or not all(not is_concrete(b) or _is_weight(b) for b in pair):
+        raise ArgumentError(
+            f"{name} is {shown(value)}; it must be two finite numbers of at least 0, such as "
+            "(1.0, 0.0)."
+        )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name} is {shown(value)}; it must be True or False.")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_real(value) and 0 <= _plain(value) < math.inf
+
+
+def _is_real(value: Any) -> bool:
+    if hasattr(value, "dtype"):
+        real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+        return real and jnp.ndim(value) == 0
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
