@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation.final import Final  # noqa: E402
-from ocsvm_jax.experiments.table import judge, outcome, rows, runs  # noqa: E402
+from ocsvm_jax.experiments.table import judge, rows, store, testing  # noqa: E402
 
 _FPR = np.linspace(1e-5, 1 - 1e-5, 20_001)
 
@@ -73,8 +73,8 @@ def test_scores(workdir: Path, record: dict[str, Any], row: rows.Row) -> list[np
     out = []
     for seed in result["seeds"]:
         epochs = record["config"]["train"]["epochs"]
-        spec = runs.Spec(row.method, parts["method"], seed, epochs, "")
-        out.append(np.load(outcome.scores_file(workdir, "paper", spec, row, final))["scores"])
+        spec = store.Spec(row.method, parts["method"], seed, epochs, "")
+        out.append(np.load(testing.scores_file(workdir, "paper", spec, row, final))["scores"])
     return out
 
 

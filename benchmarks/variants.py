@@ -34,7 +34,7 @@ from configs import mnistc, mnistc_table1  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation import metrics  # noqa: E402
 from ocsvm_jax.experiments.method_fields import built, settings_of  # noqa: E402
-from ocsvm_jax.experiments.table import judge, outcome  # noqa: E402
+from ocsvm_jax.experiments.table import judge, testing  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
 from ocsvm_jax.guidance import guidance_loss, misfit, remembered, solve_halves  # noqa: E402
 from ocsvm_jax.methods import METHODS  # noqa: E402
@@ -298,7 +298,7 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
         best = max(names, key=lambda key: np.mean([metrics.auroc(labels, r[key]) for r in runs]))
         out.append(line(name, best, [r[best] for r in runs], labels))
         if len(names) > 1:
-            together = [outcome.mean_rank([r[key] for key in names]) for r in runs]
+            together = [testing.mean_rank([r[key] for key in names]) for r in runs]
             out.append(line(name, f"{score}, mean rank of {len(names)}", together, labels))
     return out
 
@@ -306,7 +306,7 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
 def line(name: str, score: str, runs: list[np.ndarray], labels: np.ndarray) -> str:
     """One line: mean and sd over the runs, each run, and the AUROC of the runs' mean rank."""
     figures = np.array([list(judge.figures_of(labels, values).values()) for values in runs])
-    ensemble = metrics.auroc(labels, outcome.mean_rank(runs))
+    ensemble = metrics.auroc(labels, testing.mean_rank(runs))
     words = " | ".join(
         f"{mean:.3f} ± {sd:.3f}"
         for mean, sd in zip(figures.mean(0), figures.std(0, ddof=1), strict=True)

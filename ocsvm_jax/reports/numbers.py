@@ -1,31 +1,52 @@
 """How the numbers of a table are printed; what is not known prints as a dash, never as NaN."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ocsvm_jax.evaluation.adjusted import checked_p
+from ocsvm_jax.evaluation.comparison import mean_sd
 
 NONE = "-"
 
 
-def mean(stat: Mapping[str, Any] | None) -> float | None:
-    """The mean of ``{"mean": m, "sd": s, "values": [...]}``, None where it is not finite."""
-    return finite(None if stat is None else stat.get("mean"))
+class Stat(NamedTuple):
+    """A number that was measured on several runs.
+
+    Attributes:
+      mean: of the values.
+      sd: sample standard deviation; None for a single value.
+      values: one per run.
+    """
+
+    mean: float
+    sd: float | None
+    values: Sequence[float]
 
 
-def spread(stat: Mapping[str, Any] | None) -> str:
+def stat_of(values: Sequence[float]) -> Stat:
+    """The mean and the standard deviation of one or more finite values."""
+    middle, sd = mean_sd(values)
+    return Stat(middle, finite(sd), list(map(float, values)))
+
+
+def mean(stat: Stat | None) -> float | None:
+    """The mean; None where there is none, or none that is finite."""
+    return finite(None if stat is None else stat.mean)
+
+
+def spread(stat: Stat | None) -> str:
     """Mean and standard deviation, such as ``.571 ± .012``; the mean alone of one value."""
     middle = mean(stat)
     if stat is None or middle is None:
         return NONE
-    sd = finite(stat.get("sd"))
+    sd = finite(stat.sd)
     return format_mean_sd(middle, math.nan if sd is None else sd, leading_zero=False)
 
 
 def score(value: float | None) -> str:
     """Three decimals without the zero before the point, as in the paper."""
-    return spread({"mean": value})
+    return NONE if value is None else spread(Stat(value, None, ()))
 
 
 def published(value: float | None) -> str:

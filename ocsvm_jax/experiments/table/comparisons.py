@@ -1,11 +1,9 @@
 """The best method against each of the others, in a table and in words."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from ocsvm_jax.evaluation.metrics import METRICS
-from ocsvm_jax.experiments.table.schema import PROTOCOLS, Record, protocols
+from ocsvm_jax.experiments.table.record import PROTOCOLS, Compared, TableRecord
 from ocsvm_jax.reports.numbers import format_p, signed
 from ocsvm_jax.reports.page import Table
 
@@ -14,45 +12,43 @@ ALL, PAPER = "comparisons", "comparisons_of_paper"
 AMONG = {ALL: "", PAPER: ", the paper's rows alone"}
 
 
-def kinds(record: Record) -> list[str]:
+def kinds(record: TableRecord) -> list[str]:
     """The comparisons a report shows: those of the paper's rows alone only beside other rows."""
-    beyond = {row["group"] for row in record["rows"]} > {"paper"}
-    return [ALL, PAPER] if beyond and record.get(PAPER) else [ALL]
+    beyond = {row.group for row in record.rows} > {"paper"}
+    return [ALL, PAPER] if beyond and record.comparisons_of_paper else [ALL]
 
 
-def tables(record: Record, protocol: str, among: str = ALL) -> dict[str, Table]:
+def tables(record: TableRecord, protocol: str, among: str = ALL) -> dict[str, Table]:
     """For each metric that was compared, the rivals of the best method."""
-    found, resamples = {}, record["resamples"]
-    for metric, result in _compared(record, protocol, among).items():
-        rivals = result["rivals"]
+    found, resamples = {}, record.resamples
+    header = ["rival", "difference", "95% interval", "p", "Bonferroni", "Holm", "significant"]
+    for metric, compared in _compared(record, protocol, among).items():
         lines = [
             [
                 name,
-                signed(rival["difference"]),
-                f"{signed(rival['low'])} to {signed(rival['high'])}",
-                format_p(rival["p"], resamples),
-                format_p(rival["p"], resamples, adjusted=rival["bonferroni"]),
-                format_p(rival["p"], resamples, adjusted=rival["holm"]),
-                "yes" if rival["significant"] else "no",
+                signed(rival.difference),
+                f"{signed(rival.low)} to {signed(rival.high)}",
+                format_p(rival.p, resamples),
+                format_p(rival.p, resamples, adjusted=rival.p_bonferroni),
+                format_p(rival.p, resamples, adjusted=rival.p_holm),
+                "yes" if rival.significant else "no",
             ]
-            for name, rival in rivals.items()
+            for name, rival in compared.rivals.items()
         ]
-        header = ["rival", "difference", "95% interval", "p", "Bonferroni", "Holm", "significant"]
         where = f"{metric}, {PROTOCOLS[protocol]}{AMONG[among]}"
-        caption = f"{where}: {result['best']} minus each rival"
-        found[metric] = Table(caption, header, {"": lines})
+        found[metric] = Table(f"{where}: {compared.best} minus each rival", header, {"": lines})
     return found
 
 
-def verdict(record: Record, protocol: str, metric: str, among: str = ALL) -> str:
+def verdict(record: TableRecord, protocol: str, metric: str, among: str = ALL) -> str:
     """Which method is the best, and which rivals are not told from it, in a sentence."""
-    result = _compared(record, protocol, among)[metric]
-    rivals, equal = result["rivals"], level(record, protocol, metric, among)
-    best = f"{metric}{AMONG[among]}: {result['best']} has the highest mean"
+    best, rivals = _compared(record, protocol, among)[metric]
+    equal = level(record, protocol, metric, among)
+    best = f"{metric}{AMONG[among]}: {best} has the highest mean"
     if not rivals:
         return f"{best}, and no rival."
-    if not _resolved(record, rivals):
-        return f"{best}; {record['resamples']:,} resamples are too few to say more."
+    if record.resamples < _needed(record, len(rivals)):
+        return f"{best}; {record.resamples:,} resamples are too few to say more."
     if not equal:
         return f"{best}, significantly above every other method."
     if len(equal) == len(rivals):
@@ -63,51 +59,47 @@ def verdict(record: Record, protocol: str, metric: str, among: str = ALL) -> str
     )
 
 
-def level(record: Record, protocol: str, metric: str, among: str = ALL) -> list[str]:
+def level(record: TableRecord, protocol: str, metric: str, among: str = ALL) -> list[str]:
     """Rows that the bootstrap does not tell from the best of the metric."""
-    rivals = _compared(record, protocol, among).get(metric, {}).get("rivals", {})
+    compared = _compared(record, protocol, among)
+    rivals = compared[metric].rivals if metric in compared else {}
     # What the number of resamples makes impossible says nothing about a method.
-    if not _resolved(record, rivals):
+    if record.resamples < _needed(record, len(rivals)):
         return []
-    return [name for name, rival in rivals.items() if not rival["significant"]]
+    return [name for name, rival in rivals.items() if not rival.significant]
 
 
-def bootstrap(record: Record) -> str:
+def bootstrap(record: TableRecord) -> str:
     """What the numbers of the comparisons are."""
-    resamples, alpha = record["resamples"], record["alpha"]
-    rivals = [
-        result["rivals"]
+    counts = [
+        len(compared.rivals)
         for among in kinds(record)
-        for protocol in protocols(record)
-        for result in _compared(record, protocol, among).values()
+        for protocol in record.protocols
+        for compared in _compared(record, protocol, among).values()
     ]
-    if not rivals:
+    if not counts:
         return "Nothing was compared: that takes two methods with a result."
-    most = max(map(len, rivals))
+    most = max(counts)
     too_few = (
         f" With {most} rivals it takes {_needed(record, most):,} resamples for anything to be "
         "significant."
-        if resamples < _needed(record, most)
+        if record.resamples < _needed(record, most)
         else ""
     )
     return (
-        f"{resamples:,} paired resamples of the test images, the same for every method; a method's "
-        "figure is the mean over its seeds. The interval is that of the difference. p is the share "
-        "of resamples in which the rival beats the best method, half counted for a tie; Bonferroni "
-        f"and Holm adjust it for the number of rivals. Significant: at most {alpha:g} after "
-        f"Bonferroni.{too_few}"
+        f"{record.resamples:,} paired resamples of the test images, the same for every method; a "
+        "method's value is the mean over its seeds. The interval is that of the difference. p is "
+        "the share of resamples in which the rival beats the best method, half counted for a tie; "
+        "Bonferroni and Holm adjust it for the number of rivals. Significant: at most "
+        f"{record.alpha:g} after Bonferroni.{too_few}"
     )
 
 
-def _compared(record: Record, protocol: str, among: str) -> Mapping[str, Any]:
-    own = (record.get(among) or {}).get(protocol) or {}
-    return {metric: own[metric] for metric in METRICS if own.get(metric)}
+def _compared(record: TableRecord, protocol: str, among: str) -> dict[str, Compared]:
+    own = getattr(record, among).get(protocol, {})
+    return {metric: own[metric] for metric in METRICS if metric in own}
 
 
-def _resolved(record: Record, rivals: Mapping[str, Any]) -> bool:
-    """Whether the resamples are enough for a rival to be significant after Bonferroni."""
-    return record["resamples"] >= _needed(record, len(rivals))
-
-
-def _needed(record: Record, rivals: int) -> int:
-    return math.ceil(rivals / record["alpha"] * (1 - 1e-9))
+def _needed(record: TableRecord, rivals: int) -> int:
+    """Resamples that it takes for one of so many rivals to be significant after Bonferroni."""
+    return math.ceil(rivals / record.alpha * (1 - 1e-9))

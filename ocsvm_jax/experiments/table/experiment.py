@@ -1,9 +1,8 @@
 """The whole experiment of a table: search, repeat over seeds, test once, report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,14 +11,17 @@ from ocsvm_jax import data
 from ocsvm_jax.experiments import fields, method_fields
 from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.table import grid, judge, report, results, runs, search
+from ocsvm_jax.experiments.table import grid, report, results, runs, search
+from ocsvm_jax.experiments.table.plan import TablePlan, plan_of
 from ocsvm_jax.experiments.table.progress import Clock, Progress
-from ocsvm_jax.experiments.table.rows import ROWS, Row
+from ocsvm_jax.experiments.table.record import TableRecord, table_from_json, to_json
+from ocsvm_jax.experiments.table.store import RunStore, Spec
 from ocsvm_jax.files import whole_file
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.arguments import at_least, number, one_of
 
 _RESULTS_FILE = "results.json"
+_PARTS = ("train", "valid", "test")
 # What may change in a working directory: runs that are there already stay what they are.
 _FREE = (
     "eval.",
@@ -48,16 +50,6 @@ def resolve(config: Config) -> Config:
     return method_fields.resolved(resolved)
 
 
-def rows_of(config: Config) -> list[Row]:
-    """The rows whose methods the card asks for."""
-    wanted = config.table.methods
-    return [
-        row
-        for row in ROWS
-        if (not wanted or row.method in wanted) and (row.fixed is None or config.table.ablations)
-    ]
-
-
 _RULES = {
     "table.search": one_of(search.SEARCHES),
     "table.methods": fields.names_of(METHODS),
@@ -76,12 +68,12 @@ _RULES = {
 def check(config: Config) -> None:
     """Raises ValueError on the first value that cannot work, before anything is loaded."""
     fields.check(config, _RULES)
-    for method in {row.method: None for row in rows_of(config)}:
-        runs.check(config, search.first_runs(config, method))
-        axes = search.grid_of(config, method)
-        swept = [point for values in grid.axes(axes) for point in values]
-        runs.check(config, [runs.Spec(method, point, 0, 1, "sweep") for point in swept])
-    for final in judge.finals_of(config.table.finals.to_dict()).values():
+    plan = plan_of(config)
+    for method in plan.methods:
+        runs.check(plan, search.first_runs(plan, method))
+        swept = [point for values in grid.axes(plan.grid(method)) for point in values]
+        runs.check(plan, [Spec(method, point, 0, 1, "sweep") for point in swept])
+    for final in plan.finals.values():
         fields.check(ConfigDict({"final": final._asdict()}), fields.FINAL)
 
 
@@ -91,11 +83,7 @@ def load(config: Config) -> tuple[data.ImageSet, dict[str, data.Dataset]]:
     sets = {name: data.load(**fields, protocol=name) for name in config.table.protocols}
     limit = config.table.max_images
     sets = {
-        name: found._replace(
-            train=_some(found.train, limit),
-            valid=_some(found.valid, limit),
-            test=_some(found.test, limit),
-        )
+        name: found._replace(**{part: _some(getattr(found, part), limit) for part in _PARTS})
         for name, found in sets.items()
     }
     train = next(iter(sets.values())).train
@@ -112,75 +100,72 @@ def load(config: Config) -> tuple[data.ImageSet, dict[str, data.Dataset]]:
 def _some(images: data.ImageSet, limit: int) -> data.ImageSet:
     """At most `limit` images, every k-th, so that all corruptions are there; all if it is 0."""
     every = -(-len(images.images) // limit) if limit else 1
-    # Positions within a class and corruption alternate otherwise between few digits only.
+    # In this order, every k-th image meets all classes of all corruptions.
     order = np.lexsort((np.arange(len(images.classes)), images.classes, images.corruption))
     return data.take(images, np.sort(order[::every]))
 
 
-def main(config: Config, workdir: Path, command: str = "") -> dict[str, Any]:
+def main(
+    config: Config,
+    workdir: Path,
+    command: str = "",
+    progress: Callable[[TablePlan, Clock], Progress] = Progress,
+) -> TableRecord:
     """Runs the experiment of a card with a `table` in `workdir`, or goes on with it there.
 
-    Writes `results.json`, `table.md`, `report.html` and `figures/`; returns the results. A run that
-    is finished is never repeated, whatever was killed in between.
+    Writes `results.json`, `table.md`, `report.html` and `figures/`. A run that is finished is never
+    repeated, whatever was killed in between.
+
+    Args:
+      config: the card.
+      workdir: made where it is missing.
+      command: command line that repeats the call.
+      progress: tells what is done meanwhile.
+
+    Returns:
+      The results.
 
     Raises:
-      ValueError: on a card that can not work, data that do not fit, or a `workdir` that holds
+      ValueError: on a card that cannot work, data that do not fit, or a `workdir` that holds
         something else.
     """
     clock = Clock(workdir)
     config = resolve(config)
     check(config)
     workdirs.check(workdir, config, _FREE)
-    _check_rows(workdir, config)
+    plan = plan_of(config)
+    _check_rows(workdir, plan)
     train, sets = load(config)
     with workdirs.entered(workdir, config, workdirs.identity_of(train, sets), _FREE):
-        _check_rows(workdir, config)
-        return _whole(config, workdir, train, sets, clock, command)
+        _check_rows(workdir, plan)
+        with progress(plan, clock) as watch:
+            valid = {name: found.valid for name, found in sets.items()}
+            made = runs.Runs(plan, RunStore(workdir), train, valid, watch)
+            specs = _search_all(made)
+        record, pictures = results.of_search(made, specs, sets, command)
+        return _report(workdir, record._replace(wall_seconds=clock.note()), pictures)
 
 
-def _check_rows(workdir: Path, config: Config) -> None:
+def _check_rows(workdir: Path, plan: TablePlan) -> None:
     """Raises ValueError if the results there hold a row that a new report would drop."""
-    path, asked = workdir / _RESULTS_FILE, {row.name for row in rows_of(config)}
-    there = json.loads(path.read_text())["rows"] if path.exists() else []
-    lost = [row["name"] for row in there if row["name"] not in asked]
+    path, asked = workdir / _RESULTS_FILE, {row.name for row in plan.rows}
+    there = table_from_json(json.loads(path.read_text())).rows if path.exists() else []
+    lost = [row.name for row in there if row.name not in asked]
     workdirs.check_nothing_lost(path, lost, "--config.table.methods, --config.table.ablations")
 
 
-def _whole(
-    config: Config,
-    workdir: Path,
-    train: data.ImageSet,
-    sets: Mapping[str, data.Dataset],
-    clock: Clock,
-    command: str,
-) -> dict[str, Any]:
-    """Searches, tests and reports, in a directory that is this call's own."""
-    finals = judge.finals_of(config.table.finals.to_dict())
-    rows = rows_of(config)
-    with Progress(config, rows) as progress:
+def _search_all(made: runs.Runs) -> list[Spec]:
+    """The runs of all methods, trained."""
+    plan, specs = made.plan, []
+    for method in plan.methods:
+        specs += search.search(plan, made.ensure, method, plan.rows_of(method))
+    return specs
 
-        def finished(spec: runs.Spec, record: Mapping[str, Any]) -> None:
-            clock.note()
-            progress.finished(spec, record)
 
-        made = runs.Runs(
-            config,
-            workdir,
-            train,
-            {name: found.valid for name, found in sets.items()},
-            finals,
-            report=finished,
-            progress=progress.epochs,
-            known=progress.known,
-        )
-        specs = []
-        for method in {row.method: None for row in rows}:
-            of_method = [row for row in rows if row.method == method]
-            specs += search.search(config, made.ensure, method, of_method)
-    record, pictures = results.of_search(config, made, specs, rows, finals, sets, train)
-    record |= {"command": command, "wall_seconds": clock.note()}
+def _report(workdir: Path, record: TableRecord, pictures: report.PicturesData) -> TableRecord:
+    """Writes the results and the report, and prints the first table."""
     with whole_file(workdir / _RESULTS_FILE) as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
+        file.write((json.dumps(to_json(record), indent=1) + "\n").encode())
     path = report.write(workdir, record, pictures)
     print("\n## ".join(report.markdown(record).split("\n## ")[:2]))
     print(f"report: {path}")

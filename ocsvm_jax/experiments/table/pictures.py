@@ -27,44 +27,17 @@ COLUMNS = 4
 _PANEL = 2.5  # inches; four of them are the width of the page
 _FPR = np.linspace(0.0, 1.0, 501)
 TITLE = {"fontsize": 10, "loc": "left"}
-_SEED: dict[str, Any] = {
-    "color": BLUE,
-    "linestyle": "",
-    "marker": "o",
-    "markersize": 5,
-    "alpha": 0.6,
-    "markeredgewidth": 0,
-}
-_MEAN: dict[str, Any] = {
-    "color": BLACK,
-    "linestyle": "",
-    "marker": "|",
-    "markersize": 13,
-    "markeredgewidth": 2,
-}
-_PUBLISHED: dict[str, Any] = {
-    "color": VERMILION,
-    "linestyle": "",
-    "marker": "D",
-    "markersize": 6,
-    "fillstyle": "none",
-    "markeredgewidth": 1.5,
-}
-_Runs = Sequence[tuple[Any, Any]]
 
 
-class PicturesData(NamedTuple):
-    """The arrays behind the figures.
+def _dot(color: str, marker: str, markersize: float, **more: Any) -> dict[str, Any]:
+    return {"color": color, "marker": marker, "markersize": markersize, "linestyle": ""} | more
 
-    Attributes:
-      roc: for each protocol and each row of the table, one pair per seed of labels (n,), 1 for an
-        anomalous image, and scores (n,), larger for more anomalous. A run whose scores are not
-        finite is left out of the curve.
-      latent: for each row that has a map, its `latent_maps.LatentMap`, or a tuple like it.
-    """
 
-    roc: Mapping[str, Mapping[str, _Runs]]
-    latent: Mapping[str, Any]
+_SEED = _dot(BLUE, "o", 5, alpha=0.6, markeredgewidth=0)
+_MEAN = _dot(BLACK, "|", 13, markeredgewidth=2)
+_PUBLISHED = _dot(VERMILION, "D", 6, fillstyle="none", markeredgewidth=1.5)
+# (n,) labels, 1 for an anomalous image, and (n,) scores of one run.
+LabelsAndScores = tuple[np.ndarray, np.ndarray]
 
 
 class MeanCurve(NamedTuple):
@@ -83,7 +56,7 @@ class MeanCurve(NamedTuple):
     runs: int
 
 
-def mean_curve(runs: _Runs) -> MeanCurve | None:
+def mean_curve(runs: Sequence[LabelsAndScores]) -> MeanCurve | None:
     """The mean ROC curve of the runs with finite scores; None where there is no such run."""
     rates, areas = [], []
     for labels, scores in runs:
@@ -141,11 +114,11 @@ def dots(
     chance: Mapping[str, float],
     separate: Sequence[str] = (),
 ) -> Figure:
-    """One dot for each row and seed, the mean, and the published figure; a panel per metric.
+    """One dot for each row and seed, the mean, and the published value; a panel per metric.
 
     Args:
       results: for each row, the values over seeds of each metric; empty for a row without result.
-      published: for rows with published figures, the figure of each metric.
+      published: for rows with published values, that of each metric.
       chance: the chance level of a metric where it is known.
       separate: rows that stand apart, below a line; the last of `results`.
     """

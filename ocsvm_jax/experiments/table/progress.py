@@ -3,65 +3,16 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.table import runs, search
-from ocsvm_jax.experiments.table.rows import ROWS, Row
+from ocsvm_jax.experiments.table import search
+from ocsvm_jax.experiments.table.plan import TablePlan
+from ocsvm_jax.experiments.table.record import RunRecord
+from ocsvm_jax.experiments.table.rows import ROWS
+from ocsvm_jax.experiments.table.store import Spec
 from ocsvm_jax.files import whole_file
-
-
-class Progress:
-    """One bar over the epochs of all runs; a line for each run that is finished."""
-
-    def __init__(self, config: Config, rows: Sequence[Row]):
-        """Counts at most how many epochs there are to come."""
-        total = 0
-        for method in {row.method: None for row in rows}:
-            own = [row for row in rows if row.method == method]
-            counts = search.runs_at_most(config, method, own)
-            total += sum(number * epochs for number, epochs in counts)
-        self._guide = search.guide(config)
-        # disable=None: silent when not a terminal.
-        self._bar = tqdm(total=total, unit="epoch", disable=None, smoothing=0.05)
-
-    def epochs(self, number: int, loss: float) -> None:
-        """So many epochs more."""
-        self._bar.set_postfix(loss=f"{loss:.4f}")
-        self._bar.update(number)
-
-    def known(self, spec: runs.Spec) -> None:
-        """A run was on disk already."""
-        self._bar.update(spec.epochs)
-
-    def finished(self, spec: runs.Spec, record: Mapping[str, Any]) -> None:
-        """A run is on disk."""
-        # What early stopping saved, and what is missing of a run that has diverged.
-        self._bar.update(spec.epochs - record["epochs_done"])
-        best = {
-            row.score: search.best_figure(record, row, self._guide)
-            for row in ROWS
-            if row.method == spec.method and record["valid"]
-        }
-        figures = ", ".join(f"{score} {value:.3f}" for score, value in best.items())
-        status = "" if record["status"] == "done" else f" {record['status']}"
-        if record["collapsed"]:
-            status += f" collapsed: {', '.join(record['collapsed'])}"
-        tqdm.write(
-            f"{spec.stage} {spec.name} {spec.point} {record['seconds']:.0f} s, "
-            f"validation AUROC {figures}{status}"
-        )
-        sys.stdout.flush()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
 
 
 class Clock:
@@ -80,3 +31,50 @@ class Clock:
         with whole_file(self._path) as file:
             file.write(json.dumps(total).encode())
         return total
+
+
+class Progress:
+    """One bar over the epochs of all runs; a line for each run that is finished."""
+
+    def __init__(self, plan: TablePlan, clock: Clock):
+        """Counts at most how many epochs there are to come."""
+        counts = [search.runs_at_most(plan, name, plan.rows_of(name)) for name in plan.methods]
+        total = sum(number * epochs for own in counts for number, epochs in own)
+        self._guide, self._clock = plan.guide, clock
+        # disable=None: silent when not a terminal.
+        self._bar = tqdm(total=total, unit="epoch", disable=None, smoothing=0.05)
+
+    def epochs(self, number: int, loss: float) -> None:
+        """So many epochs more are done, of all models together; see `population.train`."""
+        self._bar.set_postfix(loss=f"{loss:.4f}")
+        self._bar.update(number)
+
+    def known(self, spec: Spec) -> None:
+        """A run was on disk already; told once."""
+        self._bar.update(spec.epochs)
+
+    def finished(self, spec: Spec, record: RunRecord) -> None:
+        """A run was trained and judged."""
+        self._clock.note()
+        # Epochs that early stopping saved, and those that a diverged run lacks.
+        self._bar.update(spec.epochs - record.epochs_done)
+        best = {
+            row.score: search.best_value(record, row, self._guide)
+            for row in ROWS
+            if row.method == spec.method and record.valid
+        }
+        values = ", ".join(f"{score} {value:.3f}" for score, value in best.items())
+        status = "" if record.status == "done" else f" {record.status}"
+        if record.collapsed:
+            status += f" collapsed: {', '.join(record.collapsed)}"
+        tqdm.write(
+            f"{spec.stage} {spec.name} {spec.point} {record.seconds:.0f} s, "
+            f"validation AUROC {values}{status}"
+        )
+        sys.stdout.flush()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()

@@ -1,14 +1,26 @@
 """From the runs of a search to the results: the record, and what the pictures are drawn from."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation.final import Final
-from ocsvm_jax.experiments import config as experiment
-from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.table import judge, outcome, report, runs, search
+from ocsvm_jax.evaluation import comparison
+from ocsvm_jax.evaluation.metrics import METRICS
+from ocsvm_jax.experiments.table import judge, search
+from ocsvm_jax.experiments.table.latent_maps import LatentMap
+from ocsvm_jax.experiments.table.plan import TablePlan
+from ocsvm_jax.experiments.table.record import (
+    Compared,
+    Comparisons,
+    RowRecord,
+    RunRecord,
+    TableRecord,
+    Visit,
+)
+from ocsvm_jax.experiments.table.report import PicturesData
 from ocsvm_jax.experiments.table.rows import Row
+from ocsvm_jax.experiments.table.runs import Runs
+from ocsvm_jax.experiments.table.store import Spec
+from ocsvm_jax.experiments.table.testing import Tested, test_row
 from ocsvm_jax.reports import provenance
 
 _PAPER_TASK = {
@@ -18,95 +30,137 @@ _PAPER_TASK = {
     "train_corruptions": ["identity", "motion_blur", "translate"],
     "test_corruptions": ["stripe", "canny_edges", "brightness"],
 }
+# By row and protocol.
+_AllTested = Mapping[str, Mapping[str, Tested]]
+_TestSets = Mapping[str, data.ImageSet]
 
 
 def of_search(
-    config: Config,
-    made: runs.Runs,
-    specs: Sequence[runs.Spec],
-    rows: Sequence[Row],
-    finals: Mapping[str, Final],
-    sets: Mapping[str, data.Dataset],
-    train: data.ImageSet,
-) -> tuple[dict[str, Any], report.PicturesData]:
-    """Chooses, tests, compares; what the report is made of."""
-    table = config.table
-    test = {name: found.test for name, found in sets.items()}
-    results: dict[str, dict[str, outcome.RowResult]] = {row.name: {} for row in rows}
-    for row in rows:
-        own = [spec for spec in specs if spec.method == row.method]
-        for protocol in sets:
-            choice = search.choose(config, made.ensure, own, row, protocol)
-            results[row.name][protocol] = outcome.row_result(
-                made, row, protocol, choice, finals, test[protocol]
-            )
-    resampled = {
-        protocol: outcome.resample(
-            images,
-            {name: by_protocol[protocol] for name, by_protocol in results.items()},
-            config.eval.resamples,
-        )
+    runs: Runs, specs: Sequence[Spec], sets: Mapping[str, data.Dataset], command: str
+) -> tuple[TableRecord, PicturesData]:
+    """Chooses, tests and compares; returns what the report is made of.
+
+    Args:
+      runs: which have been trained.
+      specs: the runs of the search.
+      sets: the dataset of each protocol.
+      command: the command line.
+    """
+    plan, test = runs.plan, {name: found.test for name, found in sets.items()}
+    tested = _test_all(runs, specs, test)
+    comparisons, comparisons_of_paper = _compare_all(plan, test, tested)
+    paper_task = all(plan.config["data"][k] == v for k, v in _PAPER_TASK.items())
+    record = TableRecord(
+        title=plan.title,
+        command=command,
+        facts=provenance.facts(),
+        config=plan.config,
+        seeds=plan.seeds,
+        resamples=plan.resamples,
+        alpha=plan.alpha,
+        rows=[_row_record(row, tested[row.name], paper_task) for row in plan.rows],
+        comparisons=comparisons,
+        visited=_visited(runs, specs),
+        counts=_counts(runs, sets),
+        wall_seconds=None,
+        comparisons_of_paper=comparisons_of_paper,
+        guide=plan.guide,
+        prevalence={name: float(images.anomalous.mean()) for name, images in test.items()},
+    )
+    roc = {
+        protocol: {
+            row: [(images.anomalous, scores) for scores in own[protocol].scores]
+            for row, own in tested.items()
+            if own[protocol].scores
+        }
         for protocol, images in test.items()
     }
-
-    def comparisons(names: Collection[str]) -> dict[str, Any]:
-        return {
-            protocol: outcome.comparisons(drawn, names, table.alpha)
-            for protocol, drawn in resampled.items()
-        }
-
-    maps = _latent_maps(config, made, results, test)
-    paper_task = all(experiment.plain(config)["data"][k] == v for k, v in _PAPER_TASK.items())
-    record = {
-        "title": _title(config),
-        "facts": provenance.facts(),
-        "config": experiment.plain(config),
-        "seeds": list(table.seeds),
-        "resamples": config.eval.resamples,
-        "alpha": table.alpha,
-        "rows": [outcome.row_record(row, results[row.name], paper_task) for row in rows],
-        "comparisons": comparisons(list(results)),
-        "comparisons_of_paper": comparisons([row.name for row in rows if row.group == "paper"]),
-        "guide": search.guide(config),
-        "visited": outcome.visited(made, specs, search.guide(config)),
-        "prevalence": outcome.prevalence(test),
-        "counts": outcome.counts(
-            config,
-            train,
-            {f"{p} valid": s.valid for p, s in sets.items()}
-            | {f"{p} test": s.test for p, s in sets.items()},
-        ),
-    }
-    return record, report.PicturesData(outcome.pictures_inputs(test, results), maps)
+    return record, PicturesData(roc, _latent_maps(runs, tested, test))
 
 
-def _latent_maps(
-    config: Config,
-    made: runs.Runs,
-    results: Mapping[str, Mapping[str, outcome.RowResult]],
-    test: Mapping[str, data.ImageSet],
-) -> dict[str, Any]:
+def _test_all(runs: Runs, specs: Sequence[Spec], test: _TestSets) -> dict[str, dict[str, Tested]]:
+    """What each row chooses under each protocol, tested."""
+    out: dict[str, dict[str, Tested]] = {}
+    for row in runs.plan.rows:
+        own = [spec for spec in specs if spec.method == row.method]
+        out[row.name] = {}
+        for protocol, images in test.items():
+            choice = search.choose(runs.plan, runs.ensure, own, row, protocol)
+            out[row.name][protocol] = test_row(runs, row, protocol, choice, images)
+    return out
+
+
+def _compare_all(
+    plan: TablePlan, test: _TestSets, tested: _AllTested
+) -> tuple[Comparisons, Comparisons]:
+    """The paired bootstrap of the best of all rows, and of the best of the paper's, by protocol.
+
+    Rows without a result are left out; nothing is compared where fewer than two are left.
+    """
+    everything, of_paper = {}, {}
+    for protocol, images in test.items():
+        scores = {row: own[protocol].scores for row, own in tested.items() if own[protocol].scores}
+        paper = [row.name for row in plan.rows if row.name in scores and row.group == "paper"]
+        everything[protocol], of_paper[protocol] = {}, {}
+        if len(scores) < 2:
+            continue
+        resampled = comparison.resample(images.anomalous, scores, num_resamples=plan.resamples)
+        for out, rows in ((everything, list(scores)), (of_paper, paper)):
+            compared = comparison.among(resampled, rows, alpha=plan.alpha) if rows[1:] else {}
+            out[protocol] = {metric: Compared(c.best, c.rivals) for metric, c in compared.items()}
+    return everything, of_paper
+
+
+def _row_record(row: Row, tested: Mapping[str, Tested], paper_task: bool) -> RowRecord:
+    """The record of a row; with the published values only where they are of this task."""
+    published = row.published if paper_task else None
+    paper = published and dict[str, float](zip(METRICS, published, strict=True))
+    results = {protocol: own.result for protocol, own in tested.items()}
+    return RowRecord(row.name, row.words, row.group, paper, results)
+
+
+def _visited(runs: Runs, specs: Sequence[Spec]) -> list[Visit]:
+    """The runs of a search, each once.
+
+    Those that earlier calls in the directory have searched are among them, at the stage "earlier":
+    their validation results have been seen all the same.
+    """
+    now = {spec.name: spec for spec in specs}
+    records = zip(now.values(), runs.ensure(list(now.values())), strict=True)
+    earlier = {n: r for n, r in runs.store.every_judged().items() if n not in now}
+    guide = runs.plan.guide
+    return [_visit(record, spec.stage, guide) for spec, record in records] + [
+        _visit(record, "earlier", guide) for record in earlier.values()
+    ]
+
+
+def _visit(record: RunRecord, stage: str, guide: str) -> Visit:
+    valid = {name: values["AUROC"] for name, values in record.valid.get(guide, {}).items()}
+    status = "collapsed" if "distance" in record.collapsed else record.status
+    shared = {name: getattr(record, name) for name in Visit._fields if name in record._fields}
+    return Visit(**shared | {"stage": stage, "status": status, "valid": valid})
+
+
+def _counts(runs: Runs, sets: Mapping[str, data.Dataset]) -> dict[str, int]:
+    """How many images each part has."""
+    trained, held_out = runs.rows(0)
+    return (
+        {"train": len(trained), "held out": len(held_out)}
+        | {f"{name} valid": len(found.valid.images) for name, found in sets.items()}
+        | {f"{name} test": len(found.test.images) for name, found in sets.items()}
+    )
+
+
+def _latent_maps(runs: Runs, tested: _AllTested, test: _TestSets) -> dict[str, LatentMap]:
     """The latents of the first run of every row; rows of one run share a map."""
-    if config.method.latent_dim < 2:
-        return {}
-    protocol = config.table.protocols[0]
-    rows: dict[str, list[str]] = {}
-    specs: dict[str, runs.Spec] = {}
-    for name, by_protocol in results.items():
-        for spec in by_protocol[protocol].choice.specs[:1]:
-            rows.setdefault(spec.name, []).append(name)
-            specs[spec.name] = spec
-    return {
-        ", ".join(names): judge.plane(
-            made.model(specs[run]), made.train_images(specs[run]), test[protocol]
-        )
-        for run, names in rows.items()
-    }
-
-
-def _title(config: Config) -> str:
-    def classes(values: Sequence[int]) -> str:
-        return ", ".join(map(str, values))
-
-    task = f"{classes(config.data.normal)} against {classes(config.data.anomalies)}"
-    return f"{config.data.name}, {task}" + (", quick profile" if config.quick else "")
+    protocol = runs.plan.protocols[0]
+    shown = {row: own[protocol].specs[0] for row, own in tested.items() if own[protocol].specs}
+    settings = runs.plan.settings
+    # A plane takes two dimensions.
+    shown = {row: s for row, s in shown.items() if settings[s.method]["latent_dim"] > 1}
+    out = {}
+    for name, spec in {spec.name: spec for spec in shown.values()}.items():
+        rows = ", ".join(row for row, own in shown.items() if own.name == name)
+        images = runs.train_images(spec)
+        out[rows] = LatentMap(*judge.plane(runs.model(spec), images, test[protocol]))
+    return out

@@ -7,20 +7,20 @@ settings. Everything is chosen on validation AUROC; nothing in here sees a test 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.method_fields import settings_of
+from ocsvm_jax.evaluation.final import family
 from ocsvm_jax.experiments.table import grid
-from ocsvm_jax.experiments.table.judge import family
+from ocsvm_jax.experiments.table.plan import TablePlan
+from ocsvm_jax.experiments.table.record import RunRecord
 from ocsvm_jax.experiments.table.rows import ROWS, Row
-from ocsvm_jax.experiments.table.runs import Record, Spec
+from ocsvm_jax.experiments.table.store import Spec
 
 # The records of runs, after training those that are missing: `Runs.ensure`.
-Ensure = Callable[[Sequence[Spec]], list[Record]]
+Ensure = Callable[[Sequence[Spec]], list[RunRecord]]
 SEARCHES = ("two_stage", "full", "defaults")
 
 
@@ -28,126 +28,92 @@ class Choice(NamedTuple):
     """What a row reports.
 
     Attributes:
-      specs: the runs of the chosen point that have a result, one a seed.
+      specs: the runs of the chosen point that have a result, one per seed.
+      records: their records.
       point: the settings of the method.
       final: name of the chosen final one-class SVM, or None for a score without one.
-      valid: validation figures of each of these runs.
+      valid: validation metrics of each of these runs.
       collapsed: seeds whose scores collapsed.
       diverged: seeds whose training diverged.
     """
 
     specs: list[Spec]
+    records: list[RunRecord]
     point: grid.Point
     final: str | None
-    valid: list[dict[str, float]]
+    valid: list[Mapping[str, float]]
     collapsed: list[int]
     diverged: list[int]
 
 
-def grid_of(config: Config, method: str) -> dict[str, Any]:
-    """The grid of a method in the card; empty if it has none."""
-    grids = config.table.grids.to_dict()
-    return grids.get(method, {}) if config.table.search != "defaults" else {}
-
-
-def main_axes(config: Config, method: str) -> Sequence[str]:
-    """The axes that the first stage crosses: all, unless the card names some."""
-    axes = config.table.main_axes.to_dict().get(method, ())
-    return axes or list(grid_of(config, method))
-
-
-def guide(config: Config) -> str:
-    """The protocol whose validation images the first stage goes by.
-
-    The validation images of the paper's protocol hold test images of the leak-free one, whose own
-    are among them: where both are asked for, the leak-free ones serve both.
-    """
-    protocols = config.table.protocols
-    return "leak_free" if "leak_free" in protocols else protocols[0]
-
-
-def first_runs(config: Config, method: str) -> list[Spec]:
+def first_runs(plan: TablePlan, method: str) -> list[Spec]:
     """The runs that depend on no other."""
-    table, train = config.table, config.train
-    if table.search == "two_stage":
-        points = grid.crossed(grid_of(config, method), main_axes(config, method))
-        epochs = min(table.coarse_epochs, train.epochs)
-        return [Spec(method, point, table.seeds[0], epochs, "coarse") for point in points]
-    points = grid.product(grid_of(config, method))
-    return [Spec(method, point, s, train.epochs, "seeds") for point in points for s in table.seeds]
+    if plan.search == "two_stage":
+        points = grid.crossed(plan.grid(method), plan.crossed(method))
+        return [Spec(method, p, plan.seeds[0], plan.coarse_epochs, "coarse") for p in points]
+    return _all_seeds(plan, method, grid.product(plan.grid(method)))
 
 
-def runs_at_most(config: Config, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
+def runs_at_most(plan: TablePlan, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
     """(number of runs, epochs of each) of the stages of a method, an upper bound."""
-    first = first_runs(config, method)
+    seeds, epochs = len(plan.seeds), plan.train.epochs
+    first = first_runs(plan, method)
     fixed = sum(row.fixed is not None for row in rows)
-    out = [(len(first), first[0].epochs), (fixed * len(config.table.seeds), config.train.epochs)]
+    out = [(len(first), first[0].epochs), (fixed * seeds, epochs)]
     rows = _searched(rows)
-    if config.table.search == "two_stage":
-        axes = grid_of(config, method)
-        rest = {name: v for name, v in axes.items() if name not in main_axes(config, method)}
-        if rest:
-            out.append((len(rows) * sum(map(len, rest.values())), first[0].epochs))
-        finalists = min(len(grid.product(axes)), config.table.finalists)
-        finalists = finalists * len(rows) + (method in config.table.card_competes)
-        out.append((finalists * len(config.table.seeds), config.train.epochs))
+    if plan.search == "two_stage":
+        axes = plan.grid(method)
+        swept = sum(len(v) for name, v in axes.items() if name not in plan.crossed(method))
+        out.append((len(rows) * swept, first[0].epochs))
+        finalists = min(len(grid.product(axes)), plan.finalists)
+        finalists = finalists * len(rows) + (method in plan.card_competes)
+        out.append((finalists * seeds, epochs))
     return out
+
+
+def search(plan: TablePlan, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
+    """Trains what the search of one method asks for; returns its runs in the order of training."""
+    searched, card = _searched(rows), plan.settings[method]
+    specs = first_runs(plan, method) if searched else []
+    records, points = ensure(specs), []
+    if plan.search == "two_stage":
+        specs += _sweep(plan, method, [_ranked(plan, specs, records, row)[0] for row in searched])
+        records = ensure(specs)
+        for row in searched:
+            points += [s.point for s in _ranked(plan, specs, records, row)[: plan.finalists]]
+        if method in plan.card_competes:
+            # What was good over several seeds before may lose on one seed and few epochs.
+            of_card = [s.point for s in specs if card | s.point == card]
+            points += of_card[:1] or [{}]
+    points += [dict(row.fixed) for row in rows if row.fixed is not None]
+    last = _all_seeds(plan, method, grid.distinct(points))
+    ensure(last)
+    return specs + last
 
 
 def _searched(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.searched and row.fixed is None]
 
 
-def search(config: Config, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
-    """Trains what the search of one method asks for; returns its runs in the order of training."""
-    table, searched = config.table, _searched(rows)
-    specs = first_runs(config, method) if searched else []
-    records = ensure(specs)
-    if table.search != "two_stage":
-        return specs + _on_all_seeds(config, method, [], rows, ensure)
-    axes, main = grid_of(config, method), main_axes(config, method)
-    around = {}
-    for row in searched:
-        best = _ranked(specs, records, row, guide(config))[0]
-        around[str(best.point)] = best.point
-    points = [p for point in around.values() for p in grid.sweeps(axes, main, point)]
-    card = settings_of(config, method)
+def _sweep(plan: TablePlan, method: str, best: Sequence[Spec]) -> list[Spec]:
+    """The runs around the best one of each row, along the axes that the first stage left alone."""
+    axes, crossed, card = plan.grid(method), plan.crossed(method), plan.settings[method]
+    centres = {str(spec.point): spec for spec in best}.values()
+    points = [p for spec in centres for p in grid.sweeps(axes, crossed, spec.point)]
     # What the card says already was part of the first stage.
-    known = [card | spec.point for spec in specs]
+    known = [card | point for point in grid.crossed(axes, crossed)]
     new = [p for p in grid.distinct(points) if card | p not in known]
-    specs = specs + [specs[0]._replace(point=point, stage="sweep") for point in new]
-    records = ensure(specs)
-    finalists = [
-        spec.point
-        for row in searched
-        for spec in _ranked(specs, records, row, guide(config))[: table.finalists]
-    ]
-    if method in table.card_competes:
-        # What was good over several seeds before may lose on one seed and few epochs.
-        finalists += [spec.point for spec in specs if card | spec.point == card][:1] or [{}]
-    return specs + _on_all_seeds(config, method, finalists, rows, ensure)
+    return [best[0]._replace(point=point, stage="sweep") for point in new]
 
 
-def _on_all_seeds(
-    config: Config,
-    method: str,
-    points: Sequence[grid.Point],
-    rows: Sequence[Row],
-    ensure: Ensure,
-) -> list[Spec]:
-    """Trains these points, and those of the rows that stand for one point, with all epochs."""
-    points = [*points, *(dict(row.fixed) for row in rows if row.fixed is not None)]
-    specs = [
-        Spec(method, point, seed, config.train.epochs, "seeds")
-        for point in grid.distinct(points)
-        for seed in config.table.seeds
-    ]
-    ensure(specs)
-    return specs
+def _all_seeds(plan: TablePlan, method: str, points: Iterable[grid.Point]) -> list[Spec]:
+    """These points with all epochs on all seeds."""
+    epochs = plan.train.epochs
+    return [Spec(method, point, s, epochs, "seeds") for point in points for s in plan.seeds]
 
 
 def choose(
-    config: Config, ensure: Ensure, specs: Iterable[Spec], row: Row, protocol: str
+    plan: TablePlan, ensure: Ensure, specs: Iterable[Spec], row: Row, protocol: str
 ) -> Choice:
     """The point and final one-class SVM of the largest validation AUROC, mean over the seeds.
 
@@ -163,7 +129,7 @@ def choose(
     ]
     for spec in specs:
         wanted = spec.point not in ablations if row.fixed is None else spec.point == row.fixed
-        if wanted and spec.epochs == config.train.epochs and spec.stage == "seeds":
+        if wanted and spec.epochs == plan.train.epochs and spec.stage == "seeds":
             points.setdefault(str(spec.point), []).append(spec)
     options = [
         option for same in points.values() for option in _choices(row, protocol, same, ensure(same))
@@ -178,60 +144,47 @@ def choose(
 
 
 def _choices(
-    row: Row, protocol: str, specs: Sequence[Spec], records: Sequence[Record]
-) -> list[Choice]:
-    """One choice for each score of the row: one, or one a final one-class SVM."""
-    diverged = [s.seed for s, r in zip(specs, records, strict=True) if r["status"] == "diverged"]
-    alive = [(s, r) for s, r in zip(specs, records, strict=True) if r["status"] == "done"]
-    names = {name: None for _, r in alive for name in _scores(r, row, protocol)} or {
-        row.score: None
-    }
-    out = []
-    for name in names:
-        good = [(s, r["valid"][protocol][name]) for s, r in alive if _has(r, name, protocol)]
-        seeds = {s.seed for s, _ in good}
-        out.append(
-            Choice(
-                specs=[s for s, _ in good],
-                point=specs[0].point,
-                final=name.split(" ", 1)[1] if " " in name else None,
-                valid=[figures for _, figures in good],
-                collapsed=[s.seed for s, _ in alive if s.seed not in seeds],
-                diverged=diverged,
-            )
+    row: Row, protocol: str, specs: Sequence[Spec], records: Sequence[RunRecord]
+) -> Iterator[Choice]:
+    """One choice for each score of the row: one, or one per final one-class SVM."""
+    runs = list(zip(specs, records, strict=True))
+    alive = [(spec, record) for spec, record in runs if record.status == "done"]
+    names = {name: None for _, record in alive for name in _scores(record, row, protocol)}
+    for name in names or [row.score]:
+        good = [
+            (spec, record)
+            for spec, record in alive
+            if name not in record.collapsed and name in record.valid[protocol]
+        ]
+        yield Choice(
+            specs=[spec for spec, _ in good],
+            records=[record for _, record in good],
+            point=specs[0].point,
+            final=name.split(" ", 1)[1] if " " in name else None,
+            valid=[record.valid[protocol][name] for _, record in good],
+            collapsed=[run[0].seed for run in alive if run not in good],
+            diverged=[spec.seed for spec, record in runs if record.status == "diverged"],
         )
-    return out
 
 
-def _has(record: Record, name: str, protocol: str) -> bool:
-    return name not in record["collapsed"] and name in record["valid"][protocol]
-
-
-def _scores(record: Mapping[str, Any], row: Row, protocol: str) -> list[str]:
-    """The names under which a record holds figures of the row's score."""
-    if record["status"] != "done":
+def _scores(record: RunRecord, row: Row, protocol: str) -> list[str]:
+    """The names under which a record holds metrics of the row's score."""
+    if record.status != "done":
         return []
-    found = record["valid"][protocol]
-    return [name for name in found if family(name) == row.score]
+    return [name for name in record.valid[protocol] if family(name) == row.score]
 
 
-def best_figure(record: Mapping[str, Any], row: Row, protocol: str) -> float:
+def best_value(record: RunRecord, row: Row, protocol: str) -> float:
     """The best validation AUROC of the row's score in a run; -inf without a result."""
-    return max(
-        (
-            record["valid"][protocol][name]["AUROC"]
-            for name in _scores(record, row, protocol)
-            if name not in record["collapsed"]
-        ),
-        default=-math.inf,
-    )
+    names = [name for name in _scores(record, row, protocol) if name not in record.collapsed]
+    return max((record.valid[protocol][name]["AUROC"] for name in names), default=-math.inf)
 
 
 def _ranked(
-    specs: Sequence[Spec], records: Sequence[Record], row: Row, protocol: str
+    plan: TablePlan, specs: Sequence[Spec], records: Sequence[RunRecord], row: Row
 ) -> list[Spec]:
     """The runs, best first; equal ones in the order of the grid."""
     pairs = sorted(
-        zip(specs, records, strict=True), key=lambda pair: -best_figure(pair[1], row, protocol)
+        zip(specs, records, strict=True), key=lambda pair: -best_value(pair[1], row, plan.guide)
     )
     return [spec for spec, _ in pairs]

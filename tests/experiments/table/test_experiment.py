@@ -12,7 +12,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import collapse
-from ocsvm_jax.experiments.table import experiment, judge, outcome, report, runs
+from ocsvm_jax.evaluation.scores import effective_dimensions
+from ocsvm_jax.experiments.table import experiment, judge, testing
+from ocsvm_jax.experiments.table.progress import Progress
+from ocsvm_jax.experiments.table.record import to_json
 from ocsvm_jax.experiments.workdir import sole_user
 from ocsvm_jax.training import population
 
@@ -51,10 +54,15 @@ def card(**changes):
     return config
 
 
+def results(config, workdir, command="", progress=Progress):
+    """The results of a table, as JSON has them."""
+    return to_json(experiment.main(config, workdir, command, progress))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, standard_promotion):
     workdir = tmp_path_factory.mktemp("table") / "new"
-    return workdir, experiment.main(card(), workdir, "the command")
+    return workdir, results(card(), workdir, "the command")
 
 
 def row_named(record, name):
@@ -139,7 +147,7 @@ def test_chosen_settings_have_the_largest_validation_figure(finished):
 def test_a_second_call_trains_nothing_and_says_the_same(finished, monkeypatch):
     workdir, record = finished
     monkeypatch.setattr(population, "train", lambda *_: pytest.fail("trained again"))
-    again = experiment.main(card(), workdir, "the command")
+    again = results(card(), workdir, "the command")
     assert untimed(again) == untimed(record)
     assert again["wall_seconds"] > record["wall_seconds"]
 
@@ -147,26 +155,25 @@ def test_a_second_call_trains_nothing_and_says_the_same(finished, monkeypatch):
 def test_killed_at_several_points_it_ends_the_same(finished, tmp_path, monkeypatch):
     """Interrupted within a run, between two, and while testing; no finished run is repeated."""
     _, whole = finished
-    original, told = experiment.Progress.epochs, []
+    told = []
 
-    def interrupted(self, number, loss):
-        told.append(number)
-        if len(told) in (4, 9):
-            raise KeyboardInterrupt
-        original(self, number, loss)
+    class Interrupted(Progress):
+        def epochs(self, number, loss):
+            told.append(number)
+            if len(told) in (4, 9):
+                raise KeyboardInterrupt
+            super().epochs(number, loss)
 
-    monkeypatch.setattr(experiment.Progress, "epochs", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            experiment.main(card(), tmp_path / "t", "the command")
-    monkeypatch.setattr(experiment.Progress, "epochs", original)
+            experiment.main(card(), tmp_path / "t", "the command", Interrupted)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "t" / "runs").glob("*/run.json")}
     assert before
     with monkeypatch.context() as patch:
         patch.setattr(judge, "plane", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             experiment.main(card(), tmp_path / "t", "the command")
-    record = experiment.main(card(), tmp_path / "t", "the command")
+    record = results(card(), tmp_path / "t", "the command")
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert untimed(record) == untimed(whole)
 
@@ -190,7 +197,7 @@ def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
         return train._replace(images=images), sets
 
     monkeypatch.setattr(experiment, "load", changed)
-    with pytest.raises(ValueError, match=r"not those that the runs in .* changed: training\."):
+    with pytest.raises(ValueError, match=r"holds runs of other data; different now:\n  training\n"):
         experiment.main(card(), workdir)
 
 
@@ -211,37 +218,37 @@ def test_a_directory_where_another_process_works(finished):
         with pytest.raises(ValueError, match="another process is at work in"):
             experiment.main(card(), workdir)
         other.kill()
-    # Whoever was killed left nothing locked.
+    # A killed process leaves nothing locked.
     with sole_user(workdir):
         pass
 
 
 def test_killed_while_its_population_is_judged_nothing_is_trained_again(tmp_path, monkeypatch):
     settings = {"table.models_at_once": 4, "table.methods": ("vae",), "table.search": "defaults"}
-    judged, original = [], runs.Runs._judge
 
-    def interrupted(self, model, images):
-        if judged:
+    class Interrupted(Progress):
+        def finished(self, spec, record):
             raise KeyboardInterrupt
-        judged.append(1)
-        return original(self, model, images)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runs.Runs, "_judge", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.main(card(**settings), tmp_path / "t")
+    with pytest.raises(KeyboardInterrupt):
+        experiment.main(card(**settings), tmp_path / "t", progress=Interrupted)
+    assert len(list((tmp_path / "t" / "runs").glob("*/trained.json"))) == 2
     assert len(list((tmp_path / "t" / "runs").glob("*/run.json"))) == 1
     monkeypatch.setattr(population, "train", lambda *_: pytest.fail("trained again"))
-    record = experiment.main(card(**settings), tmp_path / "t")
+    record = results(card(**settings), tmp_path / "t")
     assert [run["status"] for run in record["visited"]] == ["done", "done"]
     assert len(row_named(record, "VAE")["protocols"]["paper"]["test"]["AUROC"]["values"]) == 2
 
 
-def test_the_bar_counts_runs_that_are_there(finished, monkeypatch):
+def test_the_bar_counts_runs_that_are_there(finished):
     workdir, _ = finished
     counted = []
-    monkeypatch.setattr(experiment.Progress, "known", lambda self, spec: counted.append(spec))
-    experiment.main(card(), workdir)
+
+    class Counting(Progress):
+        def known(self, spec):
+            counted.append(spec)
+
+    experiment.main(card(), workdir, progress=Counting)
     # Two points of 1 epoch and the best of each row on two seeds with 3, for each method.
     assert sorted({spec.epochs for spec in counted}) == [1, 3]
     assert len({spec.name for spec in counted}) == len(counted) == len(experiment_runs(workdir))
@@ -258,14 +265,17 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (workdir / "runs").glob("*/run.json")}
     with pytest.raises(ValueError, match=r"train\.epochs: 3 there, 4 now"):
         experiment.main(card(**{"train.epochs": 4}), workdir)
-    grown = experiment.main(card(**{"table.methods": ("vae", "deep_svdd", "ae")}), workdir)
+    grown = results(card(**{"table.methods": ("vae", "deep_svdd", "ae")}), workdir)
     assert {row["name"] for row in grown["rows"]} > {row["name"] for row in record["rows"]}
     assert row_named(grown, "VAE") == row_named(record, "VAE")
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert "The test images were scored once, with these settings." in report.markdown(grown)
+    assert (
+        "The test images were scored once, with these settings."
+        in (workdir / "table.md").read_text()
+    )
     # What the search looked at before stays told, when another search no longer asks for it.
     methods = {"table.methods": ("vae", "deep_svdd", "ae"), "table.search": "defaults"}
-    other = experiment.main(card(**methods), workdir)
+    other = results(card(**methods), workdir)
     names = [(run["method"], str(run["settings"]), run["seed"]) for run in other["visited"]]
     assert {run["stage"] for run in other["visited"]} == {"seeds", "earlier"}
     for run in grown["visited"]:
@@ -275,21 +285,21 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
 def test_the_mean_rank_knows_no_scale():
     first, second = np.array([0.1, 0.2, 0.3]), np.array([300.0, 100.0, 100.0])
     third = np.array([-2.0, -1.0, -3.0])
-    found = outcome.mean_rank([first, second, third])
+    found = testing.mean_rank([first, second, third])
     np.testing.assert_allclose(found, [(1 + 3 + 2) / 3, (2 + 1.5 + 3) / 3, (3 + 1.5 + 1) / 3])
-    again = outcome.mean_rank([np.log(first), second / 1e6, np.exp(third)])
+    again = testing.mean_rank([np.log(first), second / 1e6, np.exp(third)])
     np.testing.assert_array_equal(again, found)
 
 
 def test_a_choice_that_changes_after_the_test_is_told(tmp_path):
     path = tmp_path / "paper" / "choices.json"
     first, second = {"method.nu": 0.1}, {"method.nu": 0.3}
-    assert outcome._note_choice(path, "OgAE", first) == []
-    assert outcome._note_choice(path, "AE", {}) == []
-    assert outcome._note_choice(path, "OgAE", first) == []
-    assert outcome._note_choice(path, "OgAE", second) == [first]
-    # Whoever goes back to it has seen the other all the same.
-    assert outcome._note_choice(path, "OgAE", first) == [second]
+    assert testing.note_choice(path, "OgAE", first) == []
+    assert testing.note_choice(path, "AE", {}) == []
+    assert testing.note_choice(path, "OgAE", first) == []
+    assert testing.note_choice(path, "OgAE", second) == [first]
+    # A row that goes back to it has seen the other all the same.
+    assert testing.note_choice(path, "OgAE", first) == [second]
 
 
 @pytest.mark.slow
@@ -297,7 +307,7 @@ def test_populations_give_the_table_of_the_sequence(finished, tmp_path):
     """Under vmap, the same search visits the same points with the same figures."""
     _, sequence = finished
     config = card(**{"table.models_at_once": 3, "table.methods": ("deep_svdd",)})
-    together = experiment.main(config, tmp_path / "t")
+    together = results(config, tmp_path / "t")
     for protocol in ("paper", "leak_free"):
         ours, theirs = (
             row_named(record, "h-DSVDD")["protocols"][protocol] for record in (together, sequence)
@@ -311,12 +321,12 @@ def test_populations_give_the_table_of_the_sequence(finished, tmp_path):
 def test_collapsed_runs_are_reported_and_are_no_result(tmp_path, monkeypatch):
     monkeypatch.setattr(collapse, "collapsed", lambda scores, squared_size=None: True)
     config = card(**{"table.methods": ("deep_svdd",), "table.search": "defaults"})
-    record = experiment.main(config, tmp_path / "t")
+    record = results(config, tmp_path / "t")
     (row,) = record["rows"]
     assert row["protocols"]["paper"]["test"] is None
     assert row["protocols"]["paper"]["collapsed"] == [0, 1]
     assert {run["status"] for run in record["visited"]} == {"collapsed"}
-    assert "collapsed" in report.markdown(record)
+    assert "collapsed" in (tmp_path / "t" / "table.md").read_text()
 
 
 def test_several_normal_classes_and_other_corruptions():
@@ -348,7 +358,7 @@ def test_a_whole_table_of_several_normal_classes(tmp_path):
             "table.search": "defaults",
         }
     )
-    record = experiment.main(config, tmp_path / "t")
+    record = results(config, tmp_path / "t")
     assert record["title"] == "digits, 1, 3 against 7, 8"
     for protocol in ("paper", "leak_free"):
         own = row_named(record, "h-DSVDD")["protocols"][protocol]
@@ -403,10 +413,10 @@ def test_an_axis_that_is_no_setting(tmp_path):
 def test_effective_dimensions():
     rng = np.random.default_rng(0)
     z = rng.standard_normal((2000, 8))
-    assert judge.effective_dimensions(z) == pytest.approx(8, abs=0.2)
+    assert effective_dimensions(z) == pytest.approx(8, abs=0.2)
     line = rng.standard_normal((2000, 1)) * np.arange(1, 9)[None, :]
-    assert judge.effective_dimensions(line + 5) == pytest.approx(1)
-    assert judge.effective_dimensions(np.ones((10, 8))) == 0
+    assert effective_dimensions(line + 5) == pytest.approx(1)
+    assert effective_dimensions(np.ones((10, 8))) == 0
 
 
 def test_holdout_rows_are_those_of_holdout():

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from ocsvm_jax.experiments.table import (
     pictures,
     report,
 )
+from ocsvm_jax.experiments.table.record import table_from_json, to_json
 from ocsvm_jax.reports import figures, numbers, page
 
+RESULTS_OF_PAPER = Path(__file__).parents[3] / "benchmarks" / "results" / "mnistc_table1.json"
 METRICS = ("AUROC", "AUPR", "AUROC30")
 AE = {"AUROC": [0.5, 0.54, 0.58], "AUPR": [0.6, 0.6, 0.63], "AUROC30": [0.5, 0.5, 0.5]}
 OGAE = {"AUROC": [0.6, 0.61, 0.62], "AUPR": [0.7, 0.7, 0.7], "AUROC30": [0.55, 0.6, 0.65]}
@@ -82,6 +85,7 @@ def _record(**changes):
         "comparisons": {name: {"AUROC": best} for name in ("paper", "leak_free")},
         "visited": [visit, visit | {"seed": 1, "status": "collapsed", "valid": {}}],
         "counts": {"train": 16553},
+        "prevalence": {"paper": 0.25, "leak_free": 0.25},
         "wall_seconds": 5400.0,
     } | changes
 
@@ -111,12 +115,16 @@ NO_PICTURES = report.PicturesData({}, {})
 
 
 def _write(workdir, record, data=NO_PICTURES):
-    path = report.write(workdir, record, data)
+    path = report.write(workdir, table_from_json(record), data)
     content = path.read_text(encoding="utf-8")
     markdown = (workdir / "table.md").read_text(encoding="utf-8")
     for text in (content, markdown):
         assert not re.search(r"\b(nan|NaN|inf|None)\b", _without_images(text))
     return Page(content), markdown
+
+
+def _markdown(record):
+    return report.markdown(table_from_json(record))
 
 
 def _without_images(text):
@@ -200,14 +208,14 @@ def test_the_papers_rows_among_themselves(tmp_path):
 def test_what_is_short_of_a_chosen_row_is_told():
     record = _record()
     record["rows"][1]["protocols"]["paper"]["unconverged"] = [0, 2]
-    assert "final one-class SVM not converged on seeds 0, 2" in report.markdown(record)
+    assert "final one-class SVM not converged on seeds 0, 2" in _markdown(record)
 
 
 def test_commits_of_the_runs():
     record = _record()
-    assert "- commits of the runs: not recorded" in report.markdown(record)
+    assert "- commits of the runs: not recorded" in _markdown(record)
     record["visited"][0]["commit"] = "0123456789ab"
-    assert "- commits of the runs: 0123456789ab, not recorded" in report.markdown(record)
+    assert "- commits of the runs: 0123456789ab, not recorded" in _markdown(record)
 
 
 def test_what_the_validation_figures_of_the_search_are_of(tmp_path):
@@ -271,7 +279,7 @@ def test_text_from_outside_is_only_text_in_html(tmp_path):
 def test_text_from_outside_is_only_text_in_markdown():
     reader = pytest.importorskip("markdown_it", reason="an independent reader of Markdown")
     record = _evil_record()
-    markdown = report.markdown(record).encode("utf-8", errors="replace").decode()
+    markdown = _markdown(record).encode("utf-8", errors="replace").decode()
     read = reader.MarkdownIt("commonmark").enable(["table", "strikethrough"])
     page_ = Page(read.render(markdown))
     assert {"script", "a", "img", "s", "del"}.isdisjoint(tag for tag, _ in page_.tags)
@@ -369,16 +377,16 @@ def test_ensembles_beside_the_mean_of_their_models(tmp_path):
 
 @pytest.mark.usefixtures("blank_figures")
 def test_test_images_scored_with_other_settings_before_are_told():
-    assert "scored once, with these settings." in report.markdown(_record())
+    assert "scored once, with these settings." in _markdown(_record())
     rows = [_row("AE", AE), _row("OgAE", OGAE, scored_before=[{"method.nu": 0.3}])]
-    assert "scored once, with these settings, but for OgAE:" in report.markdown(_record(rows=rows))
+    assert "scored once, with these settings, but for OgAE:" in _markdown(_record(rows=rows))
 
 
 def test_no_published_figure(tmp_path):
     record = _record(rows=[_row("AE", AE, paper=None), _row("OgAE", OGAE, paper=None)])
     page_, _ = _write(tmp_path, record)
     assert ["method", "score", "AUROC", "AUPR", "AUROC30", "runs"] in page_.rows
-    assert "beside the figure that the paper gives" not in page_.text
+    assert "beside the value that the paper gives" not in page_.text
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -408,8 +416,8 @@ def test_too_few_resamples_mark_nothing():
         record = _record(resamples=resamples)
         for rival in record["comparisons"]["paper"]["AUROC"]["rivals"].values():
             rival |= {"p": 0.5, "bonferroni": 1.0, "holm": 1.0, "significant": False}
-        table = contents.results(record, "paper")
-        assert ("†" in str(table)) == marked
+        record = table_from_json(record)
+        assert ("†" in str(contents.results(record, "paper"))) == marked
         assert ("takes 200 resamples" in comparisons.bootstrap(record)) != marked
         sentence = comparisons.verdict(record, "paper", "AUROC")
         assert ("too few" in sentence) != marked
@@ -426,7 +434,7 @@ def test_a_failed_write_keeps_the_old_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.write(tmp_path, _record(title="another"), _data())
+        report.write(tmp_path, table_from_json(_record(title="another")), _data())
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -435,25 +443,51 @@ def test_a_failed_write_keeps_the_old_files(tmp_path, monkeypatch):
     [
         ({"rows": [_row("a", AE), _row("a", AE)]}, "Rows share the name a"),
         ({"rows": [_row("a", AE, group="mine")]}, "group mine: the report knows paper, ours"),
-        ({"rows": [_row("a", AE) | {"protocols": {"x": None}}]}, "protocol x: the report knows"),
+        (
+            {"rows": [_row("a", AE) | {"protocols": {"x": _own(AE)}}]},
+            "protocol x: the report knows",
+        ),
     ],
 )
-def test_bad_record(tmp_path, change, message):
+def test_bad_record(change, message):
     with pytest.raises(ValueError, match=message):
-        report.write(tmp_path / "new", _record(**change), _data())
-    assert not (tmp_path / "new").exists()
+        table_from_json(_record(**change))
 
 
 def test_incomplete_record(tmp_path):
     record = _record()
     del record["rows"], record["alpha"]
-    with pytest.raises(ValueError, match="The record has no alpha, rows: a report needs"):
-        report.markdown(record)
+    with pytest.raises(ValueError, match="has no alpha, rows: a TableRecord needs title"):
+        table_from_json(record)
 
 
-def test_markdown_needs_nothing_but_json():
+def test_records_come_back_from_json():
+    content = to_json(table_from_json(_record()))
+    assert to_json(table_from_json(json.loads(json.dumps(content)))) == content
+
+
+def test_records_of_earlier_versions(tmp_path):
+    """They lack the share of anomalous images, the guide and the paper's rows among themselves."""
     record = _record()
-    assert report.markdown(json.loads(json.dumps(record))) == report.markdown(record)
+    del record["prevalence"]
+    page_, markdown = _write(tmp_path, record)
+    for text in (page_.text, markdown):
+        assert "Chance is .5 for AUROC, the share of anomalous images for AUPR" in text
+
+
+def test_the_published_results_make_a_report(tmp_path):
+    """From the file in the repository, of which nothing is lost on the way."""
+    content = json.loads(RESULTS_OF_PAPER.read_text())
+    assert to_json(table_from_json(content)) == content
+    page_, markdown = _write(tmp_path, content)
+    for text in (page_.text, markdown):
+        assert "mnist_c, 3 against 8" in text
+        assert "Turned OgAE without guidance has the highest mean" in text
+    names = {row["name"] for row in content["rows"]}
+    assert len(names) == 19
+    assert names <= {row[0] for row in page_.rows}
+    every = [row for row in page_.rows if len(row) == 8 and row[3] in ("4", "20")]
+    assert len(every) == len(content["visited"]) == 171
 
 
 def test_mean_curve():
@@ -583,7 +617,7 @@ def test_how_numbers_print():
     assert numbers.signed(-0.0004) == "+.000"
     assert numbers.signed(-0.01) == "-.010"
     assert numbers.published(0.7) == ".70"
-    assert numbers.spread({"mean": 1.0, "sd": 0.5, "values": []}) == "1.000 ± .500"
+    assert numbers.spread(numbers.Stat(1.0, 0.5, [])) == "1.000 ± .500"
     assert numbers.spread(None) == numbers.score(float("nan")) == "-"
 
 

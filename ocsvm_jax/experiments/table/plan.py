@@ -1,0 +1,127 @@
+"""A card with a `table`, parsed once: what the search, the runs and the results need of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ocsvm_jax.evaluation.final import Final, finals_of
+from ocsvm_jax.experiments.config import Config, plain
+from ocsvm_jax.experiments.method_fields import settings_of
+from ocsvm_jax.experiments.table.grid import Grid
+from ocsvm_jax.experiments.table.rows import ROWS, Row
+
+
+class Training(NamedTuple):
+    """The fields of a card's `train`."""
+
+    epochs: int
+    batch_size: int
+    patience: int
+    checkpoint_every: int
+    held_out: float
+    learning_rate: float
+
+
+class TablePlan(NamedTuple):
+    """What a card asks for.
+
+    Attributes:
+      title: of the report.
+      rows: the rows of the table.
+      seeds: on which the chosen points are trained.
+      protocols: names of the protocols, the main one first.
+      search: one of `search.SEARCHES`.
+      coarse_epochs: of the first stage of a search; at most those of the training.
+      finalists: points of each row that go on to all seeds.
+      card_competes: methods whose settings in the card go on to all seeds.
+      grids: by method; a method without one is trained with the card's settings.
+      main_axes: axes that the first stage crosses, by method.
+      finals: settings of the final one-class SVMs by name, see `finals_of`.
+      alpha: level of significance of the paired bootstrap.
+      resamples: of the paired bootstrap.
+      models_at_once: in one program; 0 for what suits the device.
+      settings: the card's settings of each method.
+      train: how long a model is trained, and on which images.
+      config: the whole card as JSON gives it back, for the results.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    seeds: Sequence[int]
+    protocols: Sequence[str]
+    search: str
+    coarse_epochs: int
+    finalists: int
+    card_competes: Sequence[str]
+    grids: Mapping[str, Grid]
+    main_axes: Mapping[str, Sequence[str]]
+    finals: Mapping[str, Final]
+    alpha: float
+    resamples: int
+    models_at_once: int
+    settings: Mapping[str, dict[str, Any]]
+    train: Training
+    config: dict[str, Any]
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order of their rows."""
+        return list(dict.fromkeys(row.method for row in self.rows))
+
+    @property
+    def guide(self) -> str:
+        """The protocol whose validation images the first stage goes by.
+
+        The validation images of the paper's protocol hold test images of the leak-free one, whose
+        own are among them: where both are asked for, the leak-free ones serve both.
+        """
+        return "leak_free" if "leak_free" in self.protocols else self.protocols[0]
+
+    def rows_of(self, method: str) -> list[Row]:
+        """The rows that report a method."""
+        return [row for row in self.rows if row.method == method]
+
+    def grid(self, method: str) -> Grid:
+        """The grid of a method; empty if it has none."""
+        return self.grids.get(method, {})
+
+    def crossed(self, method: str) -> Sequence[str]:
+        """The axes that the first stage crosses: all, unless the card names some."""
+        return self.main_axes.get(method) or list(self.grid(method))
+
+
+def plan_of(config: Config) -> TablePlan:
+    """The plan of a resolved card; its fields have passed `experiment.check`."""
+    table, train = config.table, config.train
+    rows = [
+        row
+        for row in ROWS
+        if (not table.methods or row.method in table.methods)
+        and (row.fixed is None or table.ablations)
+    ]
+    return TablePlan(
+        title=_title(config),
+        rows=rows,
+        seeds=list(table.seeds),
+        protocols=list(table.protocols),
+        search=table.search,
+        coarse_epochs=min(table.coarse_epochs, train.epochs),
+        finalists=table.finalists,
+        card_competes=list(table.card_competes),
+        grids={} if table.search == "defaults" else table.grids.to_dict(),
+        main_axes=table.main_axes.to_dict(),
+        finals=finals_of(table.finals.to_dict()),
+        alpha=table.alpha,
+        resamples=config.eval.resamples,
+        models_at_once=table.models_at_once,
+        settings={row.method: settings_of(config, row.method) for row in rows},
+        train=Training(*(train[name] for name in Training._fields)),
+        config=plain(config),
+    )
+
+
+def _title(config: Config) -> str:
+    normal, anomalies = (
+        ", ".join(map(str, classes)) for classes in (config.data.normal, config.data.anomalies)
+    )
+    profile = ", quick profile" if config.quick else ""
+    return f"{config.data.name}, {normal} against {anomalies}{profile}"

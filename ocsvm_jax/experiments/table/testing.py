@@ -1,0 +1,133 @@
+"""The test images are scored here, and nowhere else.
+
+A table that grew after its test images were scored may choose other settings. The choices scored
+are kept beside the scores, so that the report can say whose test images were scored more than once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from ocsvm_jax import data
+from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.metrics import METRICS
+from ocsvm_jax.experiments.table import judge
+from ocsvm_jax.experiments.table.record import ProtocolResult
+from ocsvm_jax.experiments.table.rows import Row
+from ocsvm_jax.experiments.table.runs import Runs
+from ocsvm_jax.experiments.table.search import Choice
+from ocsvm_jax.experiments.table.store import Spec
+from ocsvm_jax.files import whole_file
+from ocsvm_jax.reports.numbers import Stat, stat_of
+
+Scores = list[Float[np.ndarray, " n"]]
+
+
+class Tested(NamedTuple):
+    """One row under one protocol.
+
+    Attributes:
+      specs: the runs with a result.
+      scores: (n,) test scores of each of these runs; not in the results file.
+      result: what the results file holds.
+    """
+
+    specs: Sequence[Spec]
+    scores: Scores
+    result: ProtocolResult
+
+
+def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Tested:
+    """Scores the test images with every run of a choice, and sums up."""
+    settings = {f"method.{name}": value for name, value in choice.point.items()}
+    if choice.final is not None:
+        final = runs.plan.finals[choice.final]
+        settings |= {f"final.{name}": value for name, value in final._asdict().items()}
+    choices = runs.store.workdir / "test" / protocol / "choices.json"
+    scored_before = note_choice(choices, row.name, settings)
+    scores = test_scores(runs, row, protocol, choice, test)
+    unconverged = [choice.final in (record.unconverged or ()) for record in choice.records]
+    dimensions = [run.dimensions for run in choice.records if run.dimensions is not None]
+    together = judge.figures_of(test.anomalous, mean_rank(scores)) if len(scores) > 1 else None
+    result = ProtocolResult(
+        settings=settings,
+        valid=_stats(choice.valid),
+        test=_stats([judge.figures_of(test.anomalous, values) for values in scores]),
+        by_corruption=_by_corruption(test, scores),
+        collapsed=choice.collapsed,
+        diverged=choice.diverged,
+        seeds=[spec.seed for spec in choice.specs],
+        unconverged=[s.seed for s, short in zip(choice.specs, unconverged, strict=True) if short],
+        scored_before=scored_before,
+        ensemble=together,
+        dimensions=stat_of(dimensions) if dimensions else None,
+    )
+    return Tested(choice.specs, scores, result)
+
+
+def mean_rank(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The score of several models as one detector: the mean of an image's ranks under each.
+
+    Ranks, because scores of models trained apart are on scales of their own.
+
+    Args:
+      scores: (n,) of each model, of the same images.
+    """
+    return np.mean([rankdata(values) for values in scores], axis=0)
+
+
+def note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Notes that these settings are scored now; returns others that were scored before."""
+    choices = json.loads(path.read_text()) if path.exists() else {}
+    scored = choices.setdefault(row, [])
+    if settings not in scored:
+        scored.append(settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(json.dumps(choices, indent=1).encode())
+    return [other for other in scored if other != settings]
+
+
+def test_scores(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Scores:
+    """The test scores of each run of a choice, kept on disk and not computed twice."""
+    final = None if choice.final is None else runs.plan.finals[choice.final]
+    out = []
+    for spec in choice.specs:
+        path = scores_file(runs.store.workdir, protocol, spec, row, choice.final)
+        if not path.exists():
+            images = runs.train_images(spec).images
+            values = judge.on_test(runs.model(spec), row.score, final, images, test.images)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as file:
+                np.savez_compressed(file, scores=values)  # pyright: ignore[reportArgumentType]
+        with np.load(path) as kept:
+            out.append(kept["scores"])
+    return out
+
+
+def scores_file(workdir: Path, protocol: str, spec: Spec, row: Row, final: str | None) -> Path:
+    """Where the test scores of a run are kept; `final` is the name of its final one-class SVM."""
+    key = json.dumps([spec.name, row.score, final])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return workdir / "test" / protocol / f"{digest}.npz"
+
+
+def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Stat]:
+    out = {}
+    for name in dict.fromkeys(test.corruption.tolist()):
+        chosen = test.corruption == name
+        labels = test.anomalous[chosen]
+        if scores and len(np.unique(labels)) == 2:
+            out[name] = stat_of([metrics.auroc(labels, values[chosen]) for values in scores])
+    return out
+
+
+def _stats(runs: Sequence[Mapping[str, float]]) -> dict[str, Stat] | None:
+    """Each metric over the runs; None without any."""
+    return {metric: stat_of([run[metric] for run in runs]) for metric in METRICS} if runs else None
