@@ -278,7 +278,7 @@ def test_bad_arguments():
             contributions(model, X, k)
     with pytest.raises(ValueError, match="num_steps is 0; it must be at least 1"):
         integrated_gradients(model, X, BASELINE, num_steps=0)
-    with pytest.raises(ValueError, match=r"baseline has shape \(5, 3\); one row of x has \(3,\)"):
+    with pytest.raises(ValueError, match=r"baseline has shape \(5, 3\); .*row of x, \(3,\)"):
         integrated_gradients(model, X, X)
     with pytest.raises(ValueError, match="baseline holds NaN"):
         integrated_gradients(model, X, BASELINE.at[0].set(np.nan))
@@ -292,5 +292,5 @@ def test_a_precomputed_kernel_has_no_gradient():
     for explain in (EXPLANATIONS["gradient"], EXPLANATIONS["integrated"]):
         with pytest.raises(ValueError, match="f is not a function of points"):
             explain(model, X)
-    with pytest.raises(ValueError, match=r"x has shape \(5, 3\).*all 7 points fitted"):
+    with pytest.raises(ValueError, match=r"x has shape \(5, 3\).*all 7 points of the fit"):
         contributions(model, X, 2)

@@ -130,10 +130,10 @@ NO_NUMBERS = {
     "sparse array": (sparse.coo_array(X), TypeError, "sparse"),
     "complex": (X + 1j, TypeError, "complex"),
     "text": ([["a", "b"]], TypeError, "not numbers"),
-    "text as objects": (np.array([["1", "2"]], object), TypeError, "text, '1' for one"),
-    "a column of text": (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), TypeError, "'x' for one"),
+    "text as objects": (np.array([["1", "2"]], object), TypeError, "text, such as '1'"),
+    "a column of text": (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), TypeError, "such as 'x'"),
     "dates": (np.array([["2020-01-01"]], "datetime64[s]"), TypeError, "timedelta64"),
-    "objects": (np.array([[object()]], object), TypeError, "no real numbers"),
+    "objects": (np.array([[object()]], object), TypeError, "not real numbers"),
     "rows of two lengths": ([[1, 2], [3]], ValueError, "cannot be read as an array"),
     "masked": (np.ma.masked_greater(X, 1), ValueError, r"22 masked values; fill them in"),
 }
