@@ -187,8 +187,7 @@ def test_jit_and_vmap_with_traced_nu_gamma_and_betas():
     def loss(z, nu, gamma, betas):
         return guidance_loss(z, nu=nu, gamma=gamma, betas=betas)[0]
 
-    quick = {"xla_backend_optimization_level": 0}  # compiled for one run
-    batched = jax.jit(jax.vmap(jax.value_and_grad(loss)), compiler_options=quick)
+    batched = jax.jit(jax.vmap(jax.value_and_grad(loss)))
     losses, gradients = batched(z, nu, gamma, betas)
     for b in range(4):
         own = (betas[0][b], betas[1][b])

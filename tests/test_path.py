@@ -1,7 +1,6 @@
 """Paths, leave-one-out and model choice against LIBSVM, literal refits and labels."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -35,8 +34,7 @@ N = 30
 NUS = jnp.array([0.07, 0.22, 0.5])
 GAMMAS = jnp.array([0.5, 3.0])
 # Compiling takes longer than running here.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-unseen = quick_jit(leave_one_out)
+unseen = jax.jit(leave_one_out)
 LIBSVM_NOISE = 2e-7  # LIBSVM keeps K in float32
 
 
@@ -57,7 +55,7 @@ def without_type_checks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def path():
-    return quick_jit(ocsvm_path)(X, NUS, GAMMAS)
+    return jax.jit(ocsvm_path)(X, NUS, GAMMAS)
 
 
 def test_every_pair_is_that_of_libsvm(path):
@@ -124,7 +122,7 @@ def test_gradients_of_a_validation_loss():
         return jnp.mean(jax.nn.softplus(-f / 0.05))
 
     at = jnp.log(2.0), jnp.asarray(0.26)
-    compiled = quick_jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     actual = compiled(*at)[1]
     by_gamma = differences.directional(lambda h: compiled(at[0] + h, at[1])[0], 1e-5)
     by_nu = differences.directional(lambda h: compiled(at[0], at[1] + h)[0], 1e-5)
@@ -147,7 +145,7 @@ def test_gradients_of_the_leave_one_out_criterion(uniform):
         return uniform_outlier_error(f_points, f_uniform, temperature=0.05)
 
     at = jnp.log(2.0), jnp.asarray(0.26)
-    compiled = quick_jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     actual = compiled(*at)[1]
     by_gamma = differences.directional(lambda h: compiled(at[0] + h, at[1])[0], 1e-5)
     by_nu = differences.directional(lambda h: compiled(at[0], at[1] + h)[0], 1e-5)
@@ -216,7 +214,7 @@ def test_the_finest_gamma_by_hand():
 def test_folds_are_refits_without_their_points():
     w = np.tile([1.0, 1.0, 2.0], N // 3)
     fold, nu, gamma = np.arange(N) % 3, 0.4, 3.0
-    result = quick_jit(leave_folds_out, static_argnums=3)(
+    result = jax.jit(leave_folds_out, static_argnums=3)(
         gram(rbf(gamma), X), nu, jnp.asarray(fold), 3, sample_weight=jnp.asarray(w)
     )
     assert np.all(result.status == Status.CONVERGED)

@@ -3,6 +3,8 @@
 The error of each is held to the multiple of the rounding unit that the docstrings state.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ from ocsvm_jax.arrays import distances
 from ocsvm_jax.arrays.distances import absolute_distances, squared_distances, squared_distances_to
 from ocsvm_jax.kernel_sums import _CENTRES, _POINTS, kernel_sum
 from ocsvm_jax.kernels import gram, laplacian, rbf, scaled
+
+pytestmark = pytest.mark.optimised
 
 N, M = 80, 50
 FEW, MANY = 3, 24  # dimensions: differences alone, and a choice
@@ -150,7 +154,8 @@ def test_second_derivatives():
     u, v = (np.random.default_rng(s).normal(size=a.shape) for s, a in ((3, x), (4, y)))
     weights = np.random.default_rng(2).normal(size=(N, M))
 
-    def curvature(distances):
+    @partial(jax.jit, static_argnums=0)
+    def curvature(distances, x, y):
         along = lambda t: jnp.sum(weights * distances(x + t * u, y + t * v))  # noqa: E731
         return jax.grad(jax.grad(along))(0.0)
 
@@ -161,7 +166,7 @@ def test_second_derivatives():
         def distances(a, b, gamma=gamma, shrink=shrink):
             return squared_distances_to(shrink * a, shrink * b, None, jnp.asarray(gamma))
 
-        np.testing.assert_allclose(curvature(distances), shrink**2 * right, rtol=1e-9)
+        np.testing.assert_allclose(curvature(distances, x, y), shrink**2 * right, rtol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,7 +180,7 @@ def test_lanes_of_which_one_is_far(dtype):
     def value(gamma, x, y):
         return jnp.sum(weights * gram(rbf(gamma), x, y))
 
-    slopes = jax.vmap(jax.grad(value, argnums=(0, 1, 2)), in_axes=(None, 0, 0))
+    slopes = jax.jit(jax.vmap(jax.grad(value, argnums=(0, 1, 2)), in_axes=(None, 0, 0)))
     gamma = np.asarray(1 / 32, dtype)
     together = slopes(gamma, xs, ys)
     assert all(np.all(np.isfinite(a)) for a in together)

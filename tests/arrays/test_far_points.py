@@ -16,6 +16,8 @@ from ocsvm_jax.model import OCSVM
 from ocsvm_jax.sklearn import OneClassSVM
 from ocsvm_jax.solver import Status
 
+pytestmark = pytest.mark.optimised
+
 NU, GAMMA = 0.1, 0.5
 N, D = 100, 2
 

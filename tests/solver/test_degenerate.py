@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import differences, optimality
-from support.problems import as_dtype, on_host, quick_jit, solution_and_derivatives
+from support.problems import as_dtype, on_host, solution_and_derivatives
 
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, linear, rbf, sigmoid
@@ -83,10 +83,10 @@ def _decision_and_rho(which, x, nu, w, queries):
     return decision_function(solution, gram(kernel, queries, x)), solution.rho
 
 
-_values = quick_jit(jax.vmap(_decision_and_rho))
+_values = jax.jit(jax.vmap(_decision_and_rho))
 
 
-@quick_jit
+@jax.jit
 @jax.vmap
 def _forward(which, primals, tangents):
     return jax.jvp(lambda *p: _decision_and_rho(which, *p), primals, tangents)[1]

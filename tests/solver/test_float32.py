@@ -18,6 +18,8 @@ from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, rbf
 from ocsvm_jax.solver import Status, ocsvm_solve
 
+pytestmark = pytest.mark.optimised
+
 N = 24
 
 

@@ -12,7 +12,6 @@ from support.problems import (
     as_dtype,
     derivatives_batch,
     on_host,
-    quick_jit,
     rbf_matrices,
     solve_batch,
 )
@@ -112,7 +111,7 @@ def test_through_the_kernel():
         return (solution.alpha, solution.rho, f), solution
 
     batched = jax.vmap(lambda p, nu: outputs(*p, nu))
-    values = quick_jit(batched)
+    values = jax.jit(batched)
     seen = []
 
     def along(h):
@@ -121,7 +120,7 @@ def test_through_the_kernel():
         return out
 
     expected = differences.directional(along, STEP)
-    push = quick_jit(lambda p, t: jax.jvp(lambda p: batched(p, nu), (p,), (t,), has_aux=True))
+    push = jax.jit(lambda p, t: jax.jvp(lambda p: batched(p, nu), (p,), (t,), has_aux=True))
     _, actual, _ = push(primals, tangents)
     kept = _unchanged(seen)
     assert np.sum(kept) >= 0.6 * BATCH
@@ -148,7 +147,7 @@ def small():
 
     argnums = (0, 1, 2)
 
-    @quick_jit
+    @jax.jit
     def everything(*problem):
         _, solution = implicit(*problem)
         alone = lambda *problem: implicit(*problem)[0]  # noqa: E731
@@ -197,7 +196,7 @@ def test_gradient_and_hessian_equal_those_of_the_equations(small):
         return functional(*equations.active_set_solution(0.5 * (K + K.T), C, solution.free, upper))
 
     problem, argnums = _small_problem(), (0, 1, 2)
-    expected = quick_jit(
+    expected = jax.jit(
         lambda *p: (jax.grad(by_equations, argnums)(*p), jax.hessian(by_equations, argnums)(*p))
     )(*problem)
     jax.tree.map(
@@ -215,7 +214,7 @@ def test_implicit_equals_unrolled(small):
         C = w / (nu * jnp.sum(w))
         return functional(*equations.projected_gradient_solution(0.5 * (K + K.T), C, 1500))
 
-    value, expected = quick_jit(jax.value_and_grad(unrolled, (0, 1, 2)))(*_small_problem())
+    value, expected = jax.jit(jax.value_and_grad(unrolled, (0, 1, 2)))(*_small_problem())
     np.testing.assert_allclose(value, functional(solution.alpha, solution.rho), rtol=1e-10)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-8), gradient, expected
@@ -243,6 +242,6 @@ def test_two_points_in_closed_form():
         alpha, rho = alpha_and_rho(jnp.array([[a, b], [b, c]]), jnp.asarray(0.6), jnp.ones(2))
         return alpha[0], rho
 
-    both = quick_jit(lambda *p: [(f(*p), jax.jacrev(f, (0, 1, 2))(*p)) for f in (closed, solved)])
+    both = jax.jit(lambda *p: [(f(*p), jax.jacrev(f, (0, 1, 2))(*p)) for f in (closed, solved)])
     expected, actual = both(1.3, 0.4, 0.9)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), actual, expected)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from oracles import exact
 from support.hard_problems import problem
-from support.problems import as_dtype, on_host, quick_jit, solve_one
+from support.problems import as_dtype, on_host, solve_one
 
 from ocsvm_jax.solver import Status, ocsvm_solve
 
 pytestmark = pytest.mark.skipif(not exact.EXTENDED, reason="longdouble has no more digits here")
 
 N, BATCH = 40, 64
-_solve = quick_jit(jax.vmap(solve_one))
+_solve = jax.jit(jax.vmap(solve_one))
 # What a decision value may be off by and yet count as one of the boundary, relative to what it, and
 # rho, are summed from.
 BOUNDARY = {"float64": 1e-6, "float32": 1e-3}
@@ -129,7 +129,7 @@ def test_derivatives_beside_a_far_row(kernel):
     dK = dK + dK.T
     nu, C = 0.13, np.full(N, 1 / (0.13 * N))
 
-    @quick_jit
+    @jax.jit
     def along(K, dK):
         return jax.jvp(lambda K: _alpha_and_rho(K, nu), (K,), (dK,))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from support.problems import on_host, quick_jit, rbf_matrices
+from support.problems import on_host, rbf_matrices
 from support.processes import environment
 
 from ocsvm_jax.solver import Status, ocsvm_solve
@@ -25,7 +25,7 @@ def thousand():
 
 
 _batched = jax.jit(jax.vmap(ocsvm_solve))
-_single = quick_jit(ocsvm_solve)
+_single = jax.jit(ocsvm_solve)
 
 
 def _assert_same(actual, expected, atol=1e-12):
@@ -46,14 +46,14 @@ def test_vmap_of_vmap(thousand):
     """13 x 7 problems: the number of lanes is no multiple of anything."""
     K, nu, batched = thousand
     split = lambda x: x[:91].reshape((13, 7, *x.shape[1:]))  # noqa: E731
-    nested = quick_jit(jax.vmap(jax.vmap(ocsvm_solve)))(split(K), split(nu))
+    nested = jax.jit(jax.vmap(jax.vmap(ocsvm_solve)))(split(K), split(nu))
     _assert_same(nested, jax.tree.map(split, batched))
 
 
 def test_vmap_over_nu_only_and_over_the_matrix_only(thousand):
     K, nu, batched = thousand
-    only_nu = quick_jit(jax.vmap(ocsvm_solve, in_axes=(None, 0)))(K[3], nu[:9])
-    only_K = quick_jit(jax.vmap(ocsvm_solve, in_axes=(0, None)))(K[:9], nu[3])
+    only_nu = jax.jit(jax.vmap(ocsvm_solve, in_axes=(None, 0)))(K[3], nu[:9])
+    only_K = jax.jit(jax.vmap(ocsvm_solve, in_axes=(0, None)))(K[:9], nu[3])
     _assert_same(on_host(only_nu, 3), on_host(batched, 3))
     _assert_same(on_host(only_K, 3), on_host(batched, 3))
     for b in (0, 8):
@@ -69,8 +69,8 @@ def _loss(K, nu):
 def test_vmap_of_grad_equals_the_loop(thousand):
     K, nu, _ = thousand
     gradient = jax.grad(_loss, (0, 1))
-    batched = quick_jit(jax.vmap(gradient))(K[:20], nu[:20])
-    single = quick_jit(gradient)
+    batched = jax.jit(jax.vmap(gradient))(K[:20], nu[:20])
+    single = jax.jit(gradient)
     for b in range(20):
         jax.tree.map(
             lambda a, e: np.testing.assert_allclose(a, e, rtol=0, atol=1e-11),
@@ -90,7 +90,7 @@ def test_free_sets_gathered_into_either_size():
         solution = ocsvm_solve(K, nu)
         return solution.alpha, solution
 
-    slope, solutions = quick_jit(jax.vmap(jax.jacfwd(alphas, 1, has_aux=True)))(jnp.asarray(K), nu)
+    slope, solutions = jax.jit(jax.vmap(jax.jacfwd(alphas, 1, has_aux=True)))(jnp.asarray(K), nu)
     for b in range(2):
         free = np.asarray(solutions.free[b])
         upper = ~free & (np.asarray(solutions.alpha[b]) > 0)
@@ -113,7 +113,7 @@ def test_traced_once_per_shape_with_a_donated_matrix(thousand):
         traces.append(K.shape)
         return ocsvm_solve(K, nu), K + 1  # K + 1 may overwrite the donated K
 
-    donating = quick_jit(solve, donate_argnums=0)
+    donating = jax.jit(solve, donate_argnums=0)
     for b in range(3):
         solution, _ = donating(jnp.array(K[b]), nu[b])
         _assert_same(solution, on_host(batched, b))
@@ -140,9 +140,9 @@ def test_inside_scan_with_a_gradient_through_it():
 
         return lax.scan(step, K, None, length=10)[1][-1]
 
-    value, slope = quick_jit(jax.value_and_grad(descend))(0.01)
+    value, slope = jax.jit(jax.value_and_grad(descend))(0.01)
     plain = K
-    gradient = quick_jit(jax.value_and_grad(_loss))
+    gradient = jax.jit(jax.value_and_grad(_loss))
     for _ in range(10):
         expected, direction = gradient(plain, 0.5)
         plain = plain - 0.01 * direction
@@ -152,7 +152,7 @@ def test_inside_scan_with_a_gradient_through_it():
 
 def test_max_steps_is_honoured(thousand):
     K, nu, _ = thousand
-    solve = quick_jit(jax.vmap(lambda K, nu: ocsvm_solve(K, nu, max_steps=1)))
+    solve = jax.jit(jax.vmap(lambda K, nu: ocsvm_solve(K, nu, max_steps=1)))
     solution = on_host(solve(K[:40], nu[:40]))
     assert np.all(solution.num_steps <= 1)
     assert np.all(solution.status[solution.gap > 1e-9] == Status.OUT_OF_STEPS)
@@ -162,7 +162,7 @@ def test_max_steps_is_honoured(thousand):
 
 def test_an_unreachable_tolerance_stalls_at_the_precision_of_the_dtype(thousand):
     K, nu, batched = thousand
-    solve = quick_jit(jax.vmap(lambda K, nu: ocsvm_solve(K, nu, tol=1e-300)))
+    solve = jax.jit(jax.vmap(lambda K, nu: ocsvm_solve(K, nu, tol=1e-300)))
     solution = on_host(solve(K[:40], nu[:40]))
     assert set(solution.status.tolist()) <= {Status.STALLED, Status.CONVERGED}
     assert np.any(solution.status == Status.STALLED)

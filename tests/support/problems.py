@@ -3,8 +3,6 @@
 Compiling costs seconds and a solve microseconds, so problems come in batches of one size.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +10,6 @@ import numpy as np
 from ocsvm_jax.solver import ocsvm_solve
 
 BATCH = 40
-
-# Compiling takes far longer than the few runs of a test; without LLVM's optimiser, half as long.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def rbf_matrices(
@@ -42,8 +37,8 @@ def solve_one(K, nu, sample_weight):
     return ocsvm_solve(K, nu, sample_weight=sample_weight)
 
 
-solve = quick_jit(solve_one)
-solve_batch = quick_jit(jax.vmap(solve_one))
+solve = jax.jit(solve_one)
+solve_batch = jax.jit(jax.vmap(solve_one))
 
 
 def alpha_and_rho(K, nu, sample_weight):
@@ -58,11 +53,11 @@ def _derivatives(arguments, tangents, cotangents):
     return forward, pull_back(cotangents)
 
 
-derivatives = quick_jit(_derivatives)
-derivatives_batch = quick_jit(jax.vmap(_derivatives))
+derivatives = jax.jit(_derivatives)
+derivatives_batch = jax.jit(jax.vmap(_derivatives))
 
 
-@quick_jit
+@jax.jit
 def solution_and_derivatives(K, nu, w):
     """The solution, and every kind of derivative of some functional of it along some direction."""
 
