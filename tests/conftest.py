@@ -6,7 +6,7 @@ processes of this one. Two environment variables undo that:
 
 - `OCSVM_JAX_TEST_CACHE=0`: no program is kept, and none that was kept is used.
 - `OCSVM_JAX_TEST_OPTIMISED=1`: all programs are compiled as users have them. Without it, only those
-  of files marked `optimised` go through LLVM's optimiser.
+  of tests marked `optimised` go through LLVM's optimiser.
 """
 
 import gc
@@ -84,17 +84,13 @@ def _compiled_programs_are_given_back():
         _forget_programs()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _optimised_programs(request):
-    """Compiles the programs of a file marked `optimised` with LLVM's optimiser."""
-    if _OPTIMISED or request.node.get_closest_marker("optimised") is None:
-        yield
-        return
-    _forget_programs()  # what other files compiled alike
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-    _forget_programs()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Turns LLVM's optimiser on for tests marked `optimised` and off for others."""
+    off = not (_OPTIMISED or item.get_closest_marker("optimised"))
+    if off != jax.config.values["jax_disable_most_optimizations"]:
+        _forget_programs()  # JAX would take those that it has, however they were compiled
+        jax.config.update("jax_disable_most_optimizations", off)
 
 
 @pytest.fixture(scope="module")
