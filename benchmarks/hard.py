@@ -26,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "solver")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-import hard_problems  # noqa: E402  # pyright: ignore[reportMissingImports]
 from oracles import exact  # noqa: E402  # pyright: ignore[reportMissingImports]
+from support import hard_problems  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from ocsvm_jax import Status, ocsvm_solve  # noqa: E402
 from ocsvm_jax.reports import provenance  # noqa: E402
@@ -103,7 +103,7 @@ def judge(K: Any, nu: Any, w: Any, solution: Any, counts: collections.Counter[st
     if solution.status != Status.CONVERGED:
         return 0.0
     expected = exact.solve(K, C, solution.alpha)
-    if expected is None or only_rounding_is_free(expected.alpha, C, w.dtype):
+    if expected is None or exact.only_rounding_is_free(expected.alpha, C, w.dtype):
         return 0.0
     counts["checked"] += 1
     offset = np.longdouble(float(solution.rho))
@@ -112,28 +112,8 @@ def judge(K: Any, nu: Any, w: Any, solution: Any, counts: collections.Counter[st
     sizes = np.abs(K).astype(np.longdouble) @ expected.alpha + expected.scale
     # What is below the smallest normal number counts as zero on most devices.
     tiny = float(np.finfo(w.dtype).tiny)
-    wrong = (w > 0) & (np.abs(expected.f) > tiny)
-    for f_end in ends(expected, C):
-        wrong &= (f < 0) != (f_end < 0)
-    return float(np.max(np.abs(expected.f[wrong]) / np.maximum(sizes[wrong], 1e-300), initial=0))
-
-
-def only_rounding_is_free(alpha: Any, C: Any, dtype: Any) -> bool:
-    """Whether the bounds, but for their own rounding, already make the sum.
-
-    What is missing then from 1 is laid on any one point, however far, and sets rho.
-    """
-    left = float(np.sum(alpha[(alpha > 0) & (alpha < C)]))
-    return 0 < left < 4 * len(alpha) * np.finfo(dtype).eps
-
-
-def ends(expected: Any, C: Any) -> list[Any]:
-    """The decision values at each end of the interval of rho that solves the dual."""
-    g, alpha = expected.f + expected.rho, expected.alpha
-    if np.any((alpha > 0) & (alpha < C)):
-        return [expected.f]
-    lower, zero = np.max(g[alpha > 0]), (alpha == 0) & (C > 0)
-    return [g - lower] + ([g - np.min(g[zero])] if np.any(zero) else [])
+    counted = (w > 0) & (np.abs(expected.f) > tiny)
+    return exact.farthest_wrong(expected, C, f, sizes, counted)
 
 
 if __name__ == "__main__":

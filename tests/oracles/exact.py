@@ -87,6 +87,38 @@ def _offset(g, sizes, alpha, C):
     return np.sum(ends) / len(ends)
 
 
+def only_rounding_is_free(alpha, C, dtype):
+    """Whether the bounds, but for their own rounding, already make the sum.
+
+    The rest of the sum, a few rounding units, then goes to any one point, however far, and that
+    point alone sets rho.
+    """
+    left = float(np.sum(alpha[(alpha > 0) & (alpha < C)]))
+    return 0 < left < 4 * len(alpha) * np.finfo(dtype).eps
+
+
+def farthest_wrong(expected, C, f, sizes, counted):
+    """How far from the boundary, relative to `sizes`, the farthest point on the wrong side lies.
+
+    Where no alpha is free, every rho of an interval solves the dual, and signs differ at its ends
+    only, for the points that lie there: the end counts that suits the decision values f better.
+    """
+    worst = []
+    for f_end in _ends(expected, C):
+        wrong = counted & ((f < 0) != (f_end < 0))
+        worst.append(np.max(np.abs(f_end[wrong]) / np.maximum(sizes[wrong], 1e-300), initial=0))
+    return float(min(worst))
+
+
+def _ends(expected, C):
+    """The decision values at each end of the interval of rho that solves the dual."""
+    g, alpha = expected.f + expected.rho, expected.alpha
+    if np.any((alpha > 0) & (alpha < C)):
+        return [expected.f]
+    lower, zero = np.max(g[alpha > 0]), (alpha == 0) & (C > 0)
+    return [g - lower] + ([g - np.min(g[zero])] if np.any(zero) else [])
+
+
 def _newton(K, g, F, missing):
     """The step on F to K alpha = rho there, with the sum corrected by `missing`; zero elsewhere."""
     step = np.zeros(len(K), np.longdouble)
