@@ -21,7 +21,7 @@ from ocsvm_jax import forks
 from ocsvm_jax.arrays.arguments import as_float, as_numbers, float_dtype, is_concrete
 from ocsvm_jax.arrays.distances import squared_distances
 from ocsvm_jax.arrays.points import warn_of_cast
-from ocsvm_jax.arrays.scaling import standardized
+from ocsvm_jax.arrays.scaling import check_resolvable, standardized
 from ocsvm_jax.kernels import resolve_gamma
 from ocsvm_jax.solver import ocsvm_solve
 
@@ -94,7 +94,7 @@ def fit_locations(
     present = jnp.ones(z.shape[:2], bool) if present is None else jnp.asarray(present, bool)
     if present.shape != z.shape[:2]:
         raise ValueError(f"present has shape {present.shape}; z needs {z.shape[:2]}.")
-    _check_gamma(gamma)
+    check_resolvable(gamma)
     _warn_of_cast(z, present)
     z = as_float(z, "z")
 
@@ -205,15 +205,3 @@ def _log_kernel(model: LocalizedModel, queries: Float[Array, "m d"]) -> Float[Ar
 def _sum(model: LocalizedModel, log_k: Float[Array, "n m"]) -> Float[Array, " m"]:
     """sum_j alpha_j (k(z_j, z) - 1) at one location."""
     return jnp.matmul(model.alpha, jnp.expm1(log_k), precision=_HIGHEST)
-
-
-def _check_gamma(gamma: Any) -> None:
-    if isinstance(gamma, str):
-        known, wrong = repr(gamma), gamma not in ("scale", "auto")
-    elif jnp.ndim(gamma) != 0:
-        known, wrong = f"of shape {jnp.shape(gamma)}", True
-    else:
-        known = gamma
-        wrong = is_concrete(gamma) and not 0 < float(gamma) < float("inf")
-    if wrong:
-        raise ValueError(f'gamma is {known}; it must be a positive number, "scale" or "auto".')

@@ -92,14 +92,11 @@ def resolve_gamma(
       ValueError: if gamma is another string or a number that is not positive, or if the variance is
         so large or so small that gamma is out of range, unless it is traced.
     """
+    check_resolvable(gamma)
     on_host = isinstance(x, np.ndarray) and isinstance(sample_weight, np.ndarray | None)
     if isinstance(gamma, str) and gamma == "scale":
         return _scale_gamma(x, sample_weight, on_host)
-    if isinstance(gamma, str) and gamma == "auto":
-        gamma = 1 / x.shape[1]
-    elif isinstance(gamma, str):
-        raise ValueError(f'gamma is {gamma!r}; it must be "scale", "auto" or a positive number.')
-    check_gamma(gamma, smallest_open=True)
+    gamma = 1 / x.shape[1] if isinstance(gamma, str) else gamma
     if on_host and is_concrete(gamma):
         return float(gamma)
     return jnp.asarray(gamma).astype(as_float(x).dtype)
@@ -129,6 +126,19 @@ def _scale_gamma(x: Any, weight: Any, on_host: bool) -> Any:
             f"differ by {float(size):.2g}. Scale x, or give gamma as a number."
         )
     return float(gamma) if on_host else gamma
+
+
+def check_resolvable(gamma: Any) -> None:
+    """Raises ValueError unless gamma is "scale", "auto" or one positive number, traced or not."""
+    shown = repr(gamma) if isinstance(gamma, str) else gamma
+    if isinstance(gamma, str):
+        known = gamma in ("scale", "auto")
+    elif jnp.ndim(gamma) != 0:
+        known, shown = False, f"of shape {jnp.shape(gamma)}"
+    else:
+        known = not is_concrete(gamma) or 0 < float(gamma) < float("inf")
+    if not known:
+        raise ValueError(f'gamma is {shown}; it must be a positive number, "scale" or "auto".')
 
 
 def check_gamma(gamma: Any, smallest_open: bool = False) -> None:

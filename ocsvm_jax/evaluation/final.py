@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ocsvm_jax.arrays.scaling import standardized
+from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
 from ocsvm_jax.model import OCSVM
@@ -16,7 +18,6 @@ from ocsvm_jax.model import OCSVM
 # The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
 FINAL_SCORES = ("ocsvm", "contrast", "contrast+error")
 _ROUND = 1024
-_STD_FLOOR = 1e-6
 
 
 class Final(NamedTuple):
@@ -74,15 +75,18 @@ def fit_latents(z: Float[np.ndarray, "n d"], settings: Final) -> OCSVM:
     points = jnp.asarray(z)
     if not settings.standardize:
         return ocsvm_fit(points, settings.nu, rbf(resolve_gamma(settings.gamma, points)))
-    scale = jnp.std(points, axis=0) + _STD_FLOOR
+    scale = standardized(points).std
     kernel = scaled(rbf(resolve_gamma(settings.gamma, points / scale[None, :])), scale)
     return ocsvm_fit(points, settings.nu, kernel)
 
 
 def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """Minus the decision function at each latent, added up in float64 on the host (see `Score`)."""
-    expansion = np.asarray(_rounded_up(ocsvm).kernel_expansion(jnp.asarray(z)), np.float64)
-    return float(ocsvm.rho) - expansion
+    """Minus the decision function at each latent, added up in float64 on the host (see `Score`).
+
+    Latents go through in blocks of one size: a score does not depend on how many others there are.
+    """
+    expansion = in_blocks(_rounded_up(ocsvm).kernel_expansion, [z], block=_ROUND)
+    return float(ocsvm.rho) - expansion.astype(np.float64)
 
 
 def _rounded_up(ocsvm: OCSVM) -> OCSVM:
