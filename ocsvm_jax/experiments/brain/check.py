@@ -1,4 +1,4 @@
-"""Values of a brain card that cannot work, told before anything is read."""
+"""Checks the values of a brain card before any data are read."""
 
 from ocsvm_jax.data.brain import INTENSITIES, LESION_OUTSIDE
 from ocsvm_jax.experiments import fields
@@ -36,7 +36,7 @@ _RULES = {
 
 
 def check(config: Config) -> None:
-    """Raises ValueError on the first value that cannot work."""
+    """Raises ValueError for the first invalid value."""
     fields.check(config, _RULES)
     _apart(config.data)
     plan = plan_of(config)
@@ -46,15 +46,16 @@ def check(config: Config) -> None:
 
 
 def _apart(data: Config) -> None:
-    """Refuses to judge subjects by themselves: those trained on, and those held out."""
+    """Raises ValueError if a training or held-out cohort would also be judged."""
     judged = [name for arm in arms_of(data) for name in (arm.controls, *arm.patients.values())]
     if data.train in (data.held_out, *judged):
         raise ValueError(
             f"data.train is {data.train!r}, and so is data.held_out or a cohort of data.arms: "
-            "subjects trained on cannot be held out or judged."
+            "training subjects cannot be held out or judged. Name different cohorts."
         )
     if data.held_out in judged:
         raise ValueError(
-            f"data.held_out is {data.held_out!r}, which is also a cohort of data.arms: subjects "
-            "that the threshold is taken from, and early stopping, cannot be judged by it."
+            f"data.held_out is {data.held_out!r}, which is also a cohort of data.arms: the "
+            "subjects that the threshold is taken from, and that early stopping uses, cannot be "
+            "judged. Name different cohorts."
         )

@@ -1,4 +1,4 @@
-"""The whole experiment: data, training of each method and seed, maps, measures, report."""
+"""Runs the brain experiment: reads data, trains each method and seed, makes maps, reports."""
 
 import contextlib
 import itertools
@@ -21,18 +21,18 @@ from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.reports import provenance
 
 _RESULTS_FILE = "results.json"
-# What may change in a working directory: what is there already stays what it is. NIfTI maps that
-# are newly wanted are added. What is done about lesions outside the brain may change as long as the
-# data that are read do not, see `identity`.
+# Fields that may change in a working directory: finished runs stay as they are, and NIfTI maps that
+# are newly asked for are added. `data.lesion_outside` may change as long as the data that are read
+# do not, see `identity`.
 FREE = ("methods", "seeds", "eval.resamples", "maps.", "data.lesion_outside")
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, Any]:
-    """Runs the experiment in `workdir`, or goes on with it there; returns its results.
+    """Runs or continues the experiment in `workdir`; returns its results.
 
     Raises:
-      ValueError: on a value or a file that cannot work, or where the runs in `workdir` are of
-        another configuration or other data; before training begins.
+      ValueError: before training begins, if a value or a file is invalid, or if the runs in
+        `workdir` have another configuration or other data.
     """
     began, workdir = time.perf_counter(), Path(workdir)
     check(config)
@@ -50,7 +50,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
         space, files = study.check(root, plan.data)
         read = study.read(root, plan.data, space, files)
         identified = identity.of(read)
-        if plan.data.dir:  # not before: a folder that cannot be read leaves no trace
+        if plan.data.dir:  # only now: a folder that cannot be read leaves no trace
             stack.enter_context(workdirs.entered(workdir, config, identified, FREE))
         else:
             workdirs.same_data(workdir, identified)
@@ -67,7 +67,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> dict[str, An
 
 
 def _check_runs(workdir: Path, plan: BrainPlan) -> None:
-    """Raises ValueError if the results there hold a run that a new report would drop."""
+    """Raises ValueError if the results in `workdir` hold a run that a new report would drop."""
     path, asked = workdir / _RESULTS_FILE, _asked(plan)
     there = json.loads(path.read_text())["runs"] if path.exists() else []
     runs = [(run["method"], run["seed"]) for run in there]
@@ -101,7 +101,7 @@ def _reported(context: Context, results: Results) -> dict[str, Any]:
 
 
 def generate(data: DataPlan, root: Path) -> None:
-    """Writes the synthetic population into the working directory, or what is missing of it."""
+    """Writes the synthetic population into `root`, or the part of it that is missing."""
     from ocsvm_jax.data.phantom import generate
 
     lesions = Path(data.lesions).expanduser() if data.lesions else None
@@ -109,15 +109,17 @@ def generate(data: DataPlan, root: Path) -> None:
 
 
 def run_one(context: Context, name: str, seed: int) -> Run:
-    """Trains one method with one seed, makes its maps and judges them; once, however often asked.
+    """Trains one method with one seed, makes its maps and judges them.
+
+    A finished run is read from its `result.json` and not repeated.
 
     Args:
-      context: what all runs have in common.
-      name: of a row, see `recipes.RECIPES`.
-      seed: of its training.
+      context: shared by all runs.
+      name: row name, see `recipes.RECIPES`.
+      seed: training seed.
 
     Returns:
-      What `runs/<name>-seed<k>/result.json` holds.
+      The content of `runs/<name>-seed<k>/result.json`.
     """
     plan, read, locations = context.plan, context.study, context.locations
     directory = context.workdir / "runs" / f"{name}-seed{seed}"
@@ -156,7 +158,7 @@ def run_one(context: Context, name: str, seed: int) -> Run:
 
 
 def _data_facts(root: Path, context: Context) -> DataFacts:
-    """Counts; for a synthetic population also its own description with the SHA-256 sums."""
+    """Counts, and for a synthetic population its description with SHA-256 sums."""
     described = root / "phantom.json"
     return DataFacts(
         subjects={name: len(c.subjects) for name, c in context.study.cohorts.items()},

@@ -1,4 +1,4 @@
-"""What stands beside the results: the data, the training, the costs, the machine."""
+"""Tables and facts beside the results: cohorts, training, costs and provenance."""
 
 import math
 from collections import Counter
@@ -10,12 +10,12 @@ from ocsvm_jax.experiments.brain.records import Results
 from ocsvm_jax.reports.numbers import NONE
 from ocsvm_jax.reports.page import Table
 
-_UNRECORDED = "not recorded"  # of a run by a version that did not write it down
-_DIGITS = 12  # of a cohort's SHA-256; that of the whole population is given in full
+_UNRECORDED = "not recorded"  # facts of runs by versions that did not record them
+_DIGITS = 12  # of a cohort's SHA-256; the digest of the whole population is given in full
 
 
 def cohorts(results: Results) -> Table:
-    """The cohorts, what they are for, and of synthetic ones where they come from."""
+    """Cohorts with their roles, and for synthetic ones scanners, prevalence and SHA-256."""
     design, synthetic = results.design, results.data.synthetic
     roles = {design.train: "training", design.held_out: f"{_held_out(results)}, threshold"}
     for arm in design.arms:
@@ -41,7 +41,7 @@ def _origin(made: Mapping[str, Any] | None) -> list[str]:
 
 
 def training(results: Results) -> Table | None:
-    """A line for each run that trained something; None where none did."""
+    """One line per run that trained something; None if no run did."""
     lines = []
     for run in results.runs:
         if history := run.history:
@@ -56,7 +56,7 @@ def training(results: Results) -> Table | None:
 
 
 def _held_out(results: Results) -> str:
-    """What the loss of the held-out subjects is for: without patience, nothing is stopped by it."""
+    """Role of the held-out loss: without patience it does not stop training."""
     return "early stopping" if results.config["train"]["patience"] else "held-out loss"
 
 
@@ -65,23 +65,23 @@ def _known(epoch: Mapping[str, Any]) -> bool:
 
 
 def costs(results: Results) -> Table:
-    """Seconds of each run, and how fast maps were made."""
+    """Seconds per run, and locations mapped per second."""
     lines = []
     for run in results.runs:
         speed = results.data.locations / max(run.seconds.maps, 1e-9)
         times = [f"{seconds:,.1f}" for seconds in run.seconds]
         lines.append([name_of(run.method), str(run.seed), *times, f"{speed:,.0f}"])
     caption = (
-        f"Seconds of each run. Voxels/s: the {results.data.locations:,} locations over the "
-        "seconds of the maps, which are made there for all subjects at once; of a run that was "
-        "interrupted, only the time since counts"
+        f"Seconds per run. Voxels/s: {results.data.locations:,} locations divided by the seconds "
+        "for the maps, each location for all subjects at once; for an interrupted run, only the "
+        "time since its last start counts"
     )
     header = ["method", "seed", "training", "maps", "judging", "voxels/s"]
     return Table(caption, header, {"": lines})
 
 
 def origin(results: Results) -> dict[str, str]:
-    """Data in short, machine, versions and commit of the runs, and time."""
+    """Summary of the data; machine, versions and commits of the runs; wall time."""
     data = results.data
     items = {
         "locations": f"{data.locations:,} voxels on {data.slices} slice" + "s" * (data.slices > 1),
@@ -98,7 +98,7 @@ def origin(results: Results) -> dict[str, str]:
 
 
 def _provenance(results: Results) -> dict[str, str]:
-    """Where the runs come from, each as it was when it ended, and the report if from elsewhere."""
+    """Facts as recorded when each run ended; those of the report only where they differ."""
     items = {}
     for name, last in results.facts.items():
         counts = Counter(run.facts.get(name, _UNRECORDED) for run in results.runs)

@@ -1,6 +1,6 @@
-"""The gallery of a report: score maps of a few patients, one figure for each score and lesion kind.
+"""The gallery of a report: score maps of a few patients, one figure per score and kind of lesion.
 
-The scores come from the files of the maps, a slice and a score at a time.
+Scores are read from the map files, one slice and one score at a time.
 """
 
 import io
@@ -23,18 +23,18 @@ from ocsvm_jax.reports import figures
 from ocsvm_jax.reports.section import Picture
 
 _SIZES = ("smallest", "median", "largest")
-# Scores that a colour scale is made from; more change its ends by less than is seen.
+# Scores from which a colour scale is computed; more would not change its ends visibly.
 _POOLED = 2_000_000
-_GREYS, _COLOURS = 32, 128  # of a figure
+_GREYS, _COLOURS = 32, 128  # in the palette of a figure
 
 
 class Patient(NamedTuple):
     """A patient to draw.
 
     Attributes:
-      number: in the cohort, from 0.
-      k: the slice, as an index of the arrays.
-      label: beside the patient's row.
+      number: index in the cohort.
+      k: index of the slice in the arrays.
+      label: text beside the patient's row.
     """
 
     number: int
@@ -45,12 +45,12 @@ class Patient(NamedTuple):
 def draw(
     workdir: Path, results: Results, read: Study, locations: Bool[np.ndarray, "z x y"]
 ) -> dict[str, dict[str, Picture]]:
-    """Pictures of the first arm by kind of lesion and name of row, of each method's first seed.
+    """Pictures of the first arm by kind of lesion and row name, for each method's first seed.
 
-    Nothing is drawn of a method whose maps are no longer there.
+    Methods whose maps no longer exist are left out.
 
     Raises:
-      ValueError: the maps in `workdir` are of other data.
+      ValueError: the maps in `workdir` were made from other data.
     """
     design = results.design
     arm, tested = design.arms[0], [read.cohorts[name] for name in design.mapped]
@@ -76,14 +76,14 @@ def draw(
 
 
 def choose(cohort: Cohort, locations: Bool[np.ndarray, "z x y"], read: Study) -> list[Patient]:
-    """The patients with the smallest, the median and the largest lesion, each at its largest slice.
+    """The patients with the smallest, median and largest lesion, each on its largest slice.
 
-    Lesions are counted where maps are made; patients without one there are passed over.
+    Only lesion voxels at `locations` count; patients without any are skipped.
 
     Args:
-      cohort: of patients.
-      locations: where maps are made.
-      read: for the coordinates of the slices.
+      cohort: the patients.
+      locations: voxels where maps are made.
+      read: the data, for the slice coordinates.
     """
     areas = [(lesion & locations).sum(axis=(1, 2)) for lesion in cohort.lesions]
     ranked = sorted(
@@ -113,15 +113,15 @@ def _scores(
     """The slices to draw, and the ends of the colour scale over all subjects of the arm.
 
     Args:
-      directory: of the maps of a run.
-      score: its name.
-      arm: whose subjects share the colours.
-      tested: all cohorts in the order of the columns.
-      locations: where maps are made.
-      wanted: by cohort and index of a patient, the slice.
+      directory: the maps of a run.
+      score: name of the score.
+      arm: the subjects that share the colour scale.
+      tested: all cohorts in column order.
+      locations: voxels where maps are made.
+      wanted: slice index by cohort name and patient index.
 
     Returns:
-      None where maps are missing.
+      Planes by cohort name and patient index, and (vmin, vmax); None if maps are missing.
     """
     starts = np.cumsum([0, *(len(cohort.subjects) for cohort in tested)])
     columns = {c.name: slice(a, b) for c, a, b in zip(tested, starts, starts[1:], strict=False)}
@@ -133,13 +133,13 @@ def _scores(
         expected = (int(locations[k].sum()), int(starts[-1]))
         if values.shape != expected:
             raise ValueError(
-                f"{directory} holds scores of shape {values.shape} for slice {k}, and the data "
-                f"have {expected} voxels and subjects: the maps are of other data. Use a new "
-                "--workdir."
+                f"{directory} holds scores of shape {values.shape} for slice {k}, but the data "
+                f"have {expected} voxels and subjects: the maps were made from other data. Use a "
+                "new --workdir."
             )
         x, y = np.nonzero(locations[k])
         for cohort in pooled:
-            # Copies: a view would keep the whole slice.
+            # A view would keep the whole slice in memory.
             scores.append(values[::step, columns[cohort.name]].T.copy())
             masks.append(cohort.masks[:, k, x[::step], y[::step]])
         for (name, i), wanted_k in wanted.items():
@@ -183,14 +183,14 @@ def _picture(
 
 
 def _plain(name: str) -> str:
-    """For a file name."""
+    """The name in characters that suit a file name."""
     return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")
 
 
 def _small(image: bytes) -> bytes:
-    """The PNG with a palette, a third of the size: the noise of brains does not compress.
+    """The PNG reduced to a palette: a third of the size, since noise in brains does not compress.
 
-    The greys are evenly spaced. A palette made from all pixels would spend itself on them.
+    The greys are evenly spaced; a palette computed from all pixels would consist mostly of greys.
     """
     with Image.open(io.BytesIO(image)) as file:
         full = file.convert("RGB")

@@ -1,6 +1,6 @@
-"""What identifies the data of a brain experiment: grid, subjects and content, not files.
+"""Identity of the data of a brain experiment: grid, subjects and content, not files.
 
-Another compression of the same volumes does not matter.
+The same volumes compressed differently have the same identity.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from ocsvm_jax.experiments.workdir import EXCLUDED, GRID, sha256
 
 
 def of(read: Study) -> dict[str, Any]:
-    """SHA-256 of what was read, by the parts that `experiments.workdir.entered` compares."""
+    """Identity of the data by part, as `experiments.workdir.entered` compares it."""
     space = read.space
     return {
         GRID: {

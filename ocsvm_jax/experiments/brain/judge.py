@@ -1,4 +1,4 @@
-"""What maps are worth: the measures of every patient, the scores of whole images."""
+"""Judges maps: measures for every patient, and scores of whole images."""
 
 import os
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from ocsvm_jax.experiments.brain.records import VARIANTS, Judged
 from ocsvm_jax.experiments.brain.study import Study
 
 _FPR = 0.01
-_MANY = 20_000  # locations from which several processes pay: they take some seconds to start
+_MANY = 20_000  # locations above which several processes pay off: they take seconds to start
 
 _Volume = Float[np.ndarray, "z x y"]
 _Mask = Bool[np.ndarray, "z x y"]
@@ -39,8 +39,8 @@ def judge(plan: BrainPlan, read: Study, locations: _Mask, values: list[_Scores])
     Args:
       plan: the card.
       read: the data.
-      locations: of the columns of the scores.
-      values: for each of `plan.design.mapped`, the scores of its subjects.
+      locations: voxels to which the columns of `values` belong, in C order.
+      values: one array per cohort of `plan.design.mapped`.
     """
     design, scores = plan.design, dict(zip(plan.design.mapped, values, strict=True))
     planar = study.spaced(read.space)
@@ -63,7 +63,7 @@ def judge(plan: BrainPlan, read: Study, locations: _Mask, values: list[_Scores])
 def _thresholds(
     scores: _Scores, held_out: Cohort, locations: _Mask, post: _Filter
 ) -> dict[str, float]:
-    """For each variant, the threshold that 1% of the held-out normal subjects' voxels exceed."""
+    """Threshold per variant, exceeded by 1% of the held-out normal subjects' voxels."""
     volumes = [as_volume(row, locations) for row in scores]
     masks = list(held_out.masks & locations)
     filtered = [post(volume, mask) for volume, mask in zip(volumes, masks, strict=True)]
@@ -75,10 +75,9 @@ def _thresholds(
 def _patients(
     scores: _Scores, cohort: Cohort, locations: _Mask, levels: dict[str, float], post: _Filter
 ) -> dict[str, list[Measures]]:
-    """For each variant, the measures of every patient.
+    """Measures of every patient, by variant.
 
-    A patient has no value if no voxel of the lesion lies where maps are made, or none is left after
-    the erosion.
+    They are NaN if no lesion voxel lies at `locations`, or if none remains after erosion.
     """
     from joblib import Parallel, delayed
 

@@ -1,7 +1,7 @@
-"""How the score of every voxel is computed: features of whole slices, then a model per voxel.
+"""Mappers: compute the score of every voxel from features of slices and one model per voxel.
 
-A `Mapper` knows neither files nor cohorts. The learned methods differ in their features alone; the
-trivial baselines are mappers like any other, and every table of results carries them.
+A `Mapper` knows neither files nor cohorts. The learned methods differ only in their features; the
+trivial baselines are mappers too, and appear in every table of results.
 """
 
 from collections.abc import Callable
@@ -26,23 +26,23 @@ from ocsvm_jax.networks.patch import (
 
 Slices = Float[Array, "n h w"]
 
-# Of a learned method: minus the decision function, as in the paper, and unbounded.
+# Scores of a learned method: minus the decision function, as in the paper, and an unbounded one.
 SCORES = {"-f": score_locations, "log": log_score_locations}
 
 _PCA_PATCHES = 20_000
-# Shrinks a covariance of 16 dimensions and some 60 subjects towards a multiple of the identity.
+# Shrinks a 16 x 16 covariance from some 60 subjects towards a multiple of the identity.
 _SHRINKAGE = 0.05
-_SD_FLOOR = 0.01  # of a full scale of 1, where all subjects have nearly the same grey value
+_SD_FLOOR = 0.01  # grey values are in [0, 1]; some voxels hardly differ between subjects
 
 
 class Mapper(NamedTuple):
     """A way to make anomaly maps.
 
     Attributes:
-      features: `features(slices) -> (n, h, w, d)`, of n slices in [0, 1].
-      score: `score(train, present, test) -> {name: (v, m)}`, larger for more anomalous, for v
-        locations: features (v, n, d) of the training subjects, which of them have brain there
-        (v, n), and features (v, m, d) of the subjects to judge.
+      features: `features(slices) -> (n, h, w, d)`, for n slices with values in [0, 1].
+      score: `score(train, present, test) -> {name: (v, m)}` at v locations, larger for more
+        anomalous; the arguments are features (v, n, d) of the training subjects, a mask (v, n) of
+        those with brain there, and features (v, m, d) of the subjects to judge.
     """
 
     features: Callable[[Slices], Array]
@@ -56,8 +56,8 @@ def localized_ocsvm(encoder: PatchEncoder, params: Any, stats: Any, settings: An
       encoder: the network.
       params: its parameters.
       stats: its batch-norm statistics.
-      settings: with `nu`, `gamma`, `standardize` of `ocsvm_jax.localized.fit_locations`, and
-        `scores`, names among `SCORES`.
+      settings: has `nu`, `gamma` and `standardize` for `ocsvm_jax.localized.fit_locations`, and
+        `scores`, names from `SCORES`.
     """
     return Mapper(partial(encode_slices, encoder, params, stats), _ocsvm_scores(settings))
 
@@ -77,7 +77,7 @@ def _ocsvm_scores(settings: Any) -> Callable[[Array, Array, Array], dict[str, Ar
 
 
 def _moments(values: Array, present: Array) -> tuple[Array, Array]:
-    """Mean and biased variance over the subjects that are present, (v, 1) each."""
+    """Mean and biased variance over the subjects present, each of shape (v, 1)."""
     count = jnp.maximum(jnp.sum(present, axis=1, keepdims=True, dtype=values.dtype), 1)
     mean = jnp.sum(jnp.where(present, values, 0), axis=1, keepdims=True) / count
     squares = jnp.where(present, values - mean, 0) ** 2
@@ -85,12 +85,12 @@ def _moments(values: Array, present: Array) -> tuple[Array, Array]:
 
 
 def darkness() -> Mapper:
-    """1 - grey value: what is dark is anomalous. Needs no training subject."""
+    """Scores each voxel by 1 - grey value: dark is anomalous. Needs no training subjects."""
     return Mapper(lambda slices: slices[..., None], lambda a, b, test: {"score": 1 - test[..., 0]})
 
 
 def minus_z() -> Mapper:
-    """Minus the grey value's z-score over the training subjects at this voxel."""
+    """Scores each voxel by minus its z-score over the training subjects at this voxel."""
 
     def score(train: Array, present: Array, test: Array) -> dict[str, Array]:
         mean, variance = _moments(train[..., 0], present)
@@ -100,31 +100,31 @@ def minus_z() -> Mapper:
 
 
 def mahalanobis(feed: PatchFeed, seed: int) -> Mapper:
-    """Mahalanobis distance of a patch's 16 principal components, over the subjects at this voxel.
+    """Mahalanobis distance of a patch's 16 principal components to the subjects at this voxel.
 
     Args:
-      feed: the training subjects, of whose patches the components are computed.
-      seed: of the choice of patches.
+      feed: the training subjects, whose patches give the components.
+      seed: for the choice of patches.
     """
     return Mapper(_principal(feed, seed, centre_weights(0)), _mahalanobis)
 
 
 def pca_ocsvm(feed: PatchFeed, seed: int, settings: Any, centre_sd: float) -> Mapper:
-    """A one-class SVM per voxel on principal components: what a trained encoder has to beat.
+    """A one-class SVM per voxel on principal components: the baseline of a trained encoder.
 
     Args:
-      feed: as in `mahalanobis`.
-      seed: as in `mahalanobis`.
-      settings: as in `localized_ocsvm`.
-      centre_sd: the components are those of the patches as the learned methods' reconstruction
-        error weighs them, see `methods.centre_weights`.
+      feed: see `mahalanobis`.
+      seed: see `mahalanobis`.
+      settings: see `localized_ocsvm`.
+      centre_sd: weights the pixels of patches for the PCA as in the reconstruction error of the
+        learned methods, see `methods.centre_weights`.
     """
     weights = centre_weights(centre_sd)
     return Mapper(_principal(feed, seed, weights), _ocsvm_scores(settings))
 
 
 def _principal(feed: PatchFeed, seed: int, weights: np.ndarray) -> Callable[[Slices], Array]:
-    """The 16 principal components of weighted patches, as features of slices."""
+    """Features of slices: the 16 principal components of weighted patches."""
     from sklearn.decomposition import PCA
 
     count = feed.slices.shape[0] // 2 * 2

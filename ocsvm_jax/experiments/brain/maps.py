@@ -1,17 +1,17 @@
-"""Anomaly maps of whole cohorts, slice by slice: encode, fit, score, write, forget.
+"""Anomaly maps of whole cohorts, slice by slice: encode, fit, score, write.
 
-The models of a volume are never all there: those of a 1 mm cerebrum would take 5.6 GB. What is held
-at a time is the latents of one slice, 4 * 16 bytes for each voxel and subject (twice that while
-they are put together), and on the devices one block of locations. A slice is finished when its file
-is there; a killed run goes on behind it.
+The models of a whole volume are never in memory together: those of a 1 mm cerebrum would take
+5.6 GB. The host holds the latents of one slice, 4 * 16 bytes per voxel and subject (twice that
+while they are concatenated), and the devices hold one block of locations. A slice is finished when
+its file exists; a killed run continues after it.
 
-What grows with the volumes, in bytes:
+Memory that grows with the volumes, in bytes:
 
     host     6 * subjects * voxels of the slices read    images (4), masks and lesions (1 + 1)
-             4 * scores * tested subjects * locations    what `make_maps` returns, of one run
+             4 * scores * tested subjects * locations    result of `make_maps` for one run
     device   4 * (training + held-out subjects) * slices * (x + 14) * (y + 14)    `PatchFeed`
 
-Both cohorts of the feed lie on the first device throughout, whatever is mapped.
+Both cohorts of the feed stay on the first device, whatever is mapped.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,14 +28,14 @@ from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.experiments.brain.mappers import Mapper
 from ocsvm_jax.files import whole_file
 
-# Slices encoded at a time: the widest layer of so many takes some 50 MB.
+# Slices encoded at a time; their widest layer takes some 50 MB.
 _SLICES_AT_ONCE = 16
 
-Scores = dict[str, Float[np.ndarray, "v n"]]  # of the locations of a slice
+Scores = dict[str, Float[np.ndarray, "v n"]]  # at the locations of one slice
 
 
 def locations_of(train: Cohort, share: float) -> Bool[np.ndarray, "z x y"]:
-    """Where maps are made: in the masks of at least this share of the training subjects."""
+    """Voxels where maps are made: inside the masks of at least this share of training subjects."""
     return train.masks.mean(axis=0) >= max(share, 1 / len(train.subjects))
 
 
@@ -53,14 +53,14 @@ def make_maps(
     """Scores of every subject of every cohort at every location.
 
     Args:
-      mapper: what scores.
+      mapper: computes the scores.
       train: the normal subjects.
-      cohorts: those to judge.
-      locations: where, see `locations_of`.
+      cohorts: the cohorts to judge.
+      locations: voxels to score, see `locations_of`.
       directory: for one file per slice; slices whose files exist are not computed again.
-      block: locations on a device at a time.
-      devices: all local ones if left out.
-      label: what the progress bar is called.
+      block: number of locations on a device at a time.
+      devices: default: all local devices.
+      label: title of the progress bar.
 
     Returns:
       For each score of the mapper, one array per cohort; its columns are the locations in C order.
@@ -87,12 +87,12 @@ def make_maps(
 def stored_maps(
     cohorts: Sequence[Cohort], locations: Bool[np.ndarray, "z x y"], directory: Path
 ) -> dict[str, list[Float[np.ndarray, "n v"]]] | None:
-    """What `make_maps` returned, from the files that it left; None if one is no longer there.
+    """Reads the result of `make_maps` back from its files; None if a file is missing.
 
     Args:
-      cohorts: those that it was given.
-      locations: those that it was given.
-      directory: that it was given.
+      cohorts: same as for `make_maps`.
+      locations: same as for `make_maps`.
+      directory: same as for `make_maps`.
     """
     paths = {k: _file(directory, k) for k in _slices(locations)}
     if not all(path.exists() for path in paths.values()):
@@ -105,9 +105,9 @@ def _by_cohort(
     locations: Bool[np.ndarray, "z x y"],
     cohorts: Sequence[Cohort],
 ) -> dict[str, list[Float[np.ndarray, "n v"]]]:
-    """For each score one array per cohort, from the scores of one slice after the other.
+    """Collects the scores of successive slices into one array per score and cohort.
 
-    Kept as lists and concatenated at the end, they would be in memory twice.
+    The arrays are preallocated: concatenating lists at the end would need twice the memory.
     """
     ends = np.cumsum(locations.sum(axis=(1, 2))).tolist()
     sizes = [len(cohort.subjects) for cohort in cohorts]
@@ -122,7 +122,7 @@ def _by_cohort(
 
 
 def _slices(locations: Bool[np.ndarray, "z x y"]) -> list[int]:
-    """Indices of the slices with a location."""
+    """Indices of the slices that contain a location."""
     return np.flatnonzero(locations.any(axis=(1, 2))).tolist()
 
 
@@ -138,7 +138,7 @@ def _file(directory: Path, k: int) -> Path:
 def _slice_arrays(
     features, train: Cohort, cohorts: Sequence[Cohort], k: int, where: Int[np.ndarray, "v 2"]
 ) -> list[np.ndarray]:
-    """Features of the training subjects, which have brain there, and features of all others."""
+    """Training features, the mask of training subjects with brain there, and test features."""
     columns = where[:, 0], where[:, 1]
     present = np.ascontiguousarray(train.masks[:, k][:, *columns].T)
     test = [_features_at(features, cohort, k, columns) for cohort in cohorts]
@@ -146,7 +146,7 @@ def _slice_arrays(
 
 
 def _features_at(features, cohort: Cohort, k: int, columns) -> Float[np.ndarray, "v n d"]:
-    """The features of one slice of all subjects, at the voxels asked for."""
+    """Features of one slice for all subjects of a cohort, at the given voxels."""
     out = None
     n = len(cohort.subjects)
     for start in range(0, n, _SLICES_AT_ONCE):
@@ -164,9 +164,9 @@ def _features_at(features, cohort: Cohort, k: int, columns) -> Float[np.ndarray,
 
 
 def stored(directory: Path, score: str) -> Iterator[tuple[int, Float[np.ndarray, "v n"]]]:
-    """One score as `make_maps` left it in its files: each slice's index, and its voxels' scores.
+    """Reads one score from the files of `make_maps`: yields each slice's index and scores.
 
-    The columns are the subjects of all cohorts, in the order in which `make_maps` was given them.
+    Columns are the subjects of all cohorts, in the order passed to `make_maps`.
     """
     for path in sorted(directory.glob("slice-*.npz")):
         with np.load(path) as file:
@@ -177,7 +177,7 @@ def stored(directory: Path, score: str) -> Iterator[tuple[int, Float[np.ndarray,
 def as_volume(
     scores: Float[np.ndarray, " v"], locations: Bool[np.ndarray, "z x y"]
 ) -> Float[np.ndarray, "z x y"]:
-    """The scores of one subject where they belong, NaN elsewhere."""
+    """Volume with the scores of one subject at `locations` and NaN elsewhere."""
     volume = np.full(locations.shape, np.nan, np.float32)
     volume[locations] = scores
     return volume

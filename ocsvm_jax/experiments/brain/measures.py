@@ -16,7 +16,7 @@ from ocsvm_jax.evaluation import resampling
 from ocsvm_jax.evaluation.resampling import MAX_FPR, Ranking
 
 MEASURES = ("AUROC", "AUROC30", "AUPR", "Dice best", "Dice at 1%", "AUPRO30")
-KEYS = (*MEASURES, "prevalence")  # of `Measures`, in files
+KEYS = (*MEASURES, "prevalence")  # names in files of the fields of `Measures`
 # The field drops connected components of at most seven voxels from its binary maps.
 SMALLEST_COMPONENT = 8
 
@@ -25,7 +25,7 @@ _Mask = Bool[np.ndarray, "z x y"]
 
 
 class Measures(NamedTuple):
-    """What a map is worth for one patient, in the order of `KEYS`; all NaN if it has no value."""
+    """Measures of one patient's map, in the order of `KEYS`; all NaN if undefined."""
 
     auroc: float
     auroc30: float
@@ -48,45 +48,44 @@ def measure(
     smallest: int = 1,
     planar: bool = False,
 ) -> Measures:
-    """The measures of `MEASURES` for one patient, and the prevalence, which is chance for AUPR.
+    """The measures in `MEASURES` for one patient, and the prevalence, which is chance for AUPR.
 
     AUROC30 is the area for false positive rates up to 0.3, standardised after McClish; AUPR is the
-    average precision. "Dice best" takes the threshold that is best for this very patient, so it
-    bounds what a threshold can reach; "Dice at 1%" takes the one given. AUPRO30 is the mean overlap
-    with the connected components of the lesion, small and large alike, against the false positive
-    rate, integrated up to 0.3 and divided by 0.3 (Bergmann et al., 2019): chance is 0.15.
+    average precision. "Dice best" uses the best threshold for this patient, an upper bound over
+    thresholds; "Dice at 1%" uses `threshold`. AUPRO30 is the mean overlap with the connected
+    components of the lesion, each with equal weight, as a function of the false positive rate,
+    integrated up to 0.3 and divided by 0.3 (Bergmann et al., 2019): chance is 0.15.
     Voxels with equal scores lie on the same side of every threshold.
 
     Args:
       score: (z, x, y), finite inside the mask, larger for more anomalous.
       lesion: (z, x, y) of bool or 0 and 1; the part outside the mask does not count.
       mask: (z, x, y) of bool or 0 and 1, the brain.
-      threshold: a voxel above it is predicted to be lesion; see `threshold_at`.
-      smallest: both Dice leave predicted components of fewer voxels out. 1 keeps all, as for maps
-        that were not post-processed; `SMALLEST_COMPONENT` is the custom of the field.
-      planar: components, of the lesion and of predictions, lie within a slice, where voxels touch
-        with sides and corners (8 neighbours). Otherwise they extend over slices (26).
+      threshold: voxels above it are predicted to be lesion; see `threshold_at`.
+      smallest: both Dice scores ignore predicted components of fewer voxels. 1 keeps all, as for
+        maps without post-processing; `SMALLEST_COMPONENT` is customary.
+      planar: components of the lesion and of predictions are 2D, within a slice (8 neighbours).
+        Otherwise they are 3D, across slices (26 neighbours).
 
     Returns:
-      Values in [0, 1]; the prevalence, the share of lesion voxels among those inside the mask, lies
-      in (0, 1).
+      Values in [0, 1]; the prevalence, the share of lesion voxels inside the mask, lies in (0, 1).
 
     Raises:
-      ValueError: an argument does not fit this description, or the mask holds nothing but lesion,
-        or no lesion at all.
+      ValueError: an argument does not fit this description, or the voxels inside the mask are all
+        lesion or all healthy.
     """
     volume, inside = _checked(score, mask)
     diseased = _binary(lesion, "lesion", volume.shape) & inside
     if not diseased.any() or diseased.sum() == inside.sum():
         raise ValueError(
             f"{diseased.sum()} of {inside.sum()} voxels inside the mask are lesion: the measures "
-            "need voxels of both kinds. Leave out patients whose lesion is empty, or lies outside "
-            "the mask (an eroded mask may have lost it), and say how many they were."
+            "need voxels of both kinds. Leave out patients whose lesion is empty or lies outside "
+            "the mask (erosion may have removed it), and report how many they are."
         )
     if not np.isfinite(threshold):
-        raise ValueError(f"threshold is {threshold}: pass a number, such as `threshold_at` gives.")
+        raise ValueError(f"threshold is {threshold}: pass a finite number, as from `threshold_at`.")
     if smallest < 1:
-        raise ValueError(f"smallest is {smallest}: pass a number of voxels, 1 to keep all.")
+        raise ValueError(f"smallest is {smallest}: pass a number of voxels; 1 keeps all.")
     labels = diseased[inside]
     ranking = resampling.rank(labels, volume[inside])
     auroc, aupr, auroc30 = resampling.weighted_metrics(ranking, np.ones((1, labels.size)))[0]
@@ -101,14 +100,14 @@ def measure(
 def threshold_at(
     scores: Iterable[ArrayLike], masks: Iterable[ArrayLike], fpr: float = 0.01
 ) -> float:
-    """The smallest score of healthy controls with at most the share `fpr` of all scores above it.
+    """The smallest score of healthy controls that at most a share `fpr` of their scores exceeds.
 
     The voxels of all controls are pooled. With ties the share above may be less than `fpr`, never
-    more, and with fewer than 1 / fpr voxels the threshold is the largest score.
+    more; with fewer than 1 / fpr voxels the threshold is the largest score.
 
     Args:
-      scores: a volume (z, x, y) for each control, finite inside its mask.
-      masks: its brain mask, as many.
+      scores: one volume (z, x, y) per control, finite inside its mask.
+      masks: one brain mask per control.
       fpr: false positive rate, in (0, 1).
 
     Raises:
@@ -119,12 +118,12 @@ def threshold_at(
     scores, masks = list(scores), list(masks)
     if not scores or len(scores) != len(masks):
         raise ValueError(
-            f"There are {len(scores)} score maps and {len(masks)} masks: pass one mask for each "
-            "map, and at least one control."
+            f"There are {len(scores)} score maps and {len(masks)} masks: pass one mask per map, "
+            "and at least one control."
         )
     pairs = (_checked(score, mask) for score, mask in zip(scores, masks, strict=True))
     pooled = np.concatenate([volume[inside] for volume, inside in pairs])
-    # A product such as 0.29 * 100 falls short of its whole number by rounding alone.
+    # Rounding alone makes a product such as 0.29 * 100 fall short of an integer.
     above = int(fpr * pooled.size * (1 + 1e-12))
     place = pooled.size - 1 - above
     return float(np.partition(pooled, place)[place])
@@ -138,13 +137,13 @@ def postprocessed(
     erosion: int = 3,
     planar: bool = False,
 ) -> tuple[_Volume, _Mask]:
-    """The post-processing of the field: a median filter, and an eroded mask.
+    """Customary post-processing: median filter the scores and erode the mask.
 
-    The third step belongs to the binary map: hand `measure` these two, its `smallest` set to
-    `SMALLEST_COMPONENT`, and a threshold from controls that went through this function too.
-    The filter sees the lowest score of the brain wherever it looks outside the mask, as with the
-    residual maps of the field, which are 0 there. Beyond the borders of the volume it sees the
-    nearest voxel, and the erosion takes the brain to go on, so a slab keeps all of its slices.
+    The third step concerns the binary map: call `measure` with both results, with `smallest` set
+    to `SMALLEST_COMPONENT`, and with a threshold from controls processed by this function too.
+    Outside the mask the filter sees the lowest score of the brain, as in residual maps, which are 0
+    there. Beyond the borders of the volume it sees the nearest voxel, and erosion assumes that the
+    brain continues, so a slab keeps all of its slices.
 
     Args:
       score: (z, x, y), finite inside the mask.
@@ -154,7 +153,8 @@ def postprocessed(
       planar: filter and erode each slice on its own, as is right for slices far apart.
 
     Returns:
-      The filtered scores in the type of `score` if that is float32 or float64, and the eroded mask.
+      The filtered scores, with the dtype of `score` if it is float32 or float64, and the eroded
+      mask.
 
     Raises:
       ValueError: an argument does not fit this description, or the erosion leaves nothing.
@@ -173,7 +173,7 @@ def postprocessed(
     if erosion:
         inside = ndimage.binary_erosion(inside, cross, iterations=erosion, border_value=1)
     if not inside.any():
-        raise ValueError(f"Nothing of the mask is left after {erosion} erosions: ask for fewer.")
+        raise ValueError(f"Nothing of the mask is left after {erosion} erosions: use fewer.")
     return filtered, inside
 
 
@@ -181,7 +181,7 @@ def image_score(score: ArrayLike, mask: ArrayLike, exclude: ArrayLike | None = N
     """The score of a whole image: the 98th percentile of its voxels.
 
     With score = -f this is minus the 2nd percentile of the decision function f, as in the paper
-    (which leaves the ventricles out).
+    (which leaves out the ventricles).
 
     Args:
       score: (z, x, y), finite inside the mask.
@@ -195,12 +195,14 @@ def image_score(score: ArrayLike, mask: ArrayLike, exclude: ArrayLike | None = N
     if exclude is not None:
         inside = inside & ~_binary(exclude, "exclude", volume.shape)
     if not inside.any():
-        raise ValueError("exclude covers the whole mask: no voxel is left to score the image by.")
+        raise ValueError(
+            "exclude covers the whole mask: leave some voxels to score the image."
+        )
     return float(np.percentile(volume[inside], 98))
 
 
 def _best_dice(ranking: Ranking, scores: Float[np.ndarray, " n"]) -> float:
-    """The largest Dice over all thresholds; voxels at -inf are above none of them."""
+    """The largest Dice over all thresholds; voxels at -inf lie above no threshold."""
     hits = np.cumsum(ranking.anomalous)[ranking.last]
     dice = 2.0 * hits / (ranking.last + 1 + hits[-1])
     reachable = np.isfinite(scores[ranking.order[ranking.last]])
@@ -212,14 +214,14 @@ def _dice(predicted: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> 
 
 
 def _component_weights(lesion: _Mask, planar: bool) -> _Volume:
-    """1 / (voxels of its component) in the lesion, 0 elsewhere: each component weighs 1."""
+    """1 / (size of the voxel's component) in the lesion, 0 elsewhere: each component weighs 1."""
     components = _components(lesion, planar)
     sizes = np.bincount(components.ravel())
     return np.where(lesion, 1.0 / sizes[components], 0.0)
 
 
 def _aupro30(ranking: Ranking, weights: Float[np.ndarray, " n"]) -> float:
-    """The area under (false positive rate, mean overlap with the components) up to 0.3, over 0.3.
+    """Area under mean component overlap against false positive rate, up to 0.3, divided by 0.3.
 
     The mean overlap is a true positive rate in which every component has the same weight.
     """
@@ -236,12 +238,12 @@ def _aupro30(ranking: Ranking, weights: Float[np.ndarray, " n"]) -> float:
 
 
 def _opened(score: _Volume, mask: _Mask, smallest: int, planar: bool) -> _Volume:
-    """The area opening of the scores: above any threshold, the components that are large enough.
+    """Area opening of the scores: above any threshold, only large enough components remain.
 
-    A voxel gets the highest level at which it lies in a component of `smallest` voxels or more,
-    and -inf if there is none. Components only grow as the threshold falls, so one array serves all
-    thresholds. Every round lowers the peaks that are too small to the highest of their neighbours,
-    of which they thereby gain at least one: `smallest - 1` rounds are enough.
+    Each voxel gets the highest level at which it lies in a component of at least `smallest` voxels,
+    or -inf if there is none. Components only grow as the threshold falls, so one array serves all
+    thresholds. Each round lowers peaks that are too small to their highest neighbour, which joins
+    them: every such peak grows by at least one voxel, so `smallest - 1` rounds suffice.
     """
     box = ndimage.find_objects(mask.astype(np.int8))[0]
     level = np.where(mask[box], score[box].astype(np.float64), -np.inf)
@@ -254,7 +256,7 @@ def _opened(score: _Volume, mask: _Mask, smallest: int, planar: bool) -> _Volume
         around = _highest(np.where(low, -np.inf, level), planar)
         highest_around = np.full(too_small.shape, -np.inf)
         np.maximum.at(highest_around, peaks[low], around[low])
-        # A plateau that goes on beside a higher voxel is no peak, and stays as it is.
+        # A plateau next to a higher voxel is no peak, and stays as it is.
         lowered = np.where(low, highest_around[peaks], level)
         if np.array_equal(lowered, level):
             break
@@ -270,7 +272,7 @@ def _highest(level: _Volume, planar: bool) -> _Volume:
 
 
 def _components(binary: _Mask, planar: bool) -> Int[np.ndarray, "z x y"]:
-    """The number of the component of each voxel, from 1, and 0 where there is none."""
+    """Component labels of the voxels, from 1; 0 for the background."""
     neighbours = np.ones((3, 3, 3), bool)
     neighbours[[0, 2]] = not planar
     components = np.zeros(binary.shape, np.int32)

@@ -1,9 +1,9 @@
-"""What the patch autoencoder is trained for: OgAE, the siamese one, or plain reconstruction.
+"""Objectives of the patch autoencoder: OgAE, siamese, or plain reconstruction.
 
-A batch is (locations, subjects, 15, 15, 1): the patches of all subjects at a few places. Subjects
-come in a new random order for each location and step, so the first half of them is a random half.
+A batch has shape (locations, subjects, 15, 15, 1): the patches of all subjects at a few locations.
+Subjects are shuffled for each location and step, so the first half of them is a random half.
 
-Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, experiment on brain MRI.
+Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, brain MRI experiment.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from ocsvm_jax.networks.patch import PATCH, RADIUS
 
 
 def _ogae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
-    """Mean squared error + lambda * the guidance of each location, mean over the locations.
+    """Mean squared error + lambda * guidance, the mean of the guidance losses of all locations.
 
-    Each location has a one-class SVM of its own, on a random half of the subjects; the other half
-    is judged by it (equation (7)).
+    Each location has its own one-class SVM, fitted on a random half of the subjects; it judges the
+    other half (equation (7)).
     """
     schedule = ("num_epochs", "schedule", "betas", "betas_second")
     options = ("nu", "gamma", "standardize", "differentiate_dual")
@@ -41,12 +41,12 @@ def _ogae(network: Network, error: Error, settings: Mapping[str, Any]) -> Object
 
 
 def _sae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
-    """Errors of both - alpha * cosine, over pairs of subjects at the same location."""
+    """Reconstruction errors of both subjects - alpha * cosine, over pairs at the same location."""
     return sae_objective(network, similarity_weight=settings["similarity_weight"], error=error)
 
 
 def _ae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
-    """Mean squared error alone: what the other two add to."""
+    """Mean squared error alone, to which the other two add a term."""
     del settings
     return ae_objective(network, error=error)
 
@@ -60,7 +60,7 @@ def patch_method(
     optimizer: optax.GradientTransformation,
     settings: Mapping[str, Any],
 ) -> Method:
-    """A method on patches; among its parts is the spread of the latents.
+    """A method on patches; its loss parts include the spread of the latents.
 
     Args:
       name: one of `PATCH_METHODS`.
@@ -69,7 +69,7 @@ def patch_method(
       settings: the fields of the card's `method`, and `num_epochs`.
 
     Raises:
-      ArgumentError: a ValueError, on a value that cannot work.
+      ArgumentError: a ValueError, if a value is invalid.
     """
     objective = PATCH_METHODS[name](network, centred_error(settings["centre_sd"]), settings)
 
@@ -80,7 +80,7 @@ def patch_method(
     return gradient_method(network, optimizer, watched, _no_score)
 
 
-# What the paper's rows are trained and fitted with, whatever the card says of the others.
+# Settings of the paper's rows, which replace those of the card.
 PAPER_METHOD = {
     "centre_sd": 0.0,
     "guidance_weight": 1e-3,
@@ -92,7 +92,7 @@ PAPER_METHOD = {
     "similarity_weight": 0.1,
     "order": "activation_norm",
 }
-PAPER_TRAIN = {"learning_rate": 1e-3}  # of Adam
+PAPER_TRAIN = {"learning_rate": 1e-3}  # for Adam
 PAPER_FINAL = {"nu": 0.03, "gamma": 0.01, "standardize": False, "scores": ("-f",)}
 
 check_centre_sd = number(
@@ -101,16 +101,16 @@ check_centre_sd = number(
 
 
 def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
-    """How much each pixel of a patch counts: a Gaussian about the centre, of mean 1.
+    """Weights of the pixels of a patch: a Gaussian around the centre, with mean 1.
 
-    A map's score is that of the central voxel. Equal weights, as in the paper, spend the 16 numbers
-    of the latent on the whole patch, and what differs at its centre is lost among them.
+    A map scores the central voxel. With equal weights, as in the paper, the 16 dimensions of the
+    latent describe the whole patch, and differences at its centre are lost.
 
     Args:
-      sd: of the Gaussian, pixels; 0 for equal weights.
+      sd: standard deviation of the Gaussian in pixels; 0 for equal weights.
 
     Raises:
-      ArgumentError: a ValueError, if it is not finite or below 0.
+      ArgumentError: a ValueError, if `sd` is negative or not finite.
     """
     check_centre_sd("centre_sd", sd)
     if sd == 0:
@@ -121,7 +121,7 @@ def centre_weights(sd: float) -> Float[np.ndarray, "15 15"]:
 
 
 def centred_error(sd: float) -> Error:
-    """Mean squared error whose pixels are weighed by `centre_weights`."""
+    """Mean squared error with pixels weighted by `centre_weights`."""
     weights = centre_weights(sd)[..., None]
 
     def error(patches: Array, x_hat: Array) -> Array:
@@ -132,15 +132,15 @@ def centred_error(sd: float) -> Error:
 
 
 def _spread(z: Array) -> Array:
-    """Standard deviation of the latents about the mean of their location, over all dimensions.
+    """Standard deviation of the latents around the mean of their location, over all dimensions.
 
-    Compare gamma with it: the kernel of two subjects is exp(-2 gamma d sd^2) on average.
+    Useful for choosing gamma: the kernel of two subjects is about exp(-2 gamma d sd^2).
     """
     centred = z - jnp.mean(z, axis=1, keepdims=True)
     return jnp.sqrt(jnp.mean(centred**2))
 
 
 def _no_score(state: Any, patches: Any) -> dict:
-    """Maps are made from latents of whole slices, see `maps`; a patch has no score of its own."""
+    """No scores: maps are made from latents of whole slices, see `maps`."""
     del state, patches
     return {}

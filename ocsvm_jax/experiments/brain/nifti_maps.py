@@ -1,4 +1,4 @@
-"""Score volumes as NIfTI files, each with the affine and the order of axes of its input."""
+"""Writes score volumes as NIfTI files with the affine and axis order of their input."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ def write(
     """Writes `nifti/<cohort>/<subject>_<score>.nii.gz`; files that exist stay as they are.
 
     Args:
-      directory: of the run.
-      scores: for each score one array (n, v) per cohort, see `maps.make_maps`; or the names of the
-        scores of a finished run, which are read from the slices in `maps`. If these are gone, a
-        line on the terminal says so, and nothing is written.
+      directory: directory of the run.
+      scores: for each score one array (n, v) per cohort, see `maps.make_maps`; or the score names
+        of a finished run, whose scores are read from `maps`. If those files are gone, a message is
+        printed and nothing is written.
       read: the data, for the space and the input files.
-      cohorts: those with maps, aligned with the arrays.
-      locations: of the columns of the scores; elsewhere, and outside a subject's own brain mask,
-        the volume is 0.
+      cohorts: cohorts with maps, aligned with the arrays.
+      locations: voxels of the score columns; elsewhere, and outside a subject's own brain mask,
+        volumes are 0.
     """
     missing = [
         (name, c, i, path)
@@ -42,7 +42,7 @@ def write(
     stored = not isinstance(scores, Mapping)
     found = stored_maps(cohorts, locations, directory / "maps") if stored else scores
     if found is None:
-        print(f"{directory}: no NIfTI maps are added, because its maps are no longer there.")
+        print(f"{directory}: no NIfTI maps are added, because the maps of the run no longer exist.")
         return
     for name, c, i, path in missing:
         cohort = cohorts[c]

@@ -1,7 +1,7 @@
-"""Figures of score maps over the brain: functions from arrays to a figure, for `figures.png`.
+"""Figures of score maps on the brain: functions from arrays to a Matplotlib figure.
 
-Slices are (x, y) in the canonical orientation, and are drawn as seen from above: the left of the
-patient on the left, the front of the head on top.
+Slices are (x, y) in the canonical orientation and drawn as seen from above: the patient's left is
+on the left, the front of the head on top.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ _MARGIN = 3  # voxels around the brain
 
 
 class _Slices(NamedTuple):
-    """What a figure shows, cut to the brain; see `overlay`."""
+    """The arguments of `overlay`, cut to the brain."""
 
     images: Float[np.ndarray, "rows x y"]
     scores: Float[np.ndarray, "rows x y"]
@@ -36,7 +36,7 @@ class _Slices(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What all rows share: the colours of the scores, the threshold, and the white of the image."""
+    """Shared by all rows: score colours, threshold, and the white level of the images."""
 
     colours: ScalarMappable
     vmin: float
@@ -57,20 +57,20 @@ def overlay(
     vmax: float,
     title: str = "",
 ) -> Figure:
-    """One row per slice: the image, the score map over it, the map above a threshold, the lesion.
+    """One row per slice: image, score map on it, map above a threshold, and lesion.
 
-    The rows are slices of one patient or one slice of several. All share the colours of the
-    scores, which therefore belong to the whole cohort: see `colour_range`.
+    Rows are slices of one patient, or one slice each of several. All share one colour scale, which
+    should be that of the whole cohort: see `colour_range`.
 
     Args:
-      images: (rows, x, y), 0 for black; the brightest voxel of all brains is white.
+      images: (rows, x, y), 0 for black; the brightest voxel inside the masks is white.
       scores: (rows, x, y), finite inside the masks, larger for more anomalous.
-      masks: (rows, x, y) of bool or 0 and 1; scores are drawn inside only.
-      lesions: (rows, x, y) of bool or 0 and 1; None, for controls, leaves their column out.
-      labels: the name of each row.
-      threshold: a voxel above it is drawn in the third column.
-      vmin: a score at it or below leaves the image as it is.
-      vmax: the score of the brightest colour; more than `vmin`.
+      masks: (rows, x, y) of bool or 0 and 1; scores are drawn only inside.
+      lesions: (rows, x, y) of bool or 0 and 1; None, for controls, omits their column.
+      labels: one label per row.
+      threshold: voxels above it are drawn in the third column.
+      vmin: scores up to `vmin` leave the image uncoloured.
+      vmax: score with the brightest colour; larger than `vmin`.
       title: title of the figure.
 
     Raises:
@@ -79,11 +79,13 @@ def overlay(
     slices = _cut(_checked(images, scores, masks, lesions))
     rows, width, height = slices.images.shape
     if len(labels) != rows:
-        raise ValueError(f"There are {len(labels)} labels and {rows} slices: pass one for each.")
+        raise ValueError(
+            f"There are {len(labels)} labels and {rows} slices: pass one label per slice."
+        )
     if not (np.isfinite([vmin, vmax, threshold]).all() and vmin < vmax):
         raise ValueError(
             f"vmin is {vmin}, vmax {vmax} and threshold {threshold}: pass finite numbers with vmin "
-            "below vmax, such as `colour_range` gives."
+            "below vmax, as from `colour_range`."
         )
     titles = ["T1", "score", "above threshold", "lesion"]
     if slices.lesions is None:
@@ -112,11 +114,11 @@ def colour_range(
     masks: Iterable[ArrayLike],
     percentiles: tuple[float, float] = (50.0, 99.5),
 ) -> tuple[float, float]:
-    """The `vmin` and `vmax` of a cohort: percentiles of the scores inside the masks, pooled.
+    """`vmin` and `vmax` of a cohort: percentiles of the pooled scores inside the masks.
 
     Args:
       scores: volumes or slices, finite inside their masks.
-      masks: as many, of bool or 0 and 1.
+      masks: one mask per map, of bool or 0 and 1.
       percentiles: two in [0, 100], increasing.
 
     Raises:
@@ -127,18 +129,18 @@ def colour_range(
         raise ValueError(
             f"The scores have shapes {sorted({s.shape for s in maps})} and the masks "
             f"{sorted({m.shape for m in brains})}, {len(maps)} and {len(brains)} in number: pass "
-            "one mask for each map, of its shape."
+            "one mask per map, of the same shape."
         )
     values = np.concatenate([s[m] for s, m in zip(maps, brains, strict=True)] or [np.empty(0)])
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(
             f"The masks hold {values.size} voxels, {(~np.isfinite(values)).sum()} of them NaN or "
-            "infinite: pass one brain or more, with finite scores inside."
+            "infinite: pass at least one brain, with finite scores inside."
         )
     if not 0.0 <= percentiles[0] < percentiles[1] <= 100.0:
         raise ValueError(f"percentiles is {percentiles}: pass two in [0, 100], increasing.")
     low, high = np.percentile(values, percentiles).tolist()
-    # Equal scores leave no room for two ends.
+    # With equal scores both percentiles coincide.
     return low, max(high, low + 1e-6 * max(abs(low), 1.0))
 
 
@@ -150,11 +152,11 @@ def _row(panels: np.ndarray, slices: _Slices, i: int, look: _Look) -> None:
         axes.spines[:].set_visible(False)
     shown = np.ma.array(score, mask=~mask)
     panels[1].imshow(shown.T, cmap=look.colours.cmap, norm=look.colours.norm, origin="lower")
-    # Outside the mask there may be NaN, which no comparison lets through.
+    # Outside the mask there may be NaN, for which every comparison is False.
     above = np.ma.array(np.ones(score.shape), mask=~(mask & (score > look.threshold)))
     panels[2].imshow(above.T, cmap=ListedColormap([VERMILION]), origin="lower")
     if slices.lesions is not None and slices.lesions[i].any():
-        # There is none beyond the edge, so that the outline closes there.
+        # Padding lets the outline close at the edge of the slice.
         padded = np.pad(slices.lesions[i], 1).astype(float)
         x, y = (np.arange(-1, n + 1) for n in image.shape)
         for axes in panels[2:]:
@@ -162,14 +164,14 @@ def _row(panels: np.ndarray, slices: _Slices, i: int, look: _Look) -> None:
 
 
 def _key(figure: Figure, panels: np.ndarray, slices: _Slices, look: _Look) -> None:
-    """The colour bar with the threshold on it, and the legend."""
+    """Adds the colour bar, with the threshold on it, and the legend."""
     inside = slices.scores[slices.masks]
     below, above = inside.min() < look.vmin, inside.max() > look.vmax
     extend = ("neither", "min", "max", "both")[int(below) + 2 * int(above)]
     bar = figure.colorbar(
         look.colours, ax=panels, extend=extend, label="score", aspect=30, pad=0.01
     )
-    # The colours are transparent below; a grey stands for the image.
+    # Low scores are transparent; grey stands for the image.
     bar.ax.set_facecolor("0.45")
     if look.vmin < look.threshold < look.vmax:
         bar.ax.axhline(look.threshold, color=BLACK, linewidth=2)
@@ -187,14 +189,14 @@ def _mark_left(axes: Axes) -> None:
 
 
 def _colours() -> ListedColormap:
-    """From transparent, where the image shows, to bright and opaque."""
+    """Colour map from transparent, where the image shows through, to bright and opaque."""
     table = matplotlib.colormaps["inferno"](np.linspace(0.25, 1.0, 256))
     table[:, 3] = np.linspace(0.0, 1.0, 256) ** 0.5
     return ListedColormap(table)
 
 
 def _cut(slices: _Slices) -> _Slices:
-    """The rectangle around the brains of all rows, with a margin."""
+    """Crops all arrays to the bounding box of the masks of all rows, with a margin."""
     _, x, y = np.nonzero(slices.masks)
     across, along = (slice(max(v.min() - _MARGIN, 0), v.max() + 1 + _MARGIN) for v in (x, y))
     lesions = None if slices.lesions is None else slices.lesions[:, across, along]

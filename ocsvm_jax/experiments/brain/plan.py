@@ -1,4 +1,4 @@
-"""A card of the brain experiment as a record; configs/brain.py says what its fields mean."""
+"""A card of the brain experiment as a record; configs/brain.py explains its fields."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ Gamma = float | str  # a positive number, "scale" or "auto"
 
 
 class MethodPlan(NamedTuple):
-    """What the patch autoencoders are trained for."""
+    """Objectives and settings of the patch autoencoders."""
 
     order: Order
     centre_sd: float
@@ -26,7 +26,7 @@ class MethodPlan(NamedTuple):
 
 
 class TrainPlan(NamedTuple):
-    """How long they are trained."""
+    """Training loop of the patch autoencoders."""
 
     epochs: int
     steps: int
@@ -46,14 +46,14 @@ class FinalPlan(NamedTuple):
 
 
 class MapsPlan(NamedTuple):
-    """How maps are made, and which are written as NIfTI files."""
+    """Block size of the maps, and which of them are written as NIfTI files."""
 
     block: int
     nifti: str
 
 
 class EvalPlan(NamedTuple):
-    """How maps are judged."""
+    """Evaluation of the maps."""
 
     resamples: int
     median: int
@@ -61,7 +61,7 @@ class EvalPlan(NamedTuple):
 
 
 class BrainPlan(NamedTuple):
-    """A whole card; `design` is what its `data` says of the cohorts."""
+    """A whole card; `design` holds the roles of the cohorts in its `data`."""
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -75,7 +75,7 @@ class BrainPlan(NamedTuple):
 
 
 def plan_of(config: Config) -> BrainPlan:
-    """The record of a card that `check.check` has passed."""
+    """Converts a card that passed `check.check`."""
     kinds = (DataPlan, MethodPlan, TrainPlan, FinalPlan, MapsPlan, EvalPlan)
     names = BrainPlan._fields[-len(kinds) :]
     parts: list[Any] = [kind(**config[n].to_dict()) for kind, n in zip(kinds, names, strict=True)]

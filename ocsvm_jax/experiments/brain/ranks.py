@@ -1,4 +1,4 @@
-"""The tables of rank tests: which methods differ from the first one, over patients."""
+"""Tables of rank tests over patients: which methods differ from the first one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +10,17 @@ from ocsvm_jax.experiments.brain.rows import Row, rows_of
 from ocsvm_jax.reports.numbers import p_value, signed
 from ocsvm_jax.reports.page import Table
 
-Tests = Mapping[str, tuple[RankTest, RankTest]]  # by arm and kind of lesion, as a heading
+Tests = Mapping[str, tuple[RankTest, RankTest]]  # keys: headings that name arm and kind of lesion
 
 
 def rank_tests_of(results: Results, measure: str) -> list[Table]:
-    """Each score of the first method against all other rows, in each arm and kind of lesion.
+    """Each score of the first method against all other rows, per arm and kind of lesion.
 
-    A patient stands for the mean over the seeds. Patients without a value are left out.
+    A patient's value is the mean over seeds. Patients without a value are left out.
 
     Args:
-      results: of the experiment; without a second row there is no table.
-      measure: one of `measures.MEASURES`, of the maps without post-processing.
+      results: results of the experiment; with a single row there is no table.
+      measure: one of `measures.MEASURES`, for maps without post-processing.
     """
     rows, tests = rows_of(results), {}
     for arm in results.design.arms if len(rows) > 1 else ():
@@ -43,7 +43,7 @@ def rank_tests_of(results: Results, measure: str) -> list[Table]:
 def _against_all(row: Row, rows: Sequence[Row], measure: str, tests: Tests) -> Table:
     others = [other.name for other in rows if other is not row]
     caption = (
-        f"{measure} of {row.name}, minus that of each other method; p adjusted for all "
+        f"{measure} of {row.name} minus that of each other method; p adjusted for all "
         f"{len(rows) * len(others) // 2} pairs"
     )
     header = ["against", "median difference", "Wilcoxon p, Holm", "Dunn p, Bonferroni"]

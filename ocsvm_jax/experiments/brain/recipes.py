@@ -1,4 +1,4 @@
-"""The rows of the tables: each is a name, and a recipe for the mapper that makes its maps."""
+"""Recipes of the rows of the tables: how to build the mapper behind each name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,14 +32,14 @@ History = list[Entry]
 
 
 class Context(NamedTuple):
-    """What all runs of an experiment have in common.
+    """Shared by all runs of an experiment.
 
     Attributes:
       plan: the card.
       study: the data.
       feed: the subjects to train on.
-      locations: where maps are made.
-      workdir: of the experiment.
+      locations: voxels where maps are made.
+      workdir: working directory of the experiment.
     """
 
     plan: BrainPlan
@@ -50,15 +50,15 @@ class Context(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """A row of the tables, or one per score.
+    """A row of the tables, or several: one per score.
 
     Attributes:
       title: display name.
       build: `build(plan, feed, seed, directory) -> (mapper, history)`; trains in `directory` if
         there is something to train.
-      method: name of the patch method that it trains; empty if there is nothing to train.
-      settings: the plan of this row, made from that of the card.
-      trivial: whether it is a baseline that has learned nothing.
+      method: name of the patch method to train; empty if there is nothing to train.
+      settings: makes the plan of this row from that of the card.
+      trivial: whether the row is one of the trivial baselines.
     """
 
     title: str
@@ -75,7 +75,7 @@ def mapper_of(context: Context, name: str, seed: int, directory: Path) -> tuple[
 
 
 def network_of(plan: BrainPlan, momentum: float = 0.9) -> Network:
-    """The patch autoencoder, whose batch norms have this momentum."""
+    """The patch autoencoder, with batch norms of this momentum."""
     options = {"order": plan.method.order, "momentum": momentum}
     return Network(from_flax(PatchEncoder(**options)), from_flax(PatchDecoder(**options)))
 
@@ -84,7 +84,7 @@ def method_of(name: str, plan: BrainPlan) -> Method:
     """A patch method with the plan's settings and network, trained with Adam.
 
     Raises:
-      ValueError: on a value that cannot work.
+      ValueError: if a value is invalid.
     """
     settings = plan.method._asdict() | {"num_epochs": plan.train.epochs}
     optimizer = optax.adam(plan.train.learning_rate)
@@ -157,5 +157,5 @@ TRIVIAL = tuple(name for name, recipe in RECIPES.items() if recipe.trivial)
 
 
 def name_of(method: str) -> str:
-    """The display name of a row; that of the card for one of another version."""
+    """Display name of a row; the name in the card if this version does not know it."""
     return RECIPES[method].title if method in RECIPES else method

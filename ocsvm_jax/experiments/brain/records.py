@@ -1,4 +1,4 @@
-"""What an experiment found, as records; their form in `results.json` and `result.json`."""
+"""Records of the results of an experiment, and their form in JSON files."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ VARIANTS = ("raw", "post-processed")  # of maps
 
 
 class Judged(NamedTuple):
-    """What the maps of one score of one run are worth.
+    """Evaluation of the maps of one score of one run.
 
     Attributes:
       thresholds: by variant, the score that 1% of the held-out normal subjects' voxels exceed.
@@ -29,7 +29,7 @@ class Judged(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """What a run took."""
+    """Wall time of the parts of a run."""
 
     training: float
     maps: float
@@ -41,11 +41,11 @@ class Run(NamedTuple):
 
     Attributes:
       method: name in the card.
-      seed: of its training.
+      seed: training seed.
       history: losses and other values of each epoch by name; empty if nothing was trained.
-      facts: machine, versions and commit; empty for a run of a version that did not record them.
-      scores: what each of its scores is worth.
-      seconds: what it took.
+      facts: machine, versions and commit; empty for runs by versions that did not record them.
+      scores: evaluation of the maps, by score.
+      seconds: wall time.
     """
 
     method: str
@@ -76,12 +76,12 @@ class Results(NamedTuple):
     """A whole experiment.
 
     Attributes:
-      command: that repeats it.
+      command: command line that repeats it.
       config: the card.
       facts: machine, versions and commit of the report.
-      data: what it was run on.
-      runs: in the order of the card.
-      wall_seconds: since the last start.
+      data: summary of the data.
+      runs: all runs in the order of the card.
+      wall_seconds: seconds since the last start.
     """
 
     command: str
@@ -93,7 +93,7 @@ class Results(NamedTuple):
 
     @property
     def design(self) -> Design:
-        """Which cohort is used for what."""
+        """Roles of the cohorts."""
         return design_of(SimpleNamespace(**self.config["data"]))
 
 
@@ -104,13 +104,13 @@ def to_json(results: Results) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> Results:
-    """The results in the content of a `results.json`."""
+    """Reads results from the content of `results.json`."""
     runs = [run_from_json(run) for run in content["runs"]]
     return Results(**{**content, "data": DataFacts(**content["data"]), "runs": runs})
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
-    """The content of `result.json`: of each patient cohort and measure, a list of values."""
+    """The content of `result.json`: one list of values per patient cohort, variant and measure."""
 
     def columns(rows: list[Measures]) -> dict[str, list[float]]:
         return dict(zip(KEYS, map(list, zip(*rows, strict=True)), strict=True))
@@ -123,7 +123,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
 
 
 def run_from_json(content: Mapping[str, Any]) -> Run:
-    """The run in the content of a `result.json`."""
+    """Reads a run from the content of `result.json`."""
 
     def rows(columns: Mapping[str, list[float]]) -> list[Measures]:
         return [Measures(*row) for row in zip(*(columns[key] for key in KEYS), strict=True)]
@@ -139,7 +139,7 @@ def run_from_json(content: Mapping[str, Any]) -> Run:
 def _each_variant(
     change: Callable[[Any], Any], patients: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The same cohorts and variants, each with its measures changed."""
+    """Applies `change` to the measures of each cohort and variant."""
     return {
         cohort: {variant: change(measures) for variant, measures in variants.items()}
         for cohort, variants in patients.items()

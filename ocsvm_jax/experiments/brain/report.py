@@ -24,13 +24,13 @@ from ocsvm_jax.reports.section import (
     Section,
 )
 
-FIGURES = ("gallery-*", "losses-*")  # names of all figures that a report may have
+FIGURES = ("gallery-*", "losses-*")  # patterns of the figures that a report may have
 _TITLE = "Brain MRI: a one-class SVM for each voxel"
 _RANKED = ("AUPR", "AUROC")
 
 
 def text(results: Results) -> str:
-    """The results in short, for a terminal: raw maps, means over patients and seeds."""
+    """Summary for a terminal: raw maps, means over patients and seeds."""
     parts = [captions.SHORT, tables.overview(results)]
     if results.data.synthetic is not None:
         parts.append(captions.SYNTHETIC)
@@ -41,8 +41,8 @@ def report_of(results: Results, drawn: Mapping[str, Mapping[str, Picture]] | Non
     """All tables and pictures of an experiment.
 
     Args:
-      results: of the experiment.
-      drawn: pictures by kind of lesion and name of row, see `gallery.draw`; None for no gallery.
+      results: results of the experiment.
+      drawn: pictures by kind of lesion and row name, see `gallery.draw`; None for no gallery.
     """
     warning = [] if results.data.synthetic is None else [Paragraph(captions.SYNTHETIC, strong=True)]
     config = json.dumps(results.config, indent=2, ensure_ascii=False, default=str)
@@ -78,7 +78,7 @@ def _results(results: Results) -> list[Section]:
 
 
 def _section(heading: str, note: str, found: Sequence[Table], shown: int | None = None) -> Section:
-    """Tables below a note on how to read them; the page shows the first `shown` at once."""
+    """A note on how to read the tables, then the tables; those after `shown` are folded."""
     parts: list[Part] = [*map(Captioned, found[:shown])]
     if shown is not None:
         parts += [Folded(table.caption, [Captioned(table)]) for table in found[shown:]]
@@ -86,11 +86,13 @@ def _section(heading: str, note: str, found: Sequence[Table], shown: int | None 
 
 
 def _gallery(results: Results, drawn: Mapping[str, Mapping[str, Picture]]) -> Iterator[Part]:
-    """For each kind of lesion the picture of the first row, the others' on demand."""
+    """Per kind of lesion, the picture of the first row; those of the others are folded."""
     yield Paragraph(captions.GALLERY, quiet=True)
     there = {name for own in drawn.values() for name in own}
     if missing := [row.name for row in rows_of(results) if row.name not in there]:
-        yield Paragraph(f"Not drawn, without maps or lesions: {', '.join(missing)}.", quiet=True)
+        yield Paragraph(
+            f"Not drawn, because maps or lesions are missing: {', '.join(missing)}.", quiet=True
+        )
     for kind, own in drawn.items():
         yield Heading(kind)
         first, *others = own.items()
@@ -99,7 +101,7 @@ def _gallery(results: Results, drawn: Mapping[str, Mapping[str, Picture]]) -> It
 
 
 def _losses(results: Results) -> Iterator[Part]:
-    """The curves of each method that trained something, of its first seed."""
+    """Training curves of each trained method, for its first seed."""
     seen = set()
     for run in results.runs:
         history = [
@@ -112,6 +114,6 @@ def _losses(results: Results) -> Iterator[Part]:
             f"losses-{run.method}",
             figures.png(figures.losses, history),
             "Losses and other quantities by epoch; the last losses are in the table above.",
-            "What the training recorded in each epoch.",
+            "Values recorded in each epoch of training.",
         )
         yield Folded(f"Curves of {name_of(run.method)}, first seed", [picture])

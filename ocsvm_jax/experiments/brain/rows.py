@@ -1,4 +1,4 @@
-"""The rows of the tables and pictures: one for each score of each method, over its seeds."""
+"""The rows of the tables and pictures: one per score of each method, over its seeds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Row(NamedTuple):
       name: display name.
       method: as in the card.
       score: name of the score.
-      runs: what is found with each seed, in the order of the seeds.
+      runs: evaluations by seed, in the order of the seeds.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 def rows_of(results: Results) -> list[Row]:
-    """All rows in the order of the runs, those of the trivial baselines last."""
+    """All rows in the order of the runs, with the trivial baselines last."""
     found: dict[tuple[str, str], list[Judged]] = {}
     for run in results.runs:
         for score, result in run.scores.items():
@@ -51,7 +51,7 @@ def rows_of(results: Results) -> list[Row]:
 def image_scores(
     rows: Sequence[Row], controls: str, cohort: str
 ) -> tuple[Int[np.ndarray, " n"], dict[str, list[list[float]]]]:
-    """Labels of whole images, 1 for patients, and for each row the scores of them, by seed."""
+    """Labels of whole images, 1 for patients, and their scores by row name and seed."""
     first = rows[0].runs[0].images
     labels = np.repeat([0, 1], [len(first[controls]), len(first[cohort])])
     scores = {

@@ -1,4 +1,4 @@
-"""The cohorts of a brain experiment: which there are, and what is in them."""
+"""The cohorts of a brain experiment: their roles, files and content."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from ocsvm_jax.data.brain import Cohort, Files, Space
 
 
 class DataPlan(NamedTuple):
-    """Where the volumes are, and how they are read: the `data` of a card."""
+    """Location of the volumes and how to read them: the `data` of a card."""
 
     dir: str
     profile: str
@@ -36,9 +36,9 @@ class Arm(NamedTuple):
     """A group of test cohorts.
 
     Attributes:
-      name: "" for the only one of a folder.
-      controls: name of the cohort of normal subjects; "" where there is none.
-      patients: names of the cohorts by the kind of their lesions.
+      name: name of the arm; "" if it is the only one.
+      controls: name of the cohort of normal subjects; "" if there is none.
+      patients: names of the patient cohorts, by kind of lesion.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Arm(NamedTuple):
 
     @property
     def said(self) -> str:
-        """The beginning of what is said about it; empty for the only one."""
+        """Prefix of captions about the arm; empty if it is the only one."""
         return f"{self.name} arm, " if self.name else ""
 
     @property
@@ -57,12 +57,12 @@ class Arm(NamedTuple):
 
 
 class Design(NamedTuple):
-    """Which cohort is used for what.
+    """Roles of the cohorts.
 
     Attributes:
       train: name of the cohort to train on.
       held_out: name of the normal cohort for early stopping and the threshold.
-      arms: the cohorts to judge.
+      arms: groups of cohorts to judge.
     """
 
     train: str
@@ -71,19 +71,19 @@ class Design(NamedTuple):
 
     @property
     def mapped(self) -> list[str]:
-        """Names of the cohorts of which maps are made, held-out subjects first, each once."""
+        """Names of the cohorts with maps, the held-out one first, each once."""
         judged = [name for arm in self.arms for name in arm.cohorts]
         return list(dict.fromkeys([self.held_out, *judged]))
 
 
 class Study(NamedTuple):
-    """All that is read.
+    """The data of an experiment.
 
     Attributes:
-      space: of all volumes.
-      cohorts: by name, those of the arms among them.
-      files: of each cohort, aligned with its subjects.
-      exclude: (z, x, y) of bool, not counted by the image score; None for nothing.
+      space: the grid of all volumes.
+      cohorts: all cohorts by name.
+      files: files of each cohort, aligned with its subjects.
+      exclude: (z, x, y) of bool, voxels that the image score ignores; None if there are none.
     """
 
     space: Space
@@ -93,7 +93,7 @@ class Study(NamedTuple):
 
 
 def arms_of(data: Any) -> list[Arm]:
-    """The arms that a card's `data` names: a `DataPlan`, or whatever has its fields."""
+    """The arms named by a card's `data`: a `DataPlan`, or any object with its fields."""
 
     def name(arm: str, group: str) -> str:
         return f"{arm}_{group}" if arm and group else group
@@ -105,15 +105,15 @@ def arms_of(data: Any) -> list[Arm]:
 
 
 def design_of(data: Any) -> Design:
-    """The cohorts that a card's `data` names, see `arms_of`."""
+    """Roles of the cohorts named by a card's `data`, see `arms_of`."""
     return Design(data.train, data.held_out, arms_of(data))
 
 
 def check(root: Path, data: DataPlan) -> tuple[Space, dict[str, list[Files]]]:
-    """Finds all files and checks their headers, before anything long begins.
+    """Finds all files and checks their headers, before any long computation.
 
     Raises:
-      ValueError: if a cohort or file is missing or not what it should be; see `data.brain.check`.
+      ValueError: if a cohort or file is missing or invalid; see `data.brain.check`.
     """
     patterns = {"image": data.image, "mask": data.mask, "lesion": data.lesion}
     design = design_of(data)
@@ -125,7 +125,7 @@ def check(root: Path, data: DataPlan) -> tuple[Space, dict[str, list[Files]]]:
         judged = any(name in arm.patients.values() for arm in design.arms)
         if judged and found[0].lesion is None:
             raise ValueError(
-                f"{root / name} is a cohort of patients, and no file there matches "
+                f"{root / name} is a patient cohort, but no file there matches "
                 f"{data.lesion!r}: the maps cannot be judged. Set data.lesion, or leave the "
                 "cohort out of data.patients."
             )
@@ -133,17 +133,17 @@ def check(root: Path, data: DataPlan) -> tuple[Space, dict[str, list[Files]]]:
         brain.check_grid(root / data.exclude, space)
     elif data.exclude:
         raise ValueError(
-            f"there is no {root / data.exclude}, whose voxels the image score leaves out: pass "
-            '--config.data.exclude="" to leave out none.'
+            f"there is no {root / data.exclude}, whose voxels the image score ignores: pass "
+            '--config.data.exclude="" to ignore none.'
         )
     return space, files
 
 
 def check_synthetic(data: DataPlan) -> None:
-    """Checks what of the synthetic population is asked for, before any of it is generated.
+    """Checks a request for the synthetic population, before any of it is generated.
 
     Raises:
-      ValueError: for a cohort that it does not have, or a folder of lesion masks that is not there.
+      ValueError: for an unknown cohort, or a folder of lesion masks that does not exist.
     """
     from ocsvm_jax.data.phantom.cohorts import cohort_named, profile_named
 
@@ -152,19 +152,19 @@ def check_synthetic(data: DataPlan) -> None:
         cohort_named(profile_named(data.profile), name)
     if data.lesions and not Path(data.lesions).expanduser().is_dir():
         raise ValueError(
-            f"data.lesions is {data.lesions!r}, and there is no such folder: it holds lesion masks "
-            'as NIfTI files in MNI space; "" draws lesions at random.'
+            f"data.lesions is {data.lesions!r}; it must be a folder of lesion masks (NIfTI, MNI "
+            'space), and there is no such folder. "" draws lesions at random.'
         )
 
 
 def read(root: Path, data: DataPlan, space: Space, files: dict[str, list[Files]]) -> Study:
-    """Reads what `check` found.
+    """Reads the files found by `check`.
 
     Raises:
-      ValueError: if a file's content is not what it should be.
+      ValueError: if the content of a file is invalid.
     """
     options: dict[str, Any] = {"intensity": data.intensity, "lesion_outside": data.lesion_outside}
-    # Named as in the card, "site/train" for instance, and not just the folder's own "train".
+    # The name in the card, "site/train" for instance, not the folder's own name "train".
     cohorts = {
         name: brain.read_files(found, space, name=name, **options) for name, found in files.items()
     }
@@ -176,9 +176,9 @@ def read(root: Path, data: DataPlan, space: Space, files: dict[str, list[Files]]
 
 
 def spaced(space: Space) -> bool:
-    """Whether neighbouring slices are farther apart than neighbouring pixels, by half or more.
+    """Whether slices lie farther apart than 1.5 times the distance of pixels within a slice.
 
-    Filters and components then stay within a slice.
+    Filters and components are then restricted to a slice.
     """
     pixel = np.linalg.norm(space.affine[:3, :2], axis=0).max()
     step = np.linalg.norm(space.affine[:3, 2])

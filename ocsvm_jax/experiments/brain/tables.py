@@ -1,6 +1,6 @@
-"""The tables of the brain experiment's report, from its results alone.
+"""The tables in the report of the brain experiment, made from its results alone.
 
-Every table has a row for each score of each method, the trivial baselines last: a learned model
+Every table has a row per score of each method, with the trivial baselines last: a learned model
 that does not find more than they do has learned nothing.
 """
 
@@ -28,9 +28,9 @@ class _Summary(NamedTuple):
     """Mean over patients and seeds, and its spread; all NaN if no patient has a value.
 
     Attributes:
-      mean: over patients and seeds.
-      sd_patients: over patients, of their means over seeds; NaN for one patient.
-      sd_seeds: over seeds, of their means over patients; NaN for one seed.
+      mean: mean over patients and seeds.
+      sd_patients: standard deviation over patients of means over seeds; NaN for one patient.
+      sd_seeds: standard deviation over seeds of means over patients; NaN for one seed.
     """
 
     mean: float
@@ -47,10 +47,10 @@ def _summary(values: Float[np.ndarray, "seeds patients"]) -> _Summary:
 
 
 def localisation(results: Results, variant: str) -> list[Table]:
-    """For each arm and kind of lesion, how well the voxels of the lesions are found.
+    """How well the voxels of lesions are found, one table per arm and kind of lesion.
 
     Args:
-      results: of the experiment.
+      results: results of the experiment.
       variant: one of `records.VARIANTS`.
     """
     rows = rows_of(results)
@@ -73,9 +73,10 @@ def _localisation(rows: Sequence[Row], variant: str, name: str, cohort: str) -> 
 
 
 def image_level(results: Results) -> list[Table]:
-    """For each kind of lesion, how well whole images are separated from those of controls, by arm.
+    """How well images of patients and controls are separated, one table per kind of lesion.
 
-    Each arm has its paired bootstrap against the best. Arms without controls are left out.
+    Each arm has its own paired bootstrap against its best method. Arms without controls are left
+    out.
     """
     rows = rows_of(results)
     arms = [arm for arm in results.design.arms if arm.controls]
@@ -97,7 +98,7 @@ def image_level(results: Results) -> list[Table]:
 def _image_cells(
     results: Results, rows: Sequence[Row], arm: Arm, cohort: str
 ) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
-    """The labels of the images, and for each row its AUROC and its p-value against the best."""
+    """Labels of the images, and for each row the AUROC and the p-value against the best."""
     labels, scores = image_scores(rows, arm.controls, cohort)
     aurocs = {name: [metrics.auroc(labels, s) for s in runs] for name, runs in scores.items()}
     best = _best([float(np.mean(own)) for own in aurocs.values()])
@@ -117,7 +118,7 @@ def _image_cells(
 
 
 def overview(results: Results) -> str:
-    """Means over patients and seeds for a terminal, a few lines for each arm."""
+    """Means over patients and seeds for a terminal, one block of lines per arm."""
     rows, parts = rows_of(results), []
     width = max(len(row.name) for row in rows)
     for arm in results.design.arms:
@@ -138,7 +139,7 @@ def overview(results: Results) -> str:
 
 
 def _means(rows: Sequence[Row], controls: str, cohort: str) -> list[list[float]]:
-    """For each row the measures of `_OVERVIEW`, and with controls the AUROC of whole images."""
+    """Means of the `_OVERVIEW` measures per row, and the AUROC of images if there are controls."""
     means = [
         [_summary(row.measured(cohort, measure)).mean for measure in _OVERVIEW] for row in rows
     ]
@@ -157,7 +158,7 @@ def _blocks(rows: Sequence[Row], lines: list[list[str]]) -> dict[str, list[list[
 
 
 def _best(means: Sequence[float]) -> float | None:
-    """The largest mean as printed, so that equal looks are equal; None where all are alike."""
+    """The largest mean as printed, so that equal printed means tie; None if all are equal."""
     printed = {round(float(mean), 3) for mean in means if not math.isnan(mean)}
     return max(printed) if len(printed) > 1 else None
 

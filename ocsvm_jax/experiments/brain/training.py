@@ -1,6 +1,6 @@
-"""Training of the patch autoencoder: steps of a few locations times all subjects.
+"""Training of the patch autoencoder: each step uses all subjects at a few locations.
 
-The slices of all subjects stay on the device; a step cuts its patches out of them.
+The slices of all subjects stay on the device, and each step cuts its patches from them.
 """
 
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ from ocsvm_jax.training.epoch import Run, advanced, begin
 from ocsvm_jax.training.history import Entry
 from ocsvm_jax.training.loop import Plan, run_epochs
 
-# Batches over which the statistics of the batch norms are taken after training.
+# Batches for computing the batch-norm statistics after training.
 _CALIBRATION = 64
 _HELD_OUT_LOCATIONS = 256
 
 
 class PatchFeed(NamedTuple):
-    """What a patch autoencoder is trained on.
+    """Training data of a patch autoencoder.
 
     Attributes:
-      slices: (n, z, x + 14, y + 14) of the subjects trained on, padded.
-      held_out: (m, z, x + 14, y + 14) of those that decide on early stopping, at least 2.
-      locations: (l, 3) places (z, x, y) inside the brains of all of them.
+      slices: (n, z, x + 14, y + 14), padded, of the n >= 2 training subjects.
+      held_out: (m, z, x + 14, y + 14), padded, of the m >= 2 subjects for early stopping.
+      locations: (l, 3) voxels (z, x, y) inside the masks of all these subjects.
     """
 
     slices: Float[Array, "n z h w"]
@@ -45,18 +45,18 @@ def feed_of(
     """The feed of two cohorts, images (n, z, x, y) and masks of the same shape.
 
     Raises:
-      ValueError: if there are fewer than 2 subjects in either, or no voxel that all have.
+      ValueError: if either has fewer than 2 subjects, or no voxel lies inside all masks.
     """
     if len(images) < 2 or len(held_out) < 2:
         raise ValueError(
-            f"{len(images)} subjects to train on and {len(held_out)} held out are too few: a "
-            "location's subjects are divided in halves, so it takes two of each or more."
+            f"{len(images)} subjects to train on and {len(held_out)} held out are too few: "
+            "the subjects at a location are split in halves, so at least 2 of each are needed."
         )
     everywhere = masks.all(axis=0) & held_out_masks.all(axis=0)
     if not everywhere.any():
         raise ValueError(
-            "no voxel lies in the mask of every subject trained on and held out: the masks do not "
-            "overlap. Are the volumes registered to one another?"
+            "no voxel lies in the mask of every subject, training and held-out: the masks do not "
+            "overlap. Check that the volumes are registered to one another."
         )
     locations = np.argwhere(everywhere).astype(np.int32)
     slices, others = (pad_slices(jnp.asarray(a, jnp.float32)) for a in (images, held_out))
@@ -66,7 +66,7 @@ def feed_of(
 def batch(
     slices: Float[Array, "n z h w"], locations: Int[Array, "l 3"], key: Array
 ) -> Float[Array, "l b 15 15 1"]:
-    """The patches of an even number of subjects, in random order, at each location."""
+    """Patches of an even number of subjects at each location, in random order."""
     n = slices.shape[0]
     order = jnp.argsort(jax.random.uniform(key, (locations.shape[0], n)), axis=1)
     order = order[:, : n // 2 * 2]
@@ -89,16 +89,16 @@ def train(
     checkpoint_every: int,
     workdir: Path,
 ) -> tuple[Run, list[Entry]]:
-    """Trains, or goes on training, in `workdir`; see `ocsvm_jax.training.loop.train`.
+    """Trains or continues training in `workdir`; see `ocsvm_jax.training.loop.train`.
 
     Args:
-      method: one of `methods.PATCH_METHODS`, built.
+      method: one built by `methods.patch_method`.
       feed: the subjects.
-      seed: of the weights, and of places and halves.
-      epochs: at most so many.
-      steps: gradient steps of an epoch.
-      locations: of a step.
-      patience: epochs without a smaller held-out loss before stopping; 0: never.
+      seed: for the initial weights, the locations and the halves.
+      epochs: maximum number of epochs.
+      steps: gradient steps per epoch.
+      locations: locations per step.
+      patience: epochs without a smaller held-out loss before stopping; 0: never stop early.
       checkpoint_every: epochs between checkpoints.
       workdir: existing directory.
 
@@ -150,8 +150,8 @@ def _random_batch(slices: Array, locations: Array, count: int, key: Array) -> Ar
 def _held_out_loss(
     method: Method, state: Any, feed: PatchFeed, seed: int, locations: int
 ) -> Float[Array, ""]:
-    """Mean loss over the same places and halves in every epoch."""
-    # Folded in as an epoch that no training reaches.
+    """Mean loss over locations and halves that are the same in every epoch."""
+    # An epoch number that training never reaches.
     key = jax.random.fold_in(jax.random.key(seed), 2**31 - 2)
     keys = jax.random.split(key, max(1, _HELD_OUT_LOCATIONS // locations))
 
@@ -164,17 +164,18 @@ def _held_out_loss(
 def calibrated(
     momentless: Network, state: State, feed: PatchFeed, *, seed: int, locations: int
 ) -> State:
-    """The state with the batch norms' statistics of many batches in place of the last few.
+    """Recomputes the batch-norm statistics of a trained state over many batches.
 
-    While the weights still move, running statistics can only be of the last few batches, a few
-    dozen places each; maps are made everywhere. Variances count what the means differ by, too.
+    During training the weights change, so running statistics cover only the last few batches of a
+    few dozen locations each, while maps need all locations. The pooled variances include the
+    variance of the batch means.
 
     Args:
-      momentless: the network whose batch norms replace their running statistics at each call.
-      state: of the method.
+      momentless: network whose batch norms replace their running statistics at each call.
+      state: state of the method.
       feed: the subjects.
-      seed: of the places.
-      locations: of a batch.
+      seed: for the choice of locations.
+      locations: locations per batch.
     """
 
     def statistics(key: Array) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def calibrated(
 
 
 def _pooled(found: Any) -> Any:
-    """Mean and variance of all batches together, from those of each."""
+    """Mean and variance over all batches, from the statistics of each batch."""
     if set(found) != {"mean", "var"}:
         return {name: _pooled(part) for name, part in found.items()}
     mean = jnp.mean(found["mean"], axis=0)

@@ -276,7 +276,7 @@ def test_one_scale_of_colours_for_the_arm(written, monkeypatch, pooled, toleranc
 def test_what_has_no_maps_is_named_and_maps_of_other_data_are_refused(tmp_path):
     record = results([run("sae"), run("minus_z")])
     path = _write(tmp_path, record)
-    named = "Not drawn, without maps or lesions: SAE + localised OCSVM, voxelwise -z."
+    named = "Not drawn, no maps or lesions: SAE + localised OCSVM, voxelwise -z."
     assert named in Page(path.read_text()).text
     assert list((tmp_path / "figures").iterdir()) == []
     folder = tmp_path / "runs" / "sae-seed0" / "maps"
