@@ -1,8 +1,8 @@
-"""The brain experiment in small, to see every part of it work: no result.
+"""A small brain experiment that exercises every part; its values are not results.
 
     python train.py --config=configs/brain_quick.py
 
-One 96 x 96 crop of a slice of 8 synthetic subjects; under 2 minutes on 2 CPU cores.
+One 96 x 96 crop of one slice of 8 synthetic subjects; under 2 minutes on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict
