@@ -1,4 +1,4 @@
-"""The report of one run: one HTML page that holds everything, and its figures as files."""
+"""The report of one run: one self-contained HTML page, and its figures as files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.evaluation.metrics import METRICS, Row
 from ocsvm_jax.reports import figures
-from ocsvm_jax.reports.figures import LatentPicture as LatentPicture
+from ocsvm_jax.reports.figures import LatentPicture
 from ocsvm_jax.reports.page import Table
 from ocsvm_jax.reports.section import (
     Captioned,
@@ -26,10 +26,10 @@ from ocsvm_jax.reports.section import (
 _SPLITS = {"val": "Validation", "validation": "Validation", "test": "Test", "": "Results"}
 _FIGURES = ("roc", "histograms", "losses", "latent")
 _HOW_TO_READ = (
-    "In brackets, 95% percentile bootstrap intervals over resampled images of this one run: they "
-    "leave out what another seed would change. Chance is 0.5 for AUROC, the share of anomalous "
-    "images for AUPR, and 0.5 for AUROC30, the area up to a false positive rate of 0.3 in "
-    "McClish's standardisation."
+    "In brackets, 95% percentile bootstrap intervals over resampled images of this one run, "
+    "which do not include the variation between seeds. Chance is 0.5 for AUROC, the share of "
+    "anomalous images for AUPR, and 0.5 for AUROC30, the area up to a false positive rate of 0.3 "
+    "in McClish's standardisation."
 )
 
 
@@ -52,13 +52,13 @@ def write_report(
       title: name of the run.
       command: command line that repeats it.
       config_text: the full configuration.
-      rows: results as `metrics.table` gives them; a table for each value of their `split`.
+      rows: results of `metrics.table`; one table per value of their `split`.
       scores: for the splits ``val`` and ``test``, the arrays ``<split>_labels`` (1 for an
         anomalous image), ``<split>_corruption`` (names) and ``<split>_<score>`` for each score,
-        all (n,) and aligned. Figures show the test split.
+        all of shape (n,) and aligned. Figures show the test split.
       history: one mapping per epoch, from names to numbers; may be empty.
-      latent: a picture of the latents, if there is one.
-      facts: machine, commit, seed, wall time and the like.
+      latent: picture of the latents, or None.
+      facts: machine, commit, seed, wall time and similar facts.
 
     Returns:
       The path of ``report.html``.
@@ -66,7 +66,7 @@ def write_report(
     Raises:
       ValueError: an array of the test split is missing, or scores are not finite.
     """
-    # An `.npz` file reads from disk at every access.
+    # An `.npz` file is read from disk at every access.
     scores = dict(scores)
     pictures = list(_pictures(scores, history, latent))
     sections = [
@@ -160,7 +160,7 @@ def _pictures(
     yield Picture(
         "roc",
         figures.png(figures.roc, labels, tested),
-        "ROC curves of the scores; their areas are in the table of results.",
+        "ROC curves of the scores; the areas under them are in the table of results.",
         "ROC curves on the test images. Shaded: the false positive rates up to 0.3, over which "
         "AUROC30 is computed.",
     )
@@ -168,11 +168,11 @@ def _pictures(
         "histograms",
         figures.png(figures.histograms, labels, corruption, tested),
         "Histograms of the scores of normal and anomalous images by corruption; the table by "
-        "corruption says how well they separate.",
+        "corruption shows how well they separate.",
         "Distribution of each score on the normal and the anomalous test images, by corruption. "
         "The panels of a row share their bins, which span the central 98% of the scores of every "
-        "corruption and a quarter more on either side; scores beyond are counted in the outermost "
-        "bins.",
+        "corruption, widened by a quarter on either side; scores beyond them are counted in the "
+        "outermost bins.",
         scrolls="Histograms",
     )
     if figures.curves(history):
@@ -180,7 +180,7 @@ def _pictures(
             "losses",
             figures.png(figures.losses, history),
             "Curves of the losses by epoch; the numbers are in the training history.",
-            "All quantities that training recorded, by epoch.",
+            "All values recorded in training, by epoch.",
         )
     if latent is not None:
         x, y = latent.points.T

@@ -1,4 +1,4 @@
-"""What a trained method is judged by: scores of both splits, a table, a picture of the latents."""
+"""Results of a trained method: scores of both splits, table rows, picture of the latents."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ SPLITS = ("val", "test")
 def score_splits(
     final: FinalOCSVM, seen: Mapping[str, BothWays], dataset: data.Dataset
 ) -> dict[str, np.ndarray]:
-    """The content of scores.npz: for each split, `<split>_labels` and the arrays aligned with it.
+    """The content of scores.npz: aligned arrays of labels, corruptions and scores per split.
 
-    Labels are 1 for anomalous images; beside them are `<split>_corruption` and `<split>_<score>`
+    They are `<split>_labels` (1 for anomalous images), `<split>_corruption`, and `<split>_<score>`
     for each score of `evaluation.scores.all_scores`.
     """
     out: dict[str, np.ndarray] = {}
@@ -37,7 +37,7 @@ def score_splits(
 
 
 def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
-    """Writes scores.npz, whole or not at all."""
+    """Writes scores.npz atomically."""
     with whole_file(path) as file:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
 
@@ -56,9 +56,9 @@ def rows(
     """AUROC, AUPR and AUROC30 with bootstrap intervals of every score on both splits.
 
     Args:
-      scores: as `score_splits` gives them.
-      resamples: of the bootstrap.
-      left_out: names of scores that have collapsed, see `evaluation.collapse`.
+      scores: as returned by `score_splits`.
+      resamples: number of bootstrap resamples.
+      left_out: names of collapsed scores, see `evaluation.collapse`.
     """
     out = []
     for split in SPLITS:
@@ -69,15 +69,15 @@ def rows(
 
 
 def describe_collapse(names: Sequence[str]) -> str:
-    """What to tell of scores without information."""
+    """The message about scores without information."""
     return (
         f"the score {' and '.join(names)} has collapsed: it hardly differs between images, so it "
-        "is no result and is left out of the tables"
+        "is not a result and is left out of the tables"
     )
 
 
 def describe_fit(ocsvm: OCSVM, num_latents: int) -> str:
-    """How the fit of the final one-class SVM ended, in words."""
+    """Support vectors, status and gap of the final one-class SVM, in words."""
     assert ocsvm.info is not None, "a model that ocsvm_fit returned"
     status = Status(int(ocsvm.info.status)).name.lower().replace("_", " ")
     vectors = f"{ocsvm.coefficients.shape[0]} support vectors of {num_latents} latents"
@@ -91,17 +91,17 @@ def latent_picture(
     test: data.ImageSet,
     per_group: int = 400,
 ) -> LatentPicture | None:
-    """Latents and the decision function in the plane of the two main directions of the training.
+    """Latents and decision function in the plane of the training latents' two main directions.
 
     Args:
       ocsvm: the final one-class SVM.
       z_train: latents of the training images.
       z_test: latents of the test images.
       test: the test images, normal and anomalous.
-      per_group: at most this many points of each group are drawn, at random.
+      per_group: maximum number of points drawn per group, chosen at random.
 
     Returns:
-      The picture; None for latents of one dimension, which have no such plane.
+      The picture, or None for latents of one dimension, which have no such plane.
     """
     if z_train.shape[1] < 2:
         return None
@@ -126,7 +126,7 @@ def latent_picture(
         axis_y=axis_y,
         decision=np.asarray(f).reshape(len(axis_y), len(axis_x)),
         title="Latents and the final one-class SVM",
-        caption="The plane runs through the mean of the training latents along their two main "
-        "directions. Points are projected onto it; the map shows f at the points of the plane, so "
-        "a latent may lie on another side of the boundary than its projection.",
+        caption="The plane contains the mean of the training latents and their two main "
+        "directions. Points are projected onto it, and the map shows f on the plane, so a latent "
+        "and its projection may lie on different sides of the boundary.",
     )

@@ -1,4 +1,4 @@
-"""One run: a method trained on images, its scores of validation and test images, its report."""
+"""One run: trains a method on images, scores validation and test images, writes the report."""
 
 import json
 import time
@@ -36,9 +36,9 @@ class Trained(NamedTuple):
     """A finished run.
 
     Attributes:
-      config: its card.
-      model: the trained model, with early stopping the one of the smallest held-out loss.
-      final: its final one-class SVM.
+      config: the card of the run.
+      model: the trained model; with early stopping, that of the smallest held-out loss.
+      final: the final one-class SVM.
     """
 
     config: Config
@@ -47,11 +47,11 @@ class Trained(NamedTuple):
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
-    """Runs a card in `workdir`, or continues there; returns the rows of its table.
+    """Runs or continues a card in `workdir`; returns the rows of its table.
 
     Raises:
-      ValueError: on a value or data that cannot work, or where the run in `workdir` is of another
-        configuration or other data; before training begins.
+      ValueError: before training begins, if a value or the data are invalid, or if the run in
+        `workdir` has another configuration or other data.
     """
     began, workdir = time.perf_counter(), Path(workdir)
     config = cards.resolved(config)
@@ -65,7 +65,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics
 
 
 def load_data(config: Config) -> tuple[data.Dataset, data.ImageSet, data.ImageSet]:
-    """The dataset, and its training images divided into those trained on and those held out."""
+    """The dataset, and its training images split into a training and a held-out part."""
     dataset = data.load(**config.data.to_dict())
     train, held_out = data.holdout(dataset.train, config.train.held_out, config.seed)
     size = config.train.batch_size
@@ -132,12 +132,12 @@ def _run(
 def judge(
     workdir: str | Path, data_dir: str | None = None, protocol: str | None = None
 ) -> list[metrics.Row]:
-    """Scores validation and test images of the run in `workdir`; returns the rows of the table.
+    """Scores validation and test images with the run in `workdir`; returns the table rows.
 
     Args:
-      workdir: of a finished run.
-      data_dir: where the data are now, if they have moved.
-      protocol: another protocol than the run's.
+      workdir: working directory of a finished run.
+      data_dir: new location of the data, if they have moved.
+      protocol: a protocol other than that of the run.
     """
     trained = load(Path(workdir))
     changed = {"dir": data_dir, "protocol": protocol}
@@ -151,10 +151,10 @@ def judge(
 def score_file(
     workdir: str | Path, images: str | Path, output: str | Path
 ) -> dict[str, np.ndarray]:
-    """Scores the images of a .npy file, larger for more anomalous, and writes them as CSV.
+    """Scores the images of a .npy file and writes the scores as CSV, larger for more anomalous.
 
     Args:
-      workdir: of a finished run.
+      workdir: working directory of a finished run.
       images: see `ocsvm_jax.data.own_images.read_images`.
       output: the CSV file, which must not exist.
     """
@@ -175,10 +175,10 @@ def score_file(
 
 
 def load(workdir: Path) -> Trained:
-    """A finished run, from its checkpoint.
+    """Loads a finished run from its checkpoint.
 
     Raises:
-      ValueError: if `workdir` holds no run that is finished.
+      ValueError: if `workdir` holds no finished run.
     """
     config = workdirs.read_config(workdir)
     if "table" in config or "methods" in config:
@@ -200,7 +200,7 @@ def _seen(model: Model, dataset: data.Dataset) -> dict[str, BothWays]:
 def _judged(
     config: Config, scores: dict[str, np.ndarray], seen: dict[str, BothWays]
 ) -> tuple[list[str], list[metrics.Row]]:
-    """Names of collapsed scores and the rows without them; prints both."""
+    """Prints and returns the names of collapsed scores and the rows without them."""
     collapsed = collapsed_scores(seen["val"])
     rows = results.rows(scores, config.eval.resamples, collapsed)
     print(metrics.format_table(rows))
