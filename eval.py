@@ -1,4 +1,4 @@
-"""Repeats the table of a finished run from its checkpoint alone, or scores a user's own images.
+"""Repeats the table of a finished run from its checkpoint, or scores your own images.
 
 python eval.py --workdir=DIR [--data_dir=DIR] [--protocol=leak_free]
 python eval.py --workdir=DIR --images=x.npy [--output=scores.csv]
@@ -22,7 +22,7 @@ def _from_flags() -> None:
         raise ValueError("no --workdir; pass the directory that train.py printed or was given.")
     if given.images is None:
         if given.output is not None:
-            raise ValueError("--output is where the scores of --images go; there are no --images.")
+            raise ValueError("--output is for the scores of --images; there are no --images.")
         main(given.workdir, given.data_dir, given.protocol)
     else:
         if given.data_dir is not None or given.protocol is not None:
@@ -32,12 +32,12 @@ def _from_flags() -> None:
 
 
 if __name__ == "__main__":
-    # Here, so that a notebook can import train and eval side by side.
+    # Defined here, so that a notebook can import both train and eval.
     flags.DEFINE_string("workdir", None, "working directory of a run of train.py")
-    flags.DEFINE_string("data_dir", None, "where the data are now, if they have moved")
-    flags.DEFINE_string("protocol", None, "judge by another protocol than the run's")
-    flags.DEFINE_string("images", None, "a .npy of images (n, 28, 28) to score instead")
+    flags.DEFINE_string("data_dir", None, "new location of the data, if they have moved")
+    flags.DEFINE_string("protocol", None, "a protocol other than that of the run")
+    flags.DEFINE_string("images", None, "a .npy file of images (n, 28, 28) to score instead")
     flags.DEFINE_string(
-        "output", None, "CSV for their scores; x.scores.csv beside x.npy if left out"
+        "output", None, "CSV file for their scores; default: x.scores.csv beside x.npy"
     )
     cli.run(_from_flags)

@@ -22,7 +22,7 @@ with extras.needed_by("train.py", "train", script=__name__ == "__main__"):
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> Any:
-    """Runs an experiment in `workdir`, or continues there; returns its results."""
+    """Runs or continues an experiment in `workdir`; returns its results."""
     if "maps" in config:
         return brain.main(config, Path(workdir), command)
     if "table" in config:
@@ -31,7 +31,7 @@ def main(config: Config, workdir: str | Path, command: str = "") -> Any:
 
 
 def _default_name(config: Config) -> str:
-    """The name of the working directory under runs/ if none is given."""
+    """Default name of the working directory, under runs/."""
     card = cli.card_name()
     if "maps" in config:
         return card
@@ -49,7 +49,7 @@ def _from_flags() -> None:
 
 
 if __name__ == "__main__":
-    # Here, so that a notebook can import train and eval side by side.
+    # Defined here, so that a notebook can import both train and eval.
     config_flags.DEFINE_config_file("config", None, "experiment card, configs/NAME.py")
     flags.DEFINE_string("workdir", None, "where to write; runs/CARD-METHOD-seedN if left out")
     cli.run(_from_flags)

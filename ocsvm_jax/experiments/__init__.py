@@ -1,6 +1,6 @@
-"""The experiments: cards, working directories, and what a card runs."""
+"""The experiments: cards, working directories, and the runs that cards describe."""
 
 from ocsvm_jax import extras
 
 with extras.needed_by(__name__, "train"):
-    import ml_collections  # noqa: F401 the first of many; the rest of the extra comes with it
+    import ml_collections  # noqa: F401 a probe: the rest of the extra is installed with it

@@ -1,4 +1,4 @@
-"""What train.py and eval.py share of the command line: flags, and errors that help."""
+"""Command-line parts shared by train.py and eval.py: flags and helpful errors."""
 
 import itertools
 import runpy
@@ -16,10 +16,10 @@ from ocsvm_jax.suggestions import did_you_mean
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Parses the flags and calls `main`; what a user can mend ends in one message, exit code 2."""
+    """Parses the flags and calls `main`; user errors end in one message and exit code 2."""
 
     def guarded(arguments: Sequence[str]) -> None:
-        logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads and writes
+        logging.set_verbosity(logging.ERROR)  # Orbax logs every file it reads and writes
         if len(arguments) > 1:
             fail(f"unexpected arguments {list(arguments[1:])}; every option starts with --.")
         try:
@@ -31,7 +31,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Prints an error and leaves with exit code 2."""
+    """Prints an error and exits with code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -44,7 +44,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
             fail(f"{error}. Its fields need --config=configs/NAME.py.")
         fail(str(error))
     except (AttributeError, KeyError, TypeError):
-        # config_flags raises these on a field that the card does not have, or for a mistake in it.
+        # config_flags raises these for a field that the card does not have, or a mistake in it.
         unknown = _unknown_fields(arguments)
         if not unknown:
             raise
@@ -52,7 +52,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 
 def _fields(arguments: Sequence[str]) -> list[str]:
-    """The names that are set as --config.NAME=value, "config." included."""
+    """Names set as --config.NAME=value, including the prefix "config."."""
     names = (argument.lstrip("-").split("=")[0] for argument in arguments)
     return [name for name in names if name.startswith("config.")]
 
@@ -79,10 +79,10 @@ def _card_path(arguments: Sequence[str]) -> str | None:
 
 
 def _card(path: str) -> experiment.Config:
-    """The card as it stands in its file, without the overrides."""
+    """The card from its file, without overrides."""
     return runpy.run_path(path)["get_config"]()
 
 
 def card_name() -> str:
-    """The name of the card that was given, such as "digits" for --config=configs/digits.py."""
+    """Name of the given card, such as "digits" for --config=configs/digits.py."""
     return Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

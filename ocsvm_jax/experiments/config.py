@@ -17,9 +17,9 @@ from ocsvm_jax.networks.pair import Network, from_flax
 
 
 def check(config: Config) -> None:
-    """Raises ValueError on the first value that cannot work, before anything is loaded.
+    """Raises ValueError for the first invalid value, before anything is loaded.
 
-    Names of data, classes and corruptions are left to `ocsvm_jax.data.load`, which knows them.
+    Names of data, classes and corruptions are checked by `ocsvm_jax.data.load`.
     """
     fields.check(config, fields.IMAGES)
     build_method(config)
@@ -38,7 +38,7 @@ def build_method(config: Config) -> Method:
     """The method of a configuration.
 
     Raises:
-      ValueError: on a value that cannot work, or a field that the method does not have.
+      ValueError: if a value is invalid, or the method does not have a field.
     """
     settings = resolved(config).method.to_dict() | {"num_epochs": config.train.epochs}
     return method_of(settings, config.train.learning_rate)
@@ -48,12 +48,12 @@ def method_of(settings: Mapping[str, Any], learning_rate: float) -> Method:
     """A registered method on the paper's 28 x 28 autoencoder.
 
     Args:
-      settings: the fields of a card's `method`, and `num_epochs`; those that the method's recipe
-        lists as `traced` may be traced.
-      learning_rate: of Adam.
+      settings: the fields of a card's `method`, and `num_epochs`; those listed as `traced` in the
+        method's recipe may be traced.
+      learning_rate: learning rate of Adam.
 
     Raises:
-      ValueError: on a value that cannot work.
+      ValueError: if a value is invalid.
     """
     at_least(1)("method.latent_dim", settings["latent_dim"])
     recipe = METHODS[settings["name"]]
@@ -63,5 +63,5 @@ def method_of(settings: Mapping[str, Any], learning_rate: float) -> Method:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The configuration as JSON would give it back: tuples become lists."""
+    """The configuration after a round trip through JSON: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))

@@ -1,8 +1,8 @@
-"""Rules of a card's fields: what values they may have, each said once.
+"""Rules for the fields of a card: the values that they may have.
 
 A rule is called as `rule(name, value)` with the full name of the field, and raises ValueError with
-what was received and what is possible. What the functions of `ocsvm_jax.methods` refuse themselves
-needs no rule: methods are built before anything long begins.
+what was received and what is possible. Values that the functions of `ocsvm_jax.methods` refuse
+themselves need no rule: methods are built before any long computation.
 """
 
 import math
@@ -15,18 +15,18 @@ from ocsvm_jax.methods.arguments import Check, at_least, check_gamma, check_nu, 
 from ocsvm_jax.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    # To a type checker, a field of a ConfigDict is a union of all that a field can be.
+    # For a type checker, every field of a ConfigDict is a union of all possible types.
     Config = Any
 else:
     Config = ConfigDict
 
 
 def check(config: Config, rules: Mapping[str, Check]) -> None:
-    """Raises ValueError on the first field whose value is not possible.
+    """Raises ValueError for the first field with an invalid value.
 
     Args:
       config: a card.
-      rules: by the full name of the field, such as "train.epochs", what its value is checked by.
+      rules: checks by the full name of the field, such as "train.epochs".
     """
     for name, rule in rules.items():
         value = config
@@ -36,13 +36,13 @@ def check(config: Config, rules: Mapping[str, Check]) -> None:
 
 
 def each_once(name: str, values: Sequence[Any]) -> None:
-    """Raises ValueError unless there are one or more values that differ from one another."""
+    """Raises ValueError unless there is at least one value and all values differ."""
     if not values or len(set(values)) < len(values):
         raise ValueError(f"{name} is {values}; name one or more, each once.")
 
 
 def names_of(known: Iterable[str]) -> Check:
-    """A check of a list of names."""
+    """A check that all names in a list are among `known`."""
     names = tuple(known)
 
     def check(name: str, values: Sequence[str]) -> None:
@@ -55,14 +55,14 @@ def names_of(known: Iterable[str]) -> Check:
 
 
 def seeds(name: str, values: Sequence[int]) -> None:
-    """Raises ValueError unless all values are different seeds, one or more."""
+    """Raises ValueError unless there is at least one seed and all seeds differ."""
     each_once(name, values)
     if any(not isinstance(seed, int) or not 0 <= seed < 2**31 for seed in values):
-        raise ValueError(f"{name} is {values}; they are whole numbers in [0, 2^31).")
+        raise ValueError(f"{name} is {values}; they must be whole numbers in [0, 2^31).")
 
 
 def all_of(*checks: Check) -> Check:
-    """One check after another."""
+    """A check that applies several checks in order."""
 
     def check(name: str, value: Any) -> None:
         for one in checks:
@@ -71,10 +71,10 @@ def all_of(*checks: Check) -> Check:
     return check
 
 
-share = number(lambda value: 0 < value < 1, "it is a share in (0, 1)")
-share_or_all = number(lambda value: 0 < value <= 1, "it is a share in (0, 1]")
+share = number(lambda value: 0 < value < 1, "it must be a share in (0, 1)")
+share_or_all = number(lambda value: 0 < value <= 1, "it must be a share in (0, 1]")
 FINAL: dict[str, Check] = {"final.nu": check_nu, "final.gamma": check_gamma}
-# Of every experiment.
+# Rules of every experiment.
 COMMON: dict[str, Check] = {
     "train.epochs": at_least(1),
     "train.patience": at_least(0),
@@ -89,7 +89,7 @@ IMAGES: dict[str, Check] = {
     "seed": whole(lambda value: 0 <= value < 2**31, "it must lie in [0, 2^31)"),
     "train.batch_size": whole(
         lambda value: value >= 2 and value % 2 == 0,
-        "the guidance splits a batch in two halves, so it must be an even number of at least 2",
+        "guidance splits a batch into halves, so it must be even and at least 2",
     ),
     "train.held_out": share,
     **COMMON,

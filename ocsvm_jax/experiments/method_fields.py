@@ -1,7 +1,7 @@
-"""The fields of a card's method: those that it has, and no others.
+"""The fields of a card's `method`: only those of the chosen method may be set.
 
-A card holds the fields of all methods, unset: `unset` makes them. What is left unset has the
-default of the method's function in `ocsvm_jax.methods`; what is set must be a field of the chosen
+`unset` gives a card the fields of all methods, without values. A field left unset has the default
+of the method's function in `ocsvm_jax.methods`; a field that is set must belong to the chosen
 method.
 """
 
@@ -24,10 +24,10 @@ _COMMON = ("name", "latent_dim")
 
 
 def unset(name: str, latent_dim: int) -> Config:
-    """The fields `method` of a card: a name, the latent dimensions, and all others, unset.
+    """The `method` of a card: a name, the latent dimensions, and all other fields unset.
 
     Args:
-      name: of a registered method.
+      name: name of a registered method.
       latent_dim: number of latent dimensions.
     """
     fields = ConfigDict({"name": name, "latent_dim": latent_dim})
@@ -38,7 +38,7 @@ def unset(name: str, latent_dim: int) -> Config:
 
 
 def _type(recipe: Recipe, field: str, default: Any) -> type:
-    """What the command line may give: `object` for what is a number or a name."""
+    """Type accepted on the command line: `object` for a number or a name."""
     choices = {type(choice) for choice in _leaves(get_type_hints(recipe.build)[field])}
     return object if str in choices and not isinstance(default, str) else type(default)
 
@@ -49,12 +49,12 @@ def _leaves(hint: Any) -> Iterable[Any]:
 
 
 def resolved(config: Config) -> Config:
-    """The card with the fields of its method alone, none of them unset.
+    """The card with the fields of its method only, all of them set.
 
     The card of a table (`config.table`) keeps the fields of all methods.
 
     Raises:
-      ValueError: on a name that is no method's, or a field that the method does not have.
+      ValueError: if no method has this name, or the method does not have a field.
     """
     out = config.copy_and_resolve_references()
     name = out.method.name
@@ -80,9 +80,9 @@ def resolved(config: Config) -> Config:
 
 
 def settings_of(config: Config, method: str) -> dict[str, Any]:
-    """Name, latent dimensions and all fields of a method, as JSON would give them back.
+    """Name, latent dimensions and all fields of a method, after a round trip through JSON.
 
-    Those that the card leaves unset have their defaults; fields of other methods are left out.
+    Fields left unset in the card have their defaults; fields of other methods are left out.
     """
     card = config.method.to_dict()
     given = {key: card[key] for key in METHODS[method].fields if card.get(key) is not None}
@@ -91,7 +91,7 @@ def settings_of(config: Config, method: str) -> dict[str, Any]:
 
 
 def without_foreign(config: dict[str, Any]) -> dict[str, Any]:
-    """The contents of a config.json; once these held the fields of all methods, now of its own."""
+    """The content of a config.json without fields of other methods, which older versions wrote."""
     method = config.get("method", {})
     if "table" in config or method.get("name") not in METHODS:
         return config
@@ -105,10 +105,10 @@ def built(
     optimizer: optax.GradientTransformation,
     settings: Mapping[str, Any],
 ) -> Method:
-    """The method of a recipe, with those of the settings that it has.
+    """Builds the method of a recipe from the settings that it takes.
 
     Raises:
-      ValueError: on a value that cannot work; the message begins with "method.".
+      ValueError: if a value is invalid; the message begins with "method.".
     """
     taken = [*recipe.fields, *(["num_epochs"] if recipe.takes_epochs else [])]
     arguments = {name: settings[name] for name in taken if name in settings}
@@ -118,7 +118,7 @@ def built(
 
 @contextmanager
 def fields_named() -> Iterator[None]:
-    """Messages about an argument of a method call it by the name of its field."""
+    """Makes messages about an argument of a method name its field, "method.<argument>"."""
     try:
         yield
     except ArgumentError as error:

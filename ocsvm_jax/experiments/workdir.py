@@ -1,8 +1,8 @@
-"""A working directory over several calls: one process at a time, one configuration, the same data.
+"""Working directories: one process at a time, one configuration and the same data over all calls.
 
-Every experiment enters through `check`, before anything is loaded, and `entered`, before anything
-is written. Checkpoints and finished runs do not say which images they were made of: `data.json`
-does, by content, so that the same files may lie elsewhere.
+Every experiment calls `check` before anything is loaded, and `entered` before anything is written.
+Checkpoints and finished runs do not record which images they were made from: `data.json` does, by
+content, so that the files may be moved.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ except ImportError:  # Windows
     fcntl = None
 
 CONFIG_FILE = "config.json"
-# Parts that identify volumes, beside their cohorts.
+# Parts of the identity of volumes, besides their cohorts.
 GRID, EXCLUDED = "the voxel grid, or the slices that are read", "the voxels of data.exclude"
-_DATA_FILE = "data.json"  # what identifies the data of all runs of a directory
-_IMAGES_FILE = "images.json"  # its name in directories of version 0.1 with images
-# Where data lie says nothing about what they are; `data.json` does.
+_DATA_FILE = "data.json"  # identity of the data of all runs in a directory
+_IMAGES_FILE = "images.json"  # its name in image directories of version 0.1
+# Locations do not identify data; `data.json` does.
 _PLACES = ("data.dir", "data.lesions")
 
 
@@ -39,7 +39,7 @@ def check(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
     """Raises ValueError if `workdir` cannot be entered with this configuration; changes nothing.
 
     Args:
-      workdir: a new or empty directory, or one that an earlier call with this configuration made.
+      workdir: a new or empty directory, or one from an earlier call with this configuration.
       config: the configuration.
       free: fields ("seed"), or groups of fields ("eval."), that may differ from before.
     """
@@ -62,17 +62,17 @@ def check(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
 
 
 def check_nothing_lost(results: Path, lost: Collection[str], ask: str) -> None:
-    """Raises ValueError if a new report would drop something that the present one holds.
+    """Raises ValueError if a new report would drop results that the present one contains.
 
     Args:
-      results: the file of the present results.
-      lost: what they hold and this call leaves out, in words.
-      ask: the options that ask for it.
+      results: file of the present results.
+      lost: descriptions of the parts that this call leaves out.
+      ask: the options that would ask for them.
     """
     if lost:
         raise ValueError(
-            f"{results} holds what this call leaves out, and its report would lose: "
-            f"{'; '.join(lost)}. Ask for it too ({ask}), or pass another --workdir. Nothing was "
+            f"{results} holds results that this call leaves out and its report would lose: "
+            f"{'; '.join(lost)}. Ask for them too ({ask}), or pass another --workdir. Nothing was "
             "changed."
         )
 
@@ -81,18 +81,18 @@ def check_nothing_lost(results: Path, lost: Collection[str], ask: str) -> None:
 def entered(
     workdir: Path, config: Config, data: Mapping[str, Any] | None, free: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Keeps `workdir` for this process, this configuration and these data.
+    """Reserves `workdir` for this process, this configuration and these data.
 
     Args:
       workdir: created if it does not exist.
       config: the configuration; the newest values of free fields are kept.
-      data: what identifies the data, as `identity_of` gives it; None if they are made inside, and
-        `same_data` is called when they are there.
+      data: identity of the data, as returned by `identity_of`; None if they are generated inside
+        `workdir`, after which `same_data` is called.
       free: see `check`.
 
     Raises:
-      ValueError: as `check`, or if another process is at work in `workdir`, or its runs are of
-        other data. Nothing is changed then.
+      ValueError: see `check`; also if another process is using `workdir`, or its runs have other
+        data. Nothing is changed then.
     """
     check(workdir, config, free)
     with sole_user(workdir):
@@ -109,10 +109,10 @@ def entered(
 
 
 def same_data(workdir: Path, data: Mapping[str, Any]) -> None:
-    """Compares data that are made inside `workdir` with those of its runs, and notes them.
+    """Compares data generated inside `workdir` with those of its runs, and records them.
 
     Raises:
-      ValueError: if the runs are of other data.
+      ValueError: if the runs have other data.
     """
     _check_data(workdir, data)
     _note_data(workdir, data)
@@ -120,16 +120,16 @@ def same_data(workdir: Path, data: Mapping[str, Any]) -> None:
 
 @contextmanager
 def sole_user(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a directory that all of them would write into.
+    """Keeps other processes from writing into a directory.
 
-    The operating system holds the lock, so a killed process leaves nothing behind. Where there are
-    no locks (Windows, some network file systems) no process is kept out.
+    The operating system holds the lock, so a killed process leaves nothing behind. Without support
+    for locks (Windows, some network file systems) no process is kept out.
 
     Args:
       directory: created if it does not exist; nothing is written into it.
 
     Raises:
-      ValueError: if another process is in there.
+      ValueError: if another process is using it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -162,7 +162,7 @@ def sha256(*arrays: np.ndarray) -> str:
 
 
 def identity_of(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str]:
-    """A digest of the training images, and of validation and test images of each protocol."""
+    """Digests of the training images, and of the validation and test images per protocol."""
     parts = {"training": train}
     for name, found in sets.items():
         parts |= {f"{name}, validation": found.valid, f"{name}, test": found.test}
@@ -173,7 +173,7 @@ def read_config(workdir: Path) -> Config:
     """The configuration of the run in `workdir`.
 
     Raises:
-      ValueError: if there is none that can be read.
+      ValueError: if it is missing or damaged.
     """
     if not (workdir / CONFIG_FILE).exists():
         raise ValueError(f"{workdir} holds no {CONFIG_FILE}, so no run of train.py.")
@@ -190,14 +190,14 @@ def _read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}. Nothing was changed.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no object. Nothing was changed.")
+        raise ValueError(f"{path} is damaged: it holds no JSON object. Nothing was changed.")
     return content
 
 
 def _other_fields(
     now: Mapping[str, Any], then: Mapping[str, Any], free: Sequence[str]
 ) -> list[str]:
-    """A line for each field that differs and is not free."""
+    """One line per field that differs and is not free."""
     ours, theirs = _flat(now), _flat(then)
     return [
         f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now"
@@ -211,7 +211,7 @@ def _check_data(workdir: Path, data: Mapping[str, Any]) -> None:
     paths = [workdir / name for name in (_DATA_FILE, _IMAGES_FILE)]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        return  # a directory that does not say which data it is of
+        return  # a directory without a record of its data
     before = _parts_of(_read_object(path))
     changed = [
         _difference(name, before.get(name), data.get(name))
@@ -227,7 +227,7 @@ def _check_data(workdir: Path, data: Mapping[str, Any]) -> None:
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
-    """What differs in one part: that it is new or gone, its subjects, or its content."""
+    """Describes how a part differs: new, gone, other subjects, or other content."""
     if then is None or now is None:
         return f"{name}: {'new' if then is None else 'gone'}"
     if isinstance(now, Mapping) and "subjects" in now:
@@ -239,7 +239,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
 
 
 def _parts_of(written: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a data file holds by part; version 0.1 nested the cohorts of a brain experiment."""
+    """The parts in a data file; version 0.1 nested the cohorts of a brain experiment."""
     if "cohorts" not in written:
         return written
     cohorts = {f"cohort {name!r}": found for name, found in written["cohorts"].items()}

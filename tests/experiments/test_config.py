@@ -91,7 +91,7 @@ METHOD_OF = {
         ("method.betas", (1.0, 0.5, 0.5), "it must be two finite numbers"),
         ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
         ("method.latent_dim", 0, "method.latent_dim is 0"),
-        ("train.batch_size", 51, "train.batch_size is 51; the guidance splits a batch in two"),
+        ("train.batch_size", 51, "train.batch_size is 51; guidance splits a batch into halves"),
         ("train.batch_size", 0, "train.batch_size is 0"),
         ("train.epochs", 0, "train.epochs is 0"),
         ("train.checkpoint_every", 0, "train.checkpoint_every is 0"),

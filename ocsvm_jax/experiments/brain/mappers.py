@@ -32,7 +32,7 @@ SCORES = {"-f": score_locations, "log": log_score_locations}
 _PCA_PATCHES = 20_000
 # Shrinks a 16 x 16 covariance from some 60 subjects towards a multiple of the identity.
 _SHRINKAGE = 0.05
-_SD_FLOOR = 0.01  # grey values are in [0, 1]; some voxels hardly differ between subjects
+_SD_FLOOR = 0.01  # in grey values, which span [0, 1]; applies where subjects hardly differ
 
 
 class Mapper(NamedTuple):

@@ -195,9 +195,7 @@ def image_score(score: ArrayLike, mask: ArrayLike, exclude: ArrayLike | None = N
     if exclude is not None:
         inside = inside & ~_binary(exclude, "exclude", volume.shape)
     if not inside.any():
-        raise ValueError(
-            "exclude covers the whole mask: leave some voxels to score the image."
-        )
+        raise ValueError("exclude covers the whole mask: leave some voxels to score the image.")
     return float(np.percentile(volume[inside], 98))
 
 

@@ -79,9 +79,7 @@ def overlay(
     slices = _cut(_checked(images, scores, masks, lesions))
     rows, width, height = slices.images.shape
     if len(labels) != rows:
-        raise ValueError(
-            f"There are {len(labels)} labels and {rows} slices: pass one label per slice."
-        )
+        raise ValueError(f"There are {len(labels)} labels and {rows} slices: pass one per slice.")
     if not (np.isfinite([vmin, vmax, threshold]).all() and vmin < vmax):
         raise ValueError(
             f"vmin is {vmin}, vmax {vmax} and threshold {threshold}: pass finite numbers with vmin "

@@ -90,9 +90,7 @@ def _gallery(results: Results, drawn: Mapping[str, Mapping[str, Picture]]) -> It
     yield Paragraph(captions.GALLERY, quiet=True)
     there = {name for own in drawn.values() for name in own}
     if missing := [row.name for row in rows_of(results) if row.name not in there]:
-        yield Paragraph(
-            f"Not drawn, because maps or lesions are missing: {', '.join(missing)}.", quiet=True
-        )
+        yield Paragraph(f"Not drawn, no maps or lesions: {', '.join(missing)}.", quiet=True)
     for kind, own in drawn.items():
         yield Heading(kind)
         first, *others = own.items()

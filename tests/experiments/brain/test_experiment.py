@@ -176,7 +176,7 @@ def test_a_second_call_repeats_nothing(finished, root, monkeypatch):
 @pytest.mark.slow
 def test_a_report_never_loses_runs(finished, root):
     before = contents(finished.workdir)
-    with pytest.raises(ValueError, match=r"this call leaves out.*: ogae, seed 0.*Ask for it too"):
+    with pytest.raises(ValueError, match=r"this call leaves out.*: ogae, seed 0.*Ask for them too"):
         experiment.main(card(root, methods=("minus_z",)), finished.workdir)
     assert contents(finished.workdir) == before
 
