@@ -94,7 +94,7 @@ def main() -> None:
     for row in [row for row in rows.ROWS if row.group == "paper"]:
         figures = []
         for values in test_scores(arguments.workdir, record, row):
-            auroc, aupr, auroc30 = judge.figures_of(test.anomalous, values).values()
+            auroc, aupr, auroc30 = judge.metrics_of(test.anomalous, values).values()
             decisions = aupr_of_decisions(test.anomalous, values)
             figures.append(
                 [auroc, aupr, decisions, auroc30, upper_sensitivity(test.anomalous, values)]

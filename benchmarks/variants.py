@@ -305,13 +305,13 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
 
 def line(name: str, score: str, runs: list[np.ndarray], labels: np.ndarray) -> str:
     """One line: mean and sd over the runs, each run, and the AUROC of the runs' mean rank."""
-    figures = np.array([list(judge.figures_of(labels, values).values()) for values in runs])
+    values = np.array([list(judge.metrics_of(labels, scores).values()) for scores in runs])
     ensemble = metrics.auroc(labels, testing.mean_rank(runs))
     words = " | ".join(
         f"{mean:.3f} ± {sd:.3f}"
-        for mean, sd in zip(figures.mean(0), figures.std(0, ddof=1), strict=True)
+        for mean, sd in zip(values.mean(0), values.std(0, ddof=1), strict=True)
     )
-    each = ", ".join(f"{value:.3f}" for value in figures[:, 0])
+    each = ", ".join(f"{value:.3f}" for value in values[:, 0])
     return f"| {name} | {score} | {words} | {each} | {ensemble:.3f} |"
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a report of a table has, and what is said about each."""
+"""The pictures in the report of a table, with their captions and alternative texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class PicturesData(NamedTuple):
     """The arrays behind the pictures.
 
     Attributes:
-      roc: for each protocol and each row of the table, one pair per seed of labels (n,), 1 for an
+      roc: for each protocol and each row of the table, one pair per seed: labels (n,), 1 for an
         anomalous image, and scores (n,), larger for more anomalous. A run whose scores are not
         finite is left out of the curve.
-      latent: the map of each row that has one; rows that share one are named together.
+      latent: the map of each row that has one; rows that share a map share an entry.
     """
 
     roc: Mapping[str, Mapping[str, Sequence[pictures.LabelsAndScores]]]
@@ -32,7 +32,7 @@ class PicturesData(NamedTuple):
 
 
 def draw(record: TableRecord, data: PicturesData) -> dict[str, Picture]:
-    """The pictures that this record and these arrays give, by a name of `FILES`.
+    """Draws all pictures that this record and these arrays allow; keys are names in `FILES`.
 
     Raises:
       ValueError: the arrays of a latent map are not aligned.

@@ -7,19 +7,20 @@ from ocsvm_jax.experiments.table.record import PROTOCOLS, Compared, TableRecord
 from ocsvm_jax.reports.numbers import format_p, signed
 from ocsvm_jax.reports.page import Table
 
-# Fields of the record: the best of all rows against each other one; the best of the paper's own.
+# Fields of the record: the best of all rows against every other row; the same within the paper's
+# own rows.
 ALL, PAPER = "comparisons", "comparisons_of_paper"
 AMONG = {ALL: "", PAPER: ", the paper's rows alone"}
 
 
 def kinds(record: TableRecord) -> list[str]:
-    """The comparisons a report shows: those of the paper's rows alone only beside other rows."""
+    """The comparisons to report: the paper's rows alone are compared only if there are others."""
     beyond = {row.group for row in record.rows} > {"paper"}
     return [ALL, PAPER] if beyond and record.comparisons_of_paper else [ALL]
 
 
 def tables(record: TableRecord, protocol: str, among: str = ALL) -> dict[str, Table]:
-    """For each metric that was compared, the rivals of the best method."""
+    """One table per metric that was compared: the rivals of the best method."""
     found, resamples = {}, record.resamples
     header = ["rival", "difference", "95% interval", "p", "Bonferroni", "Holm", "significant"]
     for metric, compared in _compared(record, protocol, among).items():
@@ -41,7 +42,7 @@ def tables(record: TableRecord, protocol: str, among: str = ALL) -> dict[str, Ta
 
 
 def verdict(record: TableRecord, protocol: str, metric: str, among: str = ALL) -> str:
-    """Which method is the best, and which rivals are not told from it, in a sentence."""
+    """A sentence: which method is best, and which rivals do not differ significantly from it."""
     best, rivals = _compared(record, protocol, among)[metric]
     equal = level(record, protocol, metric, among)
     best = f"{metric}{AMONG[among]}: {best} has the highest mean"
@@ -60,17 +61,17 @@ def verdict(record: TableRecord, protocol: str, metric: str, among: str = ALL) -
 
 
 def level(record: TableRecord, protocol: str, metric: str, among: str = ALL) -> list[str]:
-    """Rows that the bootstrap does not tell from the best of the metric."""
+    """Rows that do not differ significantly from the best one in this metric."""
     compared = _compared(record, protocol, among)
     rivals = compared[metric].rivals if metric in compared else {}
-    # What the number of resamples makes impossible says nothing about a method.
+    # Too few resamples for any significant result say nothing about a method.
     if record.resamples < _needed(record, len(rivals)):
         return []
     return [name for name, rival in rivals.items() if not rival.significant]
 
 
 def bootstrap(record: TableRecord) -> str:
-    """What the numbers of the comparisons are."""
+    """A paragraph that explains the numbers in the comparisons."""
     counts = [
         len(compared.rivals)
         for among in kinds(record)
@@ -101,5 +102,5 @@ def _compared(record: TableRecord, protocol: str, among: str) -> dict[str, Compa
 
 
 def _needed(record: TableRecord, rivals: int) -> int:
-    """Resamples that it takes for one of so many rivals to be significant after Bonferroni."""
+    """Resamples needed for one of `rivals` rivals to be significant after Bonferroni."""
     return math.ceil(rivals / record.alpha * (1 - 1e-9))

@@ -1,4 +1,4 @@
-"""The tables and sentences of the report of a table, made from the record alone."""
+"""Tables and sentences in the report of a table, generated from the record alone."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
     """A number in a column of a table.
 
     Attributes:
-      value: by which the best cell of a column is found; None if it is not known.
+      value: compared to find the best cell in a column; None if unknown.
       text: the number as printed.
       marks: signs before the text, left out in the best cell.
     """
@@ -73,7 +73,7 @@ def results(record: TableRecord, protocol: str) -> Table:
 
 
 def reading(record: TableRecord, protocol: str) -> str:
-    """What the protocol is, and how its table of results is to be read."""
+    """What the protocol is, and how to read its table of results."""
     share = record.prevalence.get(protocol)
     chance = "the share of anomalous images" + (f" ({score(share)})" if share is not None else "")
     if protocol != record.protocols[0]:
@@ -108,7 +108,7 @@ def choice(record: TableRecord) -> str:
 
 
 def _scored(record: TableRecord) -> str:
-    """How often the test images were scored: other choices of a row may have been, before."""
+    """How often the test images were scored: a row may have had other settings in earlier calls."""
     again = [
         row.name
         for row in record.rows
@@ -124,7 +124,7 @@ def _scored(record: TableRecord) -> str:
 
 
 def by_corruption(record: TableRecord, protocol: str) -> Table | None:
-    """Test AUROC by corruption; None where no row has it."""
+    """Test AUROC by corruption; None if no row has any."""
     own = [row.protocols.get(protocol) for row in record.rows]
     stats = [found.by_corruption if found else {} for found in own]
     names = list(dict.fromkeys(name for found in stats for name in found))
@@ -145,7 +145,7 @@ ENSEMBLES = (
 
 
 def ensembles(record: TableRecord, protocol: str) -> Table | None:
-    """The runs of each row as one detector, beside their mean; None where no row has several."""
+    """The runs of each row as one detector, beside their mean; None if no row has several runs."""
     rows, lines = [], []
     for row in record.rows:
         own, alone = row.protocols.get(protocol), row.test(protocol)
@@ -163,7 +163,7 @@ def ensembles(record: TableRecord, protocol: str) -> Table | None:
 
 
 def settings(record: TableRecord, protocol: str) -> Table:
-    """The settings that were chosen for each row, and their validation metrics."""
+    """The settings chosen for each row, and their validation metrics."""
     all_own = [row.protocols.get(protocol) for row in record.rows]
     measured = any(own and own.dimensions for own in all_own)
     lines = []
@@ -189,7 +189,7 @@ def _over(record: TableRecord) -> str:
 
 
 def _blocks(rows: Sequence[RowRecord], lines: Iterable[list[str]]) -> dict[str, list[list[str]]]:
-    """The lines by the heading of their row's group, the paper's own first."""
+    """Groups lines under the headings of their rows' groups, the paper's own first."""
     blocks: dict[str, list[list[str]]] = {}
     for row, line in zip(rows, lines, strict=True):
         blocks.setdefault(GROUPS[row.group], []).append(line)
@@ -201,7 +201,7 @@ def _cell(stat: Stat | None, marks: str = "") -> Cell:
 
 
 def _column(cells: Sequence[Cell]) -> list[str]:
-    """The texts of a column, in bold those that print the highest of several values."""
+    """Cell texts of a column; of several known values, those that print highest are bold."""
     known = [cell.value for cell in cells if cell.value is not None]
     highest = score(max(known)) if len(known) > 1 else None
     return [
@@ -213,7 +213,7 @@ def _column(cells: Sequence[Cell]) -> list[str]:
 
 
 def _marks(record: TableRecord, protocol: str, metric: str) -> dict[str, str]:
-    """The signs of the rows that the bootstrap does not tell from the best."""
+    """The signs of rows that do not differ significantly from the best, by row."""
     marks: dict[str, str] = {}
     for among in kinds(record):
         for name in level(record, protocol, metric, among):
@@ -222,7 +222,7 @@ def _marks(record: TableRecord, protocol: str, metric: str) -> dict[str, str]:
 
 
 def _runs(own: ProtocolResult | None, total: int) -> str:
-    """How many runs gave a result, and what became of the others."""
+    """How many runs gave a result, and how the others failed."""
     if not own:
         return "not run"
     lost = {"collapsed": len(own.collapsed), "diverged": len(own.diverged)}

@@ -22,7 +22,7 @@ from ocsvm_jax.methods.arguments import at_least, number, one_of
 
 _RESULTS_FILE = "results.json"
 _PARTS = ("train", "valid", "test")
-# What may change in a working directory: runs that are there already stay what they are.
+# Fields that may change between calls in a working directory: finished runs do not depend on them.
 _FREE = (
     "eval.",
     "table.methods",
@@ -66,7 +66,7 @@ _RULES = {
 
 
 def check(config: Config) -> None:
-    """Raises ValueError on the first value that cannot work, before anything is loaded."""
+    """Raises ValueError on the first invalid value, before anything is loaded."""
     fields.check(config, _RULES)
     plan = plan_of(config)
     for method in plan.methods:
@@ -98,9 +98,9 @@ def load(config: Config) -> tuple[data.ImageSet, dict[str, data.Dataset]]:
 
 
 def _some(images: data.ImageSet, limit: int) -> data.ImageSet:
-    """At most `limit` images, every k-th, so that all corruptions are there; all if it is 0."""
+    """Every k-th image, at most `limit` of them, over all corruptions; all images if it is 0."""
     every = -(-len(images.images) // limit) if limit else 1
-    # In this order, every k-th image meets all classes of all corruptions.
+    # Sorted by corruption and class, so that every k-th image covers all of them.
     order = np.lexsort((np.arange(len(images.classes)), images.classes, images.corruption))
     return data.take(images, np.sort(order[::every]))
 
@@ -111,23 +111,23 @@ def main(
     command: str = "",
     progress: Callable[[TablePlan, Clock], Progress] = Progress,
 ) -> TableRecord:
-    """Runs the experiment of a card with a `table` in `workdir`, or goes on with it there.
+    """Runs the experiment of a card with a `table` in `workdir`, or continues it there.
 
-    Writes `results.json`, `table.md`, `report.html` and `figures/`. A run that is finished is never
-    repeated, whatever was killed in between.
+    Writes `results.json`, `table.md`, `report.html` and `figures/`. A finished run is
+    never repeated, even if the process was killed in between.
 
     Args:
       config: the card.
-      workdir: made where it is missing.
+      workdir: created if it does not exist.
       command: command line that repeats the call.
-      progress: tells what is done meanwhile.
+      progress: reports progress.
 
     Returns:
       The results.
 
     Raises:
-      ValueError: on a card that cannot work, data that do not fit, or a `workdir` that holds
-        something else.
+      ValueError: the card is invalid, the data do not fit it, or `workdir` holds another
+        experiment.
     """
     clock = Clock(workdir)
     config = resolve(config)
@@ -147,7 +147,7 @@ def main(
 
 
 def _check_rows(workdir: Path, plan: TablePlan) -> None:
-    """Raises ValueError if the results there hold a row that a new report would drop."""
+    """Raises ValueError if the existing results hold a row that a new report would drop."""
     path, asked = workdir / _RESULTS_FILE, {row.name for row in plan.rows}
     there = table_from_json(json.loads(path.read_text())).rows if path.exists() else []
     lost = [row.name for row in there if row.name not in asked]
@@ -155,7 +155,7 @@ def _check_rows(workdir: Path, plan: TablePlan) -> None:
 
 
 def _search_all(made: runs.Runs) -> list[Spec]:
-    """The runs of all methods, trained."""
+    """Trains the runs of all methods and returns their specs."""
     plan, specs = made.plan, []
     for method in plan.methods:
         specs += search.search(plan, made.ensure, method, plan.rows_of(method))

@@ -1,4 +1,4 @@
-"""Grids of hyperparameters: which points there are, and which are visited first."""
+"""Grids of hyperparameters: their points, and which are visited first."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +9,13 @@ Point = dict[str, Any]
 
 
 def axes(grid: Grid) -> list[list[Point]]:
-    """For each axis of a grid, its values as settings.
+    """Values along each axis of a grid, as settings.
 
     An axis is a setting, or several that change together: "schedule,betas" with values such as
     ("constant", (1.0, 0.0)).
 
     Raises:
-      ValueError: if an axis has no values, or a value not one part for each of its settings.
+      ValueError: if an axis has no values, or a value does not have one part per setting.
     """
     out = []
     for name, values in grid.items():
@@ -33,12 +33,12 @@ def axes(grid: Grid) -> list[list[Point]]:
 
 
 def product(grid: Grid) -> list[Point]:
-    """Every point of a grid; of no axes, the one point that changes nothing."""
+    """Every point of a grid; without axes, the single point that changes nothing."""
     return [_merged(parts) for parts in itertools.product(*axes(grid))]
 
 
 def crossed(grid: Grid, fields: Sequence[str]) -> list[Point]:
-    """Every point of the axes in `fields`; the others stay as the card has them.
+    """Every combination along the axes in `fields`; the other axes keep the card's values.
 
     Raises:
       ValueError: if the grid has no such axis.
@@ -56,7 +56,7 @@ def sweeps(grid: Grid, fields: Sequence[str], around: Point) -> list[Point]:
 
 
 def distinct(points: Sequence[Point]) -> Iterator[Point]:
-    """The points, each once, in order."""
+    """The points without repetitions, in order."""
     seen: list[Point] = []
     for point in points:
         if point not in seen:
@@ -69,5 +69,5 @@ def _merged(parts: Sequence[Point]) -> Point:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON would give it back, so that points compare equal after a restart."""
+    """A value as JSON would return it, so that points compare equal after a restart."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Judging one trained model: metrics on validation images, scores of test images."""
+"""Evaluates one trained model: metrics on validation images, scores of test images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,17 +33,17 @@ def on_validation(
     valid: Mapping[str, data.ImageSet],
     finals: Mapping[str, Final],
 ) -> dict[str, Any]:
-    """Metrics of a model on validation images by protocol, nothing of the test; see `score_sets`.
+    """Metrics of a model on validation images by protocol; see `score_sets`. Uses no test image.
 
     Returns:
-      "valid": {protocol: {score: {metric: value}}}, the names of scores that have collapsed under
-      some protocol, and the other fields of `Scored`.
+      "valid": {protocol: {score: {metric: value}}}; "collapsed": names of scores that collapsed
+      under at least one protocol; "unconverged" and "dimensions" as in `Scored`.
     """
     images = {protocol: found.images for protocol, found in valid.items()}
     scored = score_sets(model, train_images, images, finals)
     values = {
         protocol: {
-            name: figures_of(valid[protocol].anomalous, scores)
+            name: metrics_of(valid[protocol].anomalous, scores)
             for name, scores in named.items()
             if np.all(np.isfinite(scores))
         }
@@ -60,26 +60,26 @@ def on_validation(
 def on_test(
     model: Model, score: str, final: Final | None, train_images: Images, images: Images
 ) -> Float[np.ndarray, " n"]:
-    """One score of test images: without a final one-class SVM, or of one with these settings."""
+    """One score of test images: the model's own, or that of a final one-class SVM if given."""
     new = see_both_ways(model, images)
     if final is None:
         return own_scores(new)[score]
     return FinalOCSVM.fit(see_both_ways(model, train_images), final).scores(new)[score]
 
 
-def figures_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
-    """AUROC, AUPR and AUROC30 of one score."""
+def metrics_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """AUROC, AUPR and AUROC30 of one score, by name."""
     return {name: function(labels, values) for name, function in FUNCTIONS.items()}
 
 
 def plane(
     model: Model, train: data.ImageSet, test: data.ImageSet, per_group: int = 100
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Latents in the plane of the two main directions of the training, for a picture.
+    """Latents in the plane of the two main directions of the training latents, for a picture.
 
     Returns:
-      Coordinates (n, 2), classes, corruptions and "train" or "test" of at most `per_group` images
-      of each class and corruption.
+      Coordinates (n, 2), classes, corruptions and splits ("train" or "test"), with at most
+      `per_group` images for each split, class and corruption.
     """
     plane = Plane.of(see(model, train.images).z.astype(np.float64))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Latents in a plane, coloured by corruption and by digit: small panels, two for each method."""
+"""Latents in a plane, coloured by corruption and by digit: two small panels per method."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _Styles = Mapping[str, tuple[str, str]]
 
 
 class LatentMap(NamedTuple):
-    """Latents of one run, in a plane.
+    """Latents of one run in a plane.
 
     Attributes:
       points: coordinates of the latents in the plane.
@@ -34,9 +34,9 @@ class LatentMap(NamedTuple):
 
 
 def latent_maps(maps: Mapping[str, LatentMap]) -> Figure:
-    """Two panels for each map: its points by corruption, and by digit.
+    """Two panels per map: points coloured by corruption, and by digit.
 
-    Of a group with more than `MAX_POINTS_PER_GROUP` points, as many are drawn, chosen at random.
+    A group with more than `MAX_POINTS_PER_GROUP` points is subsampled to that number at random.
 
     Args:
       maps: the map of each row that has one; at least one.
@@ -47,7 +47,7 @@ def latent_maps(maps: Mapping[str, LatentMap]) -> Figure:
     maps = {name: _checked(name, picture) for name, picture in maps.items()}
     corruptions = _groups(picture.corruption for picture in maps.values())
     digits = _groups(_digits(picture) for picture in maps.values())
-    # Beside each other, the two legends leave three columns each where the figure is wide.
+    # The two legends stand side by side; a wide figure has room for three columns in each.
     columns = 3 if len(maps) > 1 else 1
     above = 0.5 + 0.24 * -(-max(len(corruptions), len(digits)) // columns)
     figure, panels = panel_grid(2 * len(maps), COLUMNS, above=above)
@@ -86,12 +86,12 @@ def _legend(figure: Figure, styles: _Styles, title: str, place: Any, columns: in
 
 
 def limits(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 2"]:
-    """(lowest, highest) of each coordinate of the picture: the central 99% and a margin around."""
+    """(lowest, highest) of each plotted coordinate: the central 99% of the points and a margin."""
     finite = points[np.isfinite(points).all(1)]
     if not len(finite):
         return np.array([[-1.0, 1.0]] * 2)
     low, high = np.percentile(finite, (0.5, 99.5), axis=0)
-    # The latents of a collapsed run are one point.
+    # The latents of a collapsed run are a single point.
     margin = np.maximum(0.12 * (high - low), 1e-6 * np.maximum(np.abs(low), 1.0))
     return np.stack([low - margin, high + margin], axis=1)
 
@@ -118,7 +118,7 @@ def _digits(picture: LatentMap) -> Shaped[np.ndarray, " n"]:
 
 
 def _groups(arrays: Iterable[Shaped[np.ndarray, " _"]]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each group; one more marker for every colour before one repeats."""
+    """Colour and marker per group; once the colours repeat, the markers shift by one."""
     names = dict.fromkeys(name for array in arrays for name in array.tolist())
     colours, markers = [colour for colour, _ in LINES], [marker for _, marker in MARKERS[1:]]
     return {
@@ -128,7 +128,7 @@ def _groups(arrays: Iterable[Shaped[np.ndarray, " _"]]) -> dict[str, tuple[str, 
 
 
 def _some(picture: LatentMap) -> Shaped[np.ndarray, " shown"]:
-    """Indices of the points that are drawn, in random order so that no group hides another."""
+    """Indices of the points to draw, in random order so that no group hides another."""
     generator = np.random.default_rng(0)
     groups = np.char.add(_digits(picture), picture.corruption)
     members = [

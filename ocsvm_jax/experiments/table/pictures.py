@@ -1,7 +1,7 @@
-"""The figures of the report of a table: functions from arrays to a figure, for `figures.png`.
+"""Figures for the report of a table: functions from arrays to a figure, for `figures.png`.
 
-Twelve curves in one pair of axes are unreadable: each method has a panel of its own, on the same
-axes as the others.
+Twelve curves in one pair of axes are unreadable: each method has its own panel, and all panels
+share their axes.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from ocsvm_jax.reports.numbers import score
 
 _GREY = "0.72"
 COLUMNS = 4
-_PANEL = 2.5  # inches; four of them are the width of the page
+_PANEL = 2.5  # inches; four panels fill the width of the page
 _FPR = np.linspace(0.0, 1.0, 501)
 TITLE = {"fontsize": 10, "loc": "left"}
 
@@ -36,17 +36,17 @@ def _dot(color: str, marker: str, markersize: float, **more: Any) -> dict[str, A
 _SEED = _dot(BLUE, "o", 5, alpha=0.6, markeredgewidth=0)
 _MEAN = _dot(BLACK, "|", 13, markeredgewidth=2)
 _PUBLISHED = _dot(VERMILION, "D", 6, fillstyle="none", markeredgewidth=1.5)
-# (n,) labels, 1 for an anomalous image, and (n,) scores of one run.
+# Labels (n,), 1 for an anomalous image, and scores (n,) of one run.
 LabelsAndScores = tuple[np.ndarray, np.ndarray]
 
 
 class MeanCurve(NamedTuple):
-    """ROC curves averaged vertically: the true positive rates at the same false positive rates.
+    """ROC curves averaged vertically: mean true positive rate at each false positive rate.
 
     Attributes:
       mean: mean true positive rate on a grid of false positive rates from 0 to 1.
       sd: its standard deviation over the runs; 0 for one run.
-      auroc: mean of the areas of the runs.
+      auroc: mean AUROC over the runs.
       runs: number of runs.
     """
 
@@ -57,14 +57,14 @@ class MeanCurve(NamedTuple):
 
 
 def mean_curve(runs: Sequence[LabelsAndScores]) -> MeanCurve | None:
-    """The mean ROC curve of the runs with finite scores; None where there is no such run."""
+    """Mean ROC curve of the runs with finite scores; None if there is no such run."""
     rates, areas = [], []
     for labels, scores in runs:
         if not np.isfinite(scores).all() or len(np.unique(labels)) < 2:
             continue
         x, y, _ = roc_curve(labels, scores)
         rates.append(np.interp(_FPR, x, y))
-        # Where the curve rises at a false positive rate of 0, the average starts below the rise.
+        # Every curve starts at (0, 0), even if it rises at a false positive rate of 0.
         rates[-1][0] = 0.0
         areas.append(metrics.auroc(labels, scores))
     if not rates:
@@ -74,7 +74,7 @@ def mean_curve(runs: Sequence[LabelsAndScores]) -> MeanCurve | None:
 
 
 def roc(curves: Mapping[str, MeanCurve]) -> Figure:
-    """One panel per method: its mean ROC curve over the grey ones of all others.
+    """One panel per method: its mean ROC curve, over those of all methods in grey.
 
     Args:
       curves: the mean curve of each row of the table; at least one.
@@ -114,13 +114,13 @@ def dots(
     chance: Mapping[str, float],
     separate: Sequence[str] = (),
 ) -> Figure:
-    """One dot for each row and seed, the mean, and the published value; a panel per metric.
+    """One dot per row and seed, their mean, and the published value; one panel per metric.
 
     Args:
-      results: for each row, the values over seeds of each metric; empty for a row without result.
-      published: for rows with published values, that of each metric.
-      chance: the chance level of a metric where it is known.
-      separate: rows that stand apart, below a line; the last of `results`.
+      results: for each row, the values of each metric over seeds; empty without a result.
+      published: for each row with published values, the value of each metric.
+      chance: chance level by metric, where known.
+      separate: rows to set apart below a line; they come last in `results`.
     """
     names = list(results)
     labels = [
@@ -163,7 +163,7 @@ def dots(
 def _dots_of_a_row(axes: Axes, values: Sequence[float], place: float) -> None:
     if not len(values):
         return
-    # Equal seeds would hide each other on one height.
+    # At the same height, seeds with equal values would hide each other.
     heights = place + np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [place]
     axes.plot(values, heights, **_SEED)
     if len(values) > 1:
@@ -173,13 +173,13 @@ def _dots_of_a_row(axes: Axes, values: Sequence[float], place: float) -> None:
 def panel_grid(
     count: int, columns: int, shared: bool = False, above: float = 0.9
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in lines of `columns`; what is left of the last stays empty.
+    """A figure with `count` panels, `columns` per line; the rest of the last line stays empty.
 
     Args:
       count: number of panels.
-      columns: panels in a line, at most.
+      columns: maximum number of panels per line.
       shared: whether all panels have the same axes.
-      above: inches for what stands above the panels.
+      above: height in inches reserved above the panels.
     """
     columns = min(columns, count)
     lines = -(-count // columns)
@@ -188,17 +188,17 @@ def panel_grid(
     panels = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared).ravel()
     for i, axes in enumerate(panels[count:], start=count):
         axes.set_axis_off()
-        # A panel without one below it shows the ticks of its column.
+        # The lowest panel of a column shows the tick labels.
         panels[i - columns].tick_params(labelbottom=True)
     return figure, list(panels[:count])
 
 
 def panel_title(name: str, detail: str) -> str:
-    """A title of a few lines that fit over a panel."""
+    """A title wrapped to the width of a panel."""
     return "\n".join([*textwrap.wrap(short(name), 24), detail])
 
 
 def short(name: str) -> str:
-    """A name from outside that fits into a figure."""
+    """A name made printable and short enough for a figure."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return name if len(name) <= 44 else f"{name[:43]}…"

@@ -1,4 +1,4 @@
-"""A card with a `table`, parsed once: what the search, the runs and the results need of it."""
+"""A card with a `table`, parsed once into what the search, the runs and the results need."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ocsvm_jax.experiments.table.rows import ROWS, Row
 
 
 class Training(NamedTuple):
-    """The fields of a card's `train`."""
+    """The fields of a card's `train` section."""
 
     epochs: int
     batch_size: int
@@ -22,26 +22,26 @@ class Training(NamedTuple):
 
 
 class TablePlan(NamedTuple):
-    """What a card asks for.
+    """The experiment that a card describes.
 
     Attributes:
-      title: of the report.
+      title: title of the report.
       rows: the rows of the table.
-      seeds: on which the chosen points are trained.
+      seeds: seeds on which the chosen points are trained.
       protocols: names of the protocols, the main one first.
       search: one of `search.SEARCHES`.
-      coarse_epochs: of the first stage of a search; at most those of the training.
-      finalists: points of each row that go on to all seeds.
-      card_competes: methods whose settings in the card go on to all seeds.
-      grids: by method; a method without one is trained with the card's settings.
+      coarse_epochs: epochs in the first stage of a search, at most `train.epochs`.
+      finalists: number of points per row that are trained on all seeds.
+      card_competes: methods whose settings in the card are trained on all seeds, too.
+      grids: grid by method; a method without a grid is trained with the card's settings.
       main_axes: axes that the first stage crosses, by method.
       finals: settings of the final one-class SVMs by name, see `finals_of`.
       alpha: level of significance of the paired bootstrap.
-      resamples: of the paired bootstrap.
-      models_at_once: in one program; 0 for what suits the device.
+      resamples: number of resamples in the paired bootstrap.
+      models_at_once: models trained in one program; 0 to choose by device.
       settings: the card's settings of each method.
-      train: how long a model is trained, and on which images.
-      config: the whole card as JSON gives it back, for the results.
+      train: settings of the training, the same for all methods.
+      config: the whole card as JSON would return it, for the results.
     """
 
     title: str
@@ -69,23 +69,23 @@ class TablePlan(NamedTuple):
 
     @property
     def guide(self) -> str:
-        """The protocol whose validation images the first stage goes by.
+        """The protocol whose validation images guide the first stage.
 
-        The validation images of the paper's protocol hold test images of the leak-free one, whose
-        own are among them: where both are asked for, the leak-free ones serve both.
+        The validation images of the paper's protocol include test images of the leak-free one, and
+        all of its validation images: if both are requested, the leak-free ones serve both.
         """
         return "leak_free" if "leak_free" in self.protocols else self.protocols[0]
 
     def rows_of(self, method: str) -> list[Row]:
-        """The rows that report a method."""
+        """The rows that report this method."""
         return [row for row in self.rows if row.method == method]
 
     def grid(self, method: str) -> Grid:
-        """The grid of a method; empty if it has none."""
+        """The grid of this method; empty if it has none."""
         return self.grids.get(method, {})
 
     def crossed(self, method: str) -> Sequence[str]:
-        """The axes that the first stage crosses: all, unless the card names some."""
+        """The axes crossed in the first stage: all, unless the card names some."""
         return self.main_axes.get(method) or list(self.grid(method))
 
 

@@ -1,4 +1,4 @@
-"""What a call tells while it works: a bar over all epochs, a line for each run; the wall time."""
+"""Progress of a call: a bar over all epochs, one line per finished run, and the wall time."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ from ocsvm_jax.files import whole_file
 
 
 class Clock:
-    """Wall time of all calls in a directory together; of a killed one, up to its last note."""
+    """Total wall time of all calls in a directory; a killed call counts up to its last note."""
 
     def __init__(self, workdir: Path):
         """Starts now; reads nothing."""
         self._path, self._since = workdir / "seconds.json", time.perf_counter()
 
     def note(self) -> float:
-        """Adds the time since the last note; returns the sum."""
+        """Adds the time since the last note; returns the total."""
         now = time.perf_counter()
         total = now - self._since
         total += json.loads(self._path.read_text()) if self._path.exists() else 0.0
@@ -34,10 +34,10 @@ class Clock:
 
 
 class Progress:
-    """One bar over the epochs of all runs; a line for each run that is finished."""
+    """One bar over the epochs of all runs, and a line per finished run."""
 
     def __init__(self, plan: TablePlan, clock: Clock):
-        """Counts at most how many epochs there are to come."""
+        """Computes an upper bound on the number of epochs."""
         counts = [search.runs_at_most(plan, name, plan.rows_of(name)) for name in plan.methods]
         total = sum(number * epochs for own in counts for number, epochs in own)
         self._guide, self._clock = plan.guide, clock
@@ -45,18 +45,18 @@ class Progress:
         self._bar = tqdm(total=total, unit="epoch", disable=None, smoothing=0.05)
 
     def epochs(self, number: int, loss: float) -> None:
-        """So many epochs more are done, of all models together; see `population.train`."""
+        """Advances the bar by `number` epochs, summed over models; see `population.train`."""
         self._bar.set_postfix(loss=f"{loss:.4f}")
         self._bar.update(number)
 
     def known(self, spec: Spec) -> None:
-        """A run was on disk already; told once."""
+        """Called once for a run that was already on disk."""
         self._bar.update(spec.epochs)
 
     def finished(self, spec: Spec, record: RunRecord) -> None:
-        """A run was trained and judged."""
+        """Called when a run has been trained and judged."""
         self._clock.note()
-        # Epochs that early stopping saved, and those that a diverged run lacks.
+        # Epochs that early stopping or divergence left out.
         self._bar.update(spec.epochs - record.epochs_done)
         best = {
             row.score: search.best_value(record, row, self._guide)

@@ -1,4 +1,4 @@
-"""What a table found: typed records, and the one place where they become JSON and are read back.
+"""Results of a table: typed records, and their conversion to and from JSON.
 
 `results.json` of a table holds a `TableRecord`; `run.json` and `trained.json` of a run hold a
 `RunRecord`. Files of earlier versions lack some of the fields that have defaults.
@@ -17,7 +17,7 @@ from ocsvm_jax.reports.numbers import Stat
 PROTOCOLS = {"paper": "the paper's protocol", "leak_free": "the leak-free protocol"}
 GROUPS = {"paper": "", "ours": "Beyond the paper"}
 STATUSES = ("collapsed", "diverged")
-# Names in JSON where they are not those of the fields.
+# Names in JSON that differ from those of the fields.
 _JSON_NAMES = {"p_bonferroni": "bonferroni", "p_holm": "holm"}
 
 
@@ -25,19 +25,20 @@ class RunRecord(NamedTuple):
     """One trained model; the first five fields are those of its `store.Spec`.
 
     Attributes:
-      settings: of the method, where they are not those of the card.
-      epochs: at most so many.
-      stage: stage of the search that asked for it first.
+      settings: settings of the method that differ from the card's.
+      epochs: maximum number of epochs.
+      stage: stage of the search that requested it first.
       status: "done" or "diverged".
-      seconds: time of its training.
-      epochs_done: epochs that it took, fewer than `epochs` after early stopping or divergence.
+      seconds: training time.
+      epochs_done: epochs trained, fewer than `epochs` after early stopping or divergence.
       best_epoch: epoch whose weights are kept.
       valid: metrics on validation images, by protocol, score and metric.
       collapsed: names of scores without information.
-      commit: of the program that trained it.
+      commit: commit of the program that trained it.
+      devices: devices that trained it.
       unconverged: names of final one-class SVMs that did not converge; None before judging.
       dimensions: effective number of dimensions of the training latents.
-      judged_by: names of the final scores and final one-class SVMs; None before judging.
+      judged_by: names of the final scores and one-class SVMs used; None before judging.
     """
 
     method: str
@@ -62,7 +63,7 @@ class Visit(NamedTuple):
     """A run of the search as the results list it; see `RunRecord`.
 
     Attributes:
-      stage: of this call's search; "earlier" for runs that only an earlier call asked for.
+      stage: stage of this call's search; "earlier" for runs that only earlier calls requested.
       status: "done", "diverged" or "collapsed".
       valid: validation AUROC by score, under the protocol that guides the search.
     """
@@ -83,7 +84,7 @@ class Visit(NamedTuple):
 
 
 class ProtocolResult(NamedTuple):
-    """What a row reports under one protocol.
+    """Result of a row under one protocol.
 
     Attributes:
       settings: chosen on validation images, by names such as "method.nu" and "final.gamma".
@@ -94,7 +95,7 @@ class ProtocolResult(NamedTuple):
       diverged: seeds whose training diverged.
       seeds: seeds of the runs with a result.
       unconverged: seeds whose final one-class SVM did not converge.
-      scored_before: other settings whose test images were scored before.
+      scored_before: other settings with which this row's test images were scored before.
       ensemble: metrics of all runs as one detector; None for fewer than two runs.
       dimensions: effective number of dimensions of the latents.
     """
@@ -116,10 +117,10 @@ class RowRecord(NamedTuple):
     """A row of the table.
 
     Attributes:
-      name: of the row; no two are the same.
-      score: what it is judged by, in words.
+      name: unique name of the row.
+      score: description of the score that it is judged by.
       group: "paper" for a row of the paper's table, "ours" for any other.
-      paper: published value by metric, where there is one for this task.
+      paper: published value by metric; None if the paper has none for this task.
       protocols: results by protocol.
     """
 
@@ -136,30 +137,31 @@ class RowRecord(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """The best row in one metric, and each other row against it."""
+    """The best row in one metric, and its comparison with every other row."""
 
     best: str
     rivals: Mapping[str, Rival]
 
 
-# By protocol and metric.
+# Comparisons by protocol and metric.
 Comparisons = Mapping[str, Mapping[str, Compared]]
 
 
 class TableRecord(NamedTuple):
-    """All that a report says, apart from the arrays behind its pictures.
+    """Everything in a report except the arrays behind its pictures.
 
     Attributes:
       command: command line that repeats the table.
-      facts: machine, versions and the like.
+      facts: machine, versions and commit.
       config: the card.
-      resamples: of the paired bootstrap, as is `alpha`, its level of significance.
-      rows: in the order of the table.
-      comparisons: the best of all rows against the others.
+      resamples: number of resamples in the paired bootstrap.
+      alpha: its level of significance.
+      rows: rows in the order of the table.
+      comparisons: comparison of the best of all rows with the others.
       visited: the runs of the search.
-      counts: number of images of each part.
-      wall_seconds: time of all calls together; None where it was not measured.
-      comparisons_of_paper: those among the paper's rows alone.
+      counts: number of images in each part.
+      wall_seconds: total time of all calls; None if it was not measured.
+      comparisons_of_paper: the same among the paper's rows alone.
       guide: protocol whose validation images guided the search.
       prevalence: share of anomalous test images by protocol: the chance level of AUPR.
     """
@@ -182,13 +184,13 @@ class TableRecord(NamedTuple):
 
     @property
     def protocols(self) -> list[str]:
-        """The protocols under which at least one row was run, in the order of `PROTOCOLS`."""
+        """Protocols with results for at least one row, in the order of `PROTOCOLS`."""
         found = {name for row in self.rows for name in row.protocols}
         return [name for name in PROTOCOLS if name in found]
 
 
 def to_json(value: Any) -> Any:
-    """A record as dicts, lists, strings and numbers."""
+    """Converts a record to dicts, lists, strings and numbers."""
     if hasattr(value, "_asdict"):
         return {_json_name(name): to_json(part) for name, part in value._asdict().items()}
     if isinstance(value, Mapping):
@@ -199,15 +201,15 @@ def to_json(value: Any) -> Any:
 
 
 def run_from_json(value: Any) -> RunRecord:
-    """The record of a run; raises ValueError if it lacks something."""
+    """Reads the record of a run; raises ValueError if a field is missing."""
     return _typed(RunRecord, value)
 
 
 def table_from_json(value: Any) -> TableRecord:
-    """The record of a table.
+    """Reads the record of a table.
 
     Raises:
-      ValueError: something is missing, two rows have one name, or a group or protocol is unknown.
+      ValueError: a field is missing, two rows share a name, or a group or protocol is unknown.
     """
     record: TableRecord = _typed(TableRecord, value)
     names = [row.name for row in record.rows]
@@ -225,7 +227,7 @@ def table_from_json(value: Any) -> TableRecord:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    """What `to_json` made of a value of type `kind`; numbers and strings are not checked."""
+    """Inverse of `to_json` for a value of type `kind`; numbers and strings are not checked."""
     arguments = get_args(kind)
     if type(None) in arguments:
         return None if value is None else _typed(arguments[0], value)

@@ -36,15 +36,15 @@ def write(workdir: Path, record: TableRecord, data: PicturesData) -> Path:
 
 
 def markdown(record: TableRecord) -> str:
-    """All tables of the report but the list of the points visited, in GitHub's Markdown."""
+    """All tables except the list of points visited, in GitHub's Markdown."""
     return report_of(record).markdown()
 
 
 def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
-    """The report of a table.
+    """Builds the report of a table.
 
     Args:
-      record: what it says.
+      record: results of the table.
       data: the arrays behind the pictures; None for a report without pictures.
 
     Raises:
@@ -93,7 +93,7 @@ def _bootstrap(record: TableRecord) -> list[Part]:
             parts.append(Paragraph(f"{name[0].upper()}{name[1:]}, {verdict}"))
             if not table.blocks[""]:
                 continue
-            # The table that the choice of settings aimed at; the others on demand.
+            # Settings were chosen for this metric and protocol; the other tables are folded.
             shown = protocol == record.protocols[0] and metric == METRICS[0]
             summary = f"Table: {metric}, {name}{comparisons.AMONG[among]}"
             parts.append(Captioned(table) if shown else Folded(summary, [Captioned(table)]))

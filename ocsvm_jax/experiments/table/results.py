@@ -1,4 +1,4 @@
-"""From the runs of a search to the results: the record, and what the pictures are drawn from."""
+"""From the runs of a search to its results: the record, and the arrays behind the pictures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -38,11 +38,11 @@ _TestSets = Mapping[str, data.ImageSet]
 def of_search(
     runs: Runs, specs: Sequence[Spec], sets: Mapping[str, data.Dataset], command: str
 ) -> tuple[TableRecord, PicturesData]:
-    """Chooses, tests and compares; returns what the report is made of.
+    """Chooses settings, tests and compares the rows; returns the contents of the report.
 
     Args:
-      runs: which have been trained.
-      specs: the runs of the search.
+      runs: the trained runs.
+      specs: specs of the runs of the search.
       sets: the dataset of each protocol.
       command: the command line.
     """
@@ -79,7 +79,7 @@ def of_search(
 
 
 def _test_all(runs: Runs, specs: Sequence[Spec], test: _TestSets) -> dict[str, dict[str, Tested]]:
-    """What each row chooses under each protocol, tested."""
+    """Chooses the settings of each row under each protocol, and tests them."""
     out: dict[str, dict[str, Tested]] = {}
     for row in runs.plan.rows:
         own = [spec for spec in specs if spec.method == row.method]
@@ -93,9 +93,9 @@ def _test_all(runs: Runs, specs: Sequence[Spec], test: _TestSets) -> dict[str, d
 def _compare_all(
     plan: TablePlan, test: _TestSets, tested: _AllTested
 ) -> tuple[Comparisons, Comparisons]:
-    """The paired bootstrap of the best of all rows, and of the best of the paper's, by protocol.
+    """Paired bootstraps by protocol: among all rows, and among the paper's own.
 
-    Rows without a result are left out; nothing is compared where fewer than two are left.
+    Rows without a result are left out; fewer than two rows are not compared.
     """
     everything, of_paper = {}, {}
     for protocol, images in test.items():
@@ -112,7 +112,7 @@ def _compare_all(
 
 
 def _row_record(row: Row, tested: Mapping[str, Tested], paper_task: bool) -> RowRecord:
-    """The record of a row; with the published values only where they are of this task."""
+    """The record of a row, with published values only if this is the paper's task."""
     published = row.published if paper_task else None
     paper = published and dict[str, float](zip(METRICS, published, strict=True))
     results = {protocol: own.result for protocol, own in tested.items()}
@@ -122,8 +122,8 @@ def _row_record(row: Row, tested: Mapping[str, Tested], paper_task: bool) -> Row
 def _visited(runs: Runs, specs: Sequence[Spec]) -> list[Visit]:
     """The runs of a search, each once.
 
-    Those that earlier calls in the directory have searched are among them, at the stage "earlier":
-    their validation results have been seen all the same.
+    Includes runs that only earlier calls in this directory requested, at the stage "earlier": their
+    validation results have been seen, too.
     """
     now = {spec.name: spec for spec in specs}
     records = zip(now.values(), runs.ensure(list(now.values())), strict=True)
@@ -142,7 +142,7 @@ def _visit(record: RunRecord, stage: str, guide: str) -> Visit:
 
 
 def _counts(runs: Runs, sets: Mapping[str, data.Dataset]) -> dict[str, int]:
-    """How many images each part has."""
+    """Number of images in each part."""
     trained, held_out = runs.rows(0)
     return (
         {"train": len(trained), "held out": len(held_out)}
@@ -152,11 +152,11 @@ def _counts(runs: Runs, sets: Mapping[str, data.Dataset]) -> dict[str, int]:
 
 
 def _latent_maps(runs: Runs, tested: _AllTested, test: _TestSets) -> dict[str, LatentMap]:
-    """The latents of the first run of every row; rows of one run share a map."""
+    """Latents of the first run of every row; rows that share a run share a map."""
     protocol = runs.plan.protocols[0]
     shown = {row: own[protocol].specs[0] for row, own in tested.items() if own[protocol].specs}
     settings = runs.plan.settings
-    # A plane takes two dimensions.
+    # A plane needs two dimensions.
     shown = {row: s for row, s in shown.items() if settings[s.method]["latent_dim"] > 1}
     out = {}
     for name, spec in {spec.name: spec for spec in shown.values()}.items():

@@ -1,4 +1,4 @@
-"""The rows of Table I, the published figures beside each, and our own rows under them.
+"""The rows of Table I with their published values, followed by our own rows.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, Table I (digit 3 against digit 8).
 """
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """A line of the table: a method judged by one of its scores.
+    """A row of the table: a method judged by one of its scores.
 
     Attributes:
-      name: as the paper writes it, or our own.
+      name: name in the paper, or our own.
       method: name of the registered method; rows of one method share its trained models.
-      score: name of the score; "ocsvm" is that of the final one-class SVM on the latents.
-      words: what the score is.
-      group: "paper" for its eleven rows, "ours" for what is not in the paper's table.
+      score: name of the score; "ocsvm" for that of the final one-class SVM on the latents.
+      words: description of the score.
+      group: "paper" for the eleven rows of the paper's table, "ours" for all others.
       published: the paper's AUROC, AUPR and AUROC30, if it has the row.
-      searched: whether the search looks for the best points of this row; if not, it chooses among
-        those of the method's other rows.
-      fixed: the one point of the method's settings that the row is for: an ablation.
+      searched: whether the search optimises this row; if not, the row chooses among the points
+        found for the method's other rows.
+      fixed: settings of an ablation, the only ones that this row reports; None for other rows.
     """
 
     name: str
@@ -59,7 +59,7 @@ ROWS = (
     Row("OgAE, contrast", "ogae", "contrast+error", _CONTRAST, group="ours", searched=False),
     Row("Turned OgAE", "turned_ogae", "contrast+error", _CONTRAST, group="ours"),
     Row("Turned OgAE, -f alone", "turned_ogae", "ocsvm", _FINAL, group="ours", searched=False),
-    # Turned OgAE less a part of its loss; the rest as the card has it.
+    # Turned OgAE without one part of its loss; all other settings are the card's.
     *(
         Row(
             f"Turned OgAE without {part}",

@@ -1,7 +1,7 @@
-"""The models of a table: trained in populations, each judged on validation and kept on disk.
+"""The models of a table: trained in populations, judged on validation images, kept on disk.
 
-What is trained is never trained again; what a kill interrupts goes on from the last checkpoint of
-its population in `partial/`.
+A trained model is never trained again; training that was killed continues from the last checkpoint
+of its population in `partial/`.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from ocsvm_jax.training import population
 
 
 class Runs:
-    """Trains and judges the runs of one table, and finds them again."""
+    """Trains and judges the runs of one table, and loads those that exist."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Runs:
         """Reads nothing yet.
 
         Args:
-          plan: of the table.
-          store: where runs are kept.
+          plan: plan of the table.
+          store: reads and writes the runs.
           train: all images for training and early stopping.
           valid: validation images by protocol.
-          progress: tells what is done meanwhile.
+          progress: reports progress.
         """
         self.plan, self.store = plan, store
         self._images, self._valid, self._progress = train, valid, progress
@@ -56,7 +56,7 @@ class Runs:
         self._programs: dict[tuple, population.Program] = {}
 
     def ensure(self, specs: Sequence[Spec]) -> list[RunRecord]:
-        """The records of all runs; those missing are trained, and judged, first."""
+        """Returns the records of all runs, after training and judging the missing ones."""
         records, missing = {}, []
         for name, spec in {spec.name: spec for spec in specs}.items():
             if self.store.trained(spec) is None:
@@ -68,7 +68,7 @@ class Runs:
             self._told.add(name)
         for chunk, size in self._populations(missing):
             self._train(chunk, size)
-            # All are safe before the first is judged, which takes time and may be interrupted.
+            # All are on disk before the first is judged, which takes time and may be interrupted.
             for spec in chunk:
                 records[spec.name] = self._judge(spec)
                 self._told.add(spec.name)
@@ -76,7 +76,7 @@ class Runs:
         return [records[spec.name] for spec in specs]
 
     def model(self, spec: Spec) -> Model:
-        """The function of a finished run, from its weights on disk."""
+        """The model of a finished run, with its weights from disk."""
         program, member = self._program(self._key(spec), 1), self._member(spec)
         state = self.store.state(spec, program.state_shapes(member, self._on_device))
         return program.see(member, state)
@@ -86,11 +86,11 @@ class Runs:
         return data.take(self._images, self.rows(spec.seed)[0])
 
     def rows(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the images that a run of this seed is trained on, and of those held out."""
+        """Indices of the training images and of the held-out images for this seed."""
         return data.holdout_rows(len(self._images.images), self.plan.train.held_out, seed)
 
     def _populations(self, specs: Sequence[Spec]) -> Iterator[tuple[list[Spec], int]]:
-        """The runs that are trained together, and how many their compiled program trains."""
+        """Yields groups of runs to train together, with the size of their compiled program."""
         for _, group in itertools.groupby(sorted(specs, key=self._key), self._key):
             together = list(group)
             size = min(population.models_at_once(self.plan.models_at_once), len(together))
@@ -98,8 +98,8 @@ class Runs:
                 yield together[first : first + size], size
 
     def _train(self, specs: Sequence[Spec], size: int) -> None:
-        """Trains a population and puts its runs away."""
-        # The last, smaller population is filled up: one compiled program serves them all.
+        """Trains a population and saves its runs."""
+        # The last population is padded to full size, so that one compiled program serves all.
         filled = [*specs, *[specs[-1]] * (size - len(specs))]
         program = self._program(self._key(specs[0]), size)
         members = [self._member(spec) for spec in filled]
@@ -107,7 +107,7 @@ class Runs:
         partial.mkdir(parents=True, exist_ok=True)
 
         def progress(epochs: int, loss: float) -> None:
-            # Those that fill up a population do not count.
+            # Padding members do not count.
             self._progress.epochs(epochs * len(specs) // size, loss)
 
         outcomes = population.train(program, members, self._on_device, partial, progress)
@@ -129,7 +129,7 @@ class Runs:
         )
 
     def _judge(self, spec: Spec) -> RunRecord:
-        """Judges a trained run by the scores of the plan, unless it was; returns its record."""
+        """Judges a trained run by the plan's scores, unless that is done; returns its record."""
         scores, record = [*FINAL_SCORES, *self.plan.finals], self.store.judged(spec)
         if record is not None and (record.status != "done" or record.judged_by == scores):
             return record
@@ -148,7 +148,7 @@ class Runs:
         return card | spec.point | {"num_epochs": spec.epochs}
 
     def _key(self, spec: Spec) -> tuple[str, int, str]:
-        """What runs must share to be one population: method, epochs and all static settings."""
+        """What the runs of a population must share: method, epochs and all static settings."""
         traced = _traced(spec.method, self._settings(spec))
         static = {k: v for k, v in self._settings(spec).items() if k not in traced}
         return spec.method, spec.epochs, json.dumps(static, sort_keys=True)
@@ -170,7 +170,7 @@ class Runs:
 
 
 def check(plan: TablePlan, specs: Sequence[Spec]) -> None:
-    """Raises ValueError on the first run whose settings cannot work, before any is trained."""
+    """Raises ValueError on the first run with invalid settings, before any is trained."""
     for spec in specs:
         settings = plan.settings[spec.method]
         for name in spec.point:
@@ -184,7 +184,7 @@ def check(plan: TablePlan, specs: Sequence[Spec]) -> None:
 
 
 def _traced(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the settings that are numbers, or lists of numbers, and may be traced."""
+    """The settings that may be traced: numbers or lists of numbers."""
     return {
         name: settings[name]
         for name in METHODS[method].traced

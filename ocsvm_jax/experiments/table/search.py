@@ -1,9 +1,9 @@
-"""The search: which points of which grid are trained, and which of them a row reports.
+"""The search: which points of each grid are trained, and which of them a row reports.
 
 "two_stage" suits a CPU: on the first seed, with fewer epochs, the main axes of each grid are
-crossed, then the others swept around the best point; the best few of every row go on to all seeds.
-"full" trains every point on all seeds, for an accelerator. "defaults" trains the card's own
-settings. Everything is chosen on validation AUROC; nothing in here sees a test image.
+crossed, then the others swept around the best point; the best few points of every row are trained
+on all seeds. "full" trains every point on all seeds, for an accelerator. "defaults" trains the
+card's own settings. All choices are made by validation AUROC; this module uses no test image.
 """
 
 import math
@@ -19,13 +19,13 @@ from ocsvm_jax.experiments.table.record import RunRecord
 from ocsvm_jax.experiments.table.rows import ROWS, Row
 from ocsvm_jax.experiments.table.store import Spec
 
-# The records of runs, after training those that are missing: `Runs.ensure`.
+# Returns the records of runs after training the missing ones: `Runs.ensure`.
 Ensure = Callable[[Sequence[Spec]], list[RunRecord]]
 SEARCHES = ("two_stage", "full", "defaults")
 
 
 class Choice(NamedTuple):
-    """What a row reports.
+    """The settings that a row reports, and their runs.
 
     Attributes:
       specs: the runs of the chosen point that have a result, one per seed.
@@ -47,7 +47,7 @@ class Choice(NamedTuple):
 
 
 def first_runs(plan: TablePlan, method: str) -> list[Spec]:
-    """The runs that depend on no other."""
+    """The runs that do not depend on the results of others."""
     if plan.search == "two_stage":
         points = grid.crossed(plan.grid(method), plan.crossed(method))
         return [Spec(method, p, plan.seeds[0], plan.coarse_epochs, "coarse") for p in points]
@@ -55,7 +55,7 @@ def first_runs(plan: TablePlan, method: str) -> list[Spec]:
 
 
 def runs_at_most(plan: TablePlan, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """(number of runs, epochs of each) of the stages of a method, an upper bound."""
+    """(number of runs, epochs per run) for each stage of a method; an upper bound."""
     seeds, epochs = len(plan.seeds), plan.train.epochs
     first = first_runs(plan, method)
     fixed = sum(row.fixed is not None for row in rows)
@@ -72,7 +72,7 @@ def runs_at_most(plan: TablePlan, method: str, rows: Sequence[Row]) -> list[tupl
 
 
 def search(plan: TablePlan, ensure: Ensure, method: str, rows: Sequence[Row]) -> list[Spec]:
-    """Trains what the search of one method asks for; returns its runs in the order of training."""
+    """Searches one method: trains its runs and returns them in the order of training."""
     searched, card = _searched(rows), plan.settings[method]
     specs = first_runs(plan, method) if searched else []
     records, points = ensure(specs), []
@@ -82,7 +82,7 @@ def search(plan: TablePlan, ensure: Ensure, method: str, rows: Sequence[Row]) ->
         for row in searched:
             points += [s.point for s in _ranked(plan, specs, records, row)[: plan.finalists]]
         if method in plan.card_competes:
-            # What was good over several seeds before may lose on one seed and few epochs.
+            # Settings that are good over several seeds may lose on one seed with few epochs.
             of_card = [s.point for s in specs if card | s.point == card]
             points += of_card[:1] or [{}]
     points += [dict(row.fixed) for row in rows if row.fixed is not None]
@@ -96,18 +96,18 @@ def _searched(rows: Sequence[Row]) -> list[Row]:
 
 
 def _sweep(plan: TablePlan, method: str, best: Sequence[Spec]) -> list[Spec]:
-    """The runs around the best one of each row, along the axes that the first stage left alone."""
+    """Runs around the best one of each row, along the axes that the first stage did not vary."""
     axes, crossed, card = plan.grid(method), plan.crossed(method), plan.settings[method]
     centres = {str(spec.point): spec for spec in best}.values()
     points = [p for spec in centres for p in grid.sweeps(axes, crossed, spec.point)]
-    # What the card says already was part of the first stage.
+    # The first stage included the card's values along these axes.
     known = [card | point for point in grid.crossed(axes, crossed)]
     new = [p for p in grid.distinct(points) if card | p not in known]
     return [best[0]._replace(point=point, stage="sweep") for point in new]
 
 
 def _all_seeds(plan: TablePlan, method: str, points: Iterable[grid.Point]) -> list[Spec]:
-    """These points with all epochs on all seeds."""
+    """Specs of these points, with all epochs, on all seeds."""
     epochs = plan.train.epochs
     return [Spec(method, point, s, epochs, "seeds") for point in points for s in plan.seeds]
 
@@ -115,11 +115,11 @@ def _all_seeds(plan: TablePlan, method: str, points: Iterable[grid.Point]) -> li
 def choose(
     plan: TablePlan, ensure: Ensure, specs: Iterable[Spec], row: Row, protocol: str
 ) -> Choice:
-    """The point and final one-class SVM of the largest validation AUROC, mean over the seeds.
+    """The point and final one-class SVM with the largest mean validation AUROC over the seeds.
 
-    Only points that were trained with all epochs on all seeds compete. Runs that collapsed or
-    diverged do not count; a point without any other run has no result, and is chosen only if all
-    are such.
+    Only points that were trained with all epochs on all seeds compete. Collapsed and diverged runs
+    are left out of the mean, and points with fewer of them come first. A point without any other run
+    has no result, and is chosen only if all points fail.
     """
     points: dict[str, list[Spec]] = {}
     ablations = [
@@ -146,7 +146,7 @@ def choose(
 def _choices(
     row: Row, protocol: str, specs: Sequence[Spec], records: Sequence[RunRecord]
 ) -> Iterator[Choice]:
-    """One choice for each score of the row: one, or one per final one-class SVM."""
+    """Yields one choice per score of the row: a single one, or one per final one-class SVM."""
     runs = list(zip(specs, records, strict=True))
     alive = [(spec, record) for spec, record in runs if record.status == "done"]
     names = {name: None for _, record in alive for name in _scores(record, row, protocol)}
@@ -183,7 +183,7 @@ def best_value(record: RunRecord, row: Row, protocol: str) -> float:
 def _ranked(
     plan: TablePlan, specs: Sequence[Spec], records: Sequence[RunRecord], row: Row
 ) -> list[Spec]:
-    """The runs, best first; equal ones in the order of the grid."""
+    """The runs, best first; ties keep the order of the grid."""
     pairs = sorted(
         zip(specs, records, strict=True), key=lambda pair: -best_value(pair[1], row, plan.guide)
     )

@@ -1,7 +1,7 @@
 """The runs of a table on disk.
 
-A run is a directory `runs/<method>-<digest>-seed<n>` that holds the weights, `trained.json`, which
-is written when they are safe, and `run.json`, when the run is judged.
+A run is a directory `runs/<method>-<digest>-seed<n>` that holds the weights, then `trained.json`,
+written once they are saved, then `run.json`, written once the run is judged.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from ocsvm_jax.files import whole_file
 from ocsvm_jax.training.checkpoints import Checkpoints
 
 _TRAINED, _JUDGED = "trained.json", "run.json"
-# What only judging knows: left out of a file while it is None.
+# Fields that judging fills in: left out of the file while they are None.
 _OF_JUDGING = ("unconverged", "dimensions", "judged_by")
 
 
@@ -26,10 +26,10 @@ class Spec(NamedTuple):
 
     Attributes:
       method: name of the method.
-      point: its settings that are not those of the card, as JSON would give them back.
-      seed: of the weights, the order of the images and those held out.
-      epochs: at most so many.
-      stage: at which stage of the search it was first asked for.
+      point: its settings that differ from the card's, as JSON would return them.
+      seed: seed of the weights, the order of the images and the choice of held-out images.
+      epochs: maximum number of epochs.
+      stage: stage of the search that requested it first.
     """
 
     method: str
@@ -40,14 +40,14 @@ class Spec(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of its directory; the stage does not count."""
+        """The name of its directory, which does not depend on the stage."""
         text = json.dumps([self.point, self.epochs], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{self.method}-{digest}-seed{self.seed}"
 
 
 class RunStore:
-    """Reads and writes runs. A judged record is read from disk once."""
+    """Reads and writes runs. Each judged record is read from disk once."""
 
     def __init__(self, workdir: Path):
         """Reads nothing yet."""
@@ -55,16 +55,16 @@ class RunStore:
         self._judged: dict[str, RunRecord] = {}
 
     def trained(self, spec: Spec) -> RunRecord | None:
-        """The record of a run, judged or not; None while it is not trained."""
+        """The record of a run, judged or not; None if it is not trained."""
         judged, path = self.judged(spec), self._directory(spec) / _TRAINED
         return _parsed(path) if judged is None and path.exists() else judged
 
     def judged(self, spec: Spec) -> RunRecord | None:
-        """The record of a judged run; None of any other."""
+        """The record of a run; None if it is not judged."""
         return self._read(self._directory(spec) / _JUDGED)
 
     def every_judged(self) -> dict[str, RunRecord]:
-        """The records of all judged runs in the directory by the names of the runs."""
+        """Records of all judged runs in the directory, by name of the run."""
         paths = sorted((self.workdir / "runs").glob(f"*/{_JUDGED}"))
         found = {path.parent.name: self._read(path) for path in paths}
         return {name: record for name, record in found.items() if record is not None}
@@ -72,10 +72,10 @@ class RunStore:
     def keep(
         self, spec: Spec, record: RunRecord, state: Any, history: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Puts a trained run away: the weights, the history, then the record."""
+        """Saves a trained run: the weights, the history, then the record."""
         directory = self._directory(spec)
         directory.mkdir(parents=True, exist_ok=True)
-        # Of a run that was killed while it was put away, or whose records were removed by hand.
+        # Left by a call that was killed while saving, or by records removed by hand.
         shutil.rmtree(directory / "state", ignore_errors=True)
         with Checkpoints(directory / "state", keep=1) as kept:
             kept.save(0, state)
@@ -84,12 +84,12 @@ class RunStore:
         self._write(directory / _TRAINED, record)
 
     def keep_judged(self, spec: Spec, record: RunRecord) -> None:
-        """Puts the record of a judged run away."""
+        """Saves the record of a judged run."""
         self._write(self._directory(spec) / _JUDGED, record)
         self._judged[spec.name] = record
 
     def state(self, spec: Spec, shapes: Any) -> Any:
-        """The weights of a run, of these shapes."""
+        """Loads the state of a run; `shapes` is its pytree of shapes and dtypes."""
         with Checkpoints(self._directory(spec) / "state", read_only=True) as kept:
             return kept.restore(shapes)
 

@@ -1,7 +1,7 @@
-"""The test images are scored here, and nowhere else.
+"""Scores the test images: the only module of a table that does.
 
-A table that grew after its test images were scored may choose other settings. The choices scored
-are kept beside the scores, so that the report can say whose test images were scored more than once.
+A table that is extended after its test images were scored may choose other settings. Scored choices
+are kept beside the scores, so that the report can name rows that were tested more than once.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ Scores = list[Float[np.ndarray, " n"]]
 
 
 class Tested(NamedTuple):
-    """One row under one protocol.
+    """Test scores and result of one row under one protocol.
 
     Attributes:
       specs: the runs with a result.
       scores: (n,) test scores of each of these runs; not in the results file.
-      result: what the results file holds.
+      result: the record in the results file.
     """
 
     specs: Sequence[Spec]
@@ -44,7 +44,7 @@ class Tested(NamedTuple):
 
 
 def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Tested:
-    """Scores the test images with every run of a choice, and sums up."""
+    """Scores the test images with every run of a choice, and summarises the scores."""
     settings = {f"method.{name}": value for name, value in choice.point.items()}
     if choice.final is not None:
         final = runs.plan.finals[choice.final]
@@ -54,11 +54,11 @@ def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.Ima
     scores = test_scores(runs, row, protocol, choice, test)
     unconverged = [choice.final in (record.unconverged or ()) for record in choice.records]
     dimensions = [run.dimensions for run in choice.records if run.dimensions is not None]
-    together = judge.figures_of(test.anomalous, mean_rank(scores)) if len(scores) > 1 else None
+    together = judge.metrics_of(test.anomalous, mean_rank(scores)) if len(scores) > 1 else None
     result = ProtocolResult(
         settings=settings,
         valid=_stats(choice.valid),
-        test=_stats([judge.figures_of(test.anomalous, values) for values in scores]),
+        test=_stats([judge.metrics_of(test.anomalous, values) for values in scores]),
         by_corruption=_by_corruption(test, scores),
         collapsed=choice.collapsed,
         diverged=choice.diverged,
@@ -72,18 +72,18 @@ def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.Ima
 
 
 def mean_rank(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """The score of several models as one detector: the mean of an image's ranks under each.
+    """The score of several models as one detector: the mean rank of each image over the models.
 
-    Ranks, because scores of models trained apart are on scales of their own.
+    Ranks, because scores of separately trained models differ in scale.
 
     Args:
-      scores: (n,) of each model, of the same images.
+      scores: (n,) scores of the same images under each model.
     """
     return np.mean([rankdata(values) for values in scores], axis=0)
 
 
 def note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Notes that these settings are scored now; returns others that were scored before."""
+    """Records that these settings are scored now; returns others that were scored before."""
     choices = json.loads(path.read_text()) if path.exists() else {}
     scored = choices.setdefault(row, [])
     if settings not in scored:
@@ -95,7 +95,7 @@ def note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str
 
 
 def test_scores(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Scores:
-    """The test scores of each run of a choice, kept on disk and not computed twice."""
+    """Test scores of each run of a choice, cached on disk."""
     final = None if choice.final is None else runs.plan.finals[choice.final]
     out = []
     for spec in choice.specs:
@@ -112,7 +112,7 @@ def test_scores(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.
 
 
 def scores_file(workdir: Path, protocol: str, spec: Spec, row: Row, final: str | None) -> Path:
-    """Where the test scores of a run are kept; `final` is the name of its final one-class SVM."""
+    """Path of the test scores of a run; `final` is the name of its final one-class SVM."""
     key = json.dumps([spec.name, row.score, final])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return workdir / "test" / protocol / f"{digest}.npz"
@@ -129,5 +129,5 @@ def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Stat]:
 
 
 def _stats(runs: Sequence[Mapping[str, float]]) -> dict[str, Stat] | None:
-    """Each metric over the runs; None without any."""
+    """Mean and sd of each metric over the runs; None without runs."""
     return {metric: stat_of([run[metric] for run in runs]) for metric in METRICS} if runs else None

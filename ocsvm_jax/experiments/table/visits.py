@@ -1,4 +1,4 @@
-"""The search: how many runs it took, and every one of them."""
+"""Tables about the search: its runs counted by stage, and listed one by one."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from ocsvm_jax.reports.page import Table
 
 
 def counts(record: TableRecord) -> Table:
-    """How many points the search visited, by method and stage."""
+    """Numbers of points and runs visited by the search, by method and stage."""
     groups: dict[tuple[str, str], list[Visit]] = {}
     for visit in record.visited:
         groups.setdefault((visit.method, visit.stage), []).append(visit)
@@ -39,7 +39,7 @@ def runs(record: TableRecord) -> Table:
 
 
 def _best(valid: Mapping[str, float]) -> str:
-    """The highest value of a run: a grid of final one-class SVMs has too many to list."""
+    """The highest value of a run: a grid of final one-class SVMs gives too many to list."""
     known = {name: value for name, value in valid.items() if finite(value) is not None}
     if not known:
         return NONE
