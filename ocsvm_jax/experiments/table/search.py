@@ -118,8 +118,8 @@ def choose(
     """The point and final one-class SVM with the largest mean validation AUROC over the seeds.
 
     Only points that were trained with all epochs on all seeds compete. Collapsed and diverged runs
-    are left out of the mean, and points with fewer of them come first. A point without any other run
-    has no result, and is chosen only if all points fail.
+    are left out of the mean, and points with fewer of them come first. A point without any other
+    run has no result, and is chosen only if all points fail.
     """
     points: dict[str, list[Spec]] = {}
     ablations = [
