@@ -1,4 +1,4 @@
-"""The registered methods: name -> how it is built (`Recipe`)."""
+"""The registered methods: name -> `Recipe`, which builds the method."""
 
 from ocsvm_jax.methods.ae import ae
 from ocsvm_jax.methods.base import Method, Recipe

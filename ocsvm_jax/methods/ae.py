@@ -1,4 +1,4 @@
-"""The plain autoencoder: reconstruction error, and a one-class SVM fitted to its latents after."""
+"""The plain autoencoder: its score is the reconstruction error."""
 
 import optax
 
@@ -26,11 +26,11 @@ def ae(network: Network, optimizer: optax.GradientTransformation) -> Method:
 
 
 def ae_objective(network: Network, *, error: Error = mean_error) -> Objective:
-    """The reconstruction error alone.
+    """The objective: reconstruction error alone.
 
     Args:
       network: encoder and decoder.
-      error: of a batch and its reconstruction.
+      error: `error(images, x_hat) -> ()`.
     """
 
     def objective(params, stats, memory, images, epoch, train):

@@ -1,7 +1,6 @@
-"""Checks of arguments: what was received, and what is possible.
+"""Argument checks, whose messages state the value received and the values allowed.
 
-A check is called as `check(name, value)`. A value that is being traced passes: nothing is known of
-it yet.
+A check is called as `check(name, value)`. A traced value passes, because it is not known yet.
 """
 
 import math
@@ -16,23 +15,23 @@ from jaxtyping import Array
 from ocsvm_jax.arrays.arguments import is_concrete
 from ocsvm_jax.suggestions import did_you_mean
 
-# What may be traced: a number, or a NumPy or JAX scalar.
+# An argument that may be traced: a number, or a NumPy or JAX scalar.
 Number = float | Array
-# Of the RBF kernel: a number, or how to find one in the points, see `ocsvm_jax.resolve_gamma`.
+# gamma of the RBF kernel: a number, or a rule that finds it, see `ocsvm_jax.resolve_gamma`.
 Gamma = Number | Literal["scale", "auto"]
 Check = Callable[[str, Any], None]
 
 
 class ArgumentError(ValueError):
-    """An argument has a value that is not possible; the message begins with its name."""
+    """An argument has an invalid value; the message begins with its name."""
 
 
 def number(holds: Callable[[Any], bool], wanted: str) -> Check:
-    """A check that a value is one real number for which `holds`.
+    """Returns a check that a value is a real scalar that satisfies `holds`.
 
     Args:
-      holds: of a Python number.
-      wanted: what the message says of the numbers that are possible.
+      holds: predicate on a Python number.
+      wanted: description of the valid numbers for the message.
     """
 
     def check(name: str, value: Any) -> None:
@@ -43,7 +42,7 @@ def number(holds: Callable[[Any], bool], wanted: str) -> Check:
 
 
 def whole(holds: Callable[[int], bool], wanted: str) -> Check:
-    """A check that a value is a whole number, never a traced one, for which `holds`."""
+    """Returns a check that a value is an integer, not traced, that satisfies `holds`."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, numbers.Integral) or isinstance(value, bool):
@@ -55,12 +54,12 @@ def whole(holds: Callable[[int], bool], wanted: str) -> Check:
 
 
 def at_least(least: int) -> Check:
-    """A check of a whole number."""
+    """Returns a check that a value is an integer of at least `least`."""
     return whole(lambda value: value >= least, f"it must be at least {least}")
 
 
 def one_of(choices: Sequence[str]) -> Check:
-    """A check of a name."""
+    """Returns a check that a value is one of these names."""
 
     def check(name: str, value: Any) -> None:
         if value not in choices:
@@ -100,7 +99,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it."""
+    """A value as shown in a message."""
     return repr(value) if isinstance(value, str) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""The Method record, and the part that all methods trained by one gradient step share."""
+"""The Method record, and what all methods trained by gradient steps share."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.networks.pair import Network
 
-# What a network takes: images (b, h, w, c), vectors (b, d), or patches (locations, b, h, w, c).
+# Input of a network: images (b, h, w, c), vectors (b, d), or patches (locations, b, h, w, c).
 Batch = Float[Array, "..."]
-# Of a batch and its reconstruction, a scalar.
+# error(images, reconstructions) -> scalar.
 Error = Callable[[Batch, Batch], Float[Array, ""]]
 Parts = Mapping[str, Array]
 
@@ -22,15 +22,15 @@ _NO_EPOCH = 2**31 - 1
 
 
 class Score(NamedTuple):
-    """A score in two parts, whose sum it is: `values + offset`.
+    """A score as the sum of two parts, `values + offset`.
 
     Minus the decision function is rho minus a sum of kernels. Far from all support vectors the sum
-    is tiny, and subtracting it from rho in float32 would leave many images with the same score; so
-    the two parts travel apart and are added in float64 on the host.
+    is tiny, and subtracting it from rho in float32 would give many images the same score. The two
+    parts are therefore kept apart and added in float64 on the host.
 
     Attributes:
-      values: (b,) of each image.
-      offset: () the same for all images.
+      values: (b,) one per image.
+      offset: () shared by all images.
     """
 
     values: Float[Array, " b"]
@@ -40,21 +40,21 @@ class Score(NamedTuple):
 class Method(NamedTuple):
     """An anomaly detection method as pure functions. All can be jitted; none holds state.
 
-    Images stand for all that the network takes: (b, h, w, c), vectors (b, d), or others of a
-    leading axis. A state is a pytree of arrays of fixed shapes.
+    `images` is any batch that the network takes: images (b, h, w, c), vectors (b, d), or other
+    arrays with a leading batch axis. A state is a pytree of arrays with fixed shapes.
 
     Attributes:
-      init: `init(images, key) -> state`, from a batch as training will see it (its shape counts).
-      update: `update(state, images, epoch) -> (state, parts)`: one step; `parts` are the scalars
-        worth logging, "loss" among them. `epoch` counts from 0.
-      score: `score(state, images) -> {name: Score}`, larger for more anomalous. The score "ocsvm"
-        is not among them: every method has it, from `encode` (see `ocsvm_jax.evaluation.scores`).
+      init: `init(images, key) -> state`; `images` has the shape of a training batch.
+      update: `update(state, images, epoch) -> (state, parts)`, one step; `parts` are the scalars to
+        log, including "loss". `epoch` counts from 0.
+      score: `score(state, images) -> {name: Score}`, larger for more anomalous. Excludes "ocsvm",
+        which is computed from `encode` for every method (see `ocsvm_jax.evaluation.scores`).
       encode: `encode(state, images) -> (b, d)` latents.
-      loss: `loss(state, images) -> ()`, on images held out of the training, for early stopping.
-      prepare: `prepare(state, mean_of, epoch) -> (state, preparing)`, before the steps of an epoch.
-        `mean_of(function)` is the mean of `function(images)` over all batches of the epoch.
-        `preparing` is True while the epochs are those of a pretraining, or of a warm-up whose loss
-        is not that of the rest: early stopping does not count them.
+      loss: `loss(state, images) -> ()`, the loss on held-out images for early stopping.
+      prepare: `prepare(state, mean_of, epoch) -> (state, preparing)`, called before the steps of an
+        epoch. `mean_of(function)` is the mean of `function(images)` over all batches of the epoch.
+        `preparing` is True in epochs of pretraining, or of a warm-up with another loss: early
+        stopping ignores them.
     """
 
     init: Callable[..., Any]
@@ -66,15 +66,14 @@ class Method(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a registered method is built, and what its network must be like.
+    """How to build a registered method, and what it requires of its network.
 
     Attributes:
       build: `build(network, optimizer, **arguments) -> Method`, see `fields`.
-      heads: the encoder gives `heads` times as many numbers as there are latents: 2 for a mean and
-        a log-variance.
+      heads: encoder outputs per latent dimension: 2 for a mean and a log-variance.
       encoder_bias: whether the encoder may have additive parameters.
-      traced: names of those arguments that may be traced numbers, or tuples of them: one compiled
-        program then trains many models that differ in them.
+      traced: names of arguments that may be traced numbers or tuples of them: one compiled program
+        then trains many models that differ in their values.
     """
 
     build: Callable[..., Method]
@@ -84,7 +83,7 @@ class Recipe(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The keyword arguments of `build` that have a default, and it: what a card may set."""
+        """Keyword arguments of `build` with their defaults: the fields that a card may set."""
         return {p.name: p.default for p in self._keywords() if p.default is not p.empty}
 
     @property
@@ -98,13 +97,13 @@ class Recipe(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes.
+    """Everything that training changes.
 
     Attributes:
-      params: of encoder and, where the method has one, decoder.
+      params: parameters of the encoder and, if the method has one, the decoder.
       stats: batch-norm statistics and the like, of both.
-      opt_state: of the optimizer.
-      memory: the method's own.
+      opt_state: state of the optimizer.
+      memory: other state specific to the method.
     """
 
     params: Any
@@ -114,13 +113,13 @@ class State(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What an objective returns beside the loss.
+    """What an objective returns in addition to the loss.
 
     Attributes:
       stats: the new statistics.
-      parts: scalars worth logging.
-      record: handed to the method's memory after the step.
-      latents: (*b, d) of the batch.
+      parts: scalars to log.
+      record: passed to `remember` after the step.
+      latents: (*b, d) latents of the batch.
     """
 
     stats: Any
@@ -130,21 +129,21 @@ class Forward(NamedTuple):
 
 
 # objective(params, stats, memory, images, epoch, train) -> (loss, Forward); `train` is a Python
-# bool: False on images held out, where nothing may be random.
+# bool: False on held-out images, where nothing may be random.
 Objective = Callable[..., tuple[Array, Forward]]
 
 
 def encoded(
     network: Network, params: Any, stats: Any, images: Batch, train: bool
 ) -> tuple[Float[Array, "*b d"], Any]:
-    """What the encoder gives, and its new statistics."""
+    """Output of the encoder, and its new statistics."""
     return network.encoder.apply(params["encoder"], stats["encoder"], images, train)
 
 
 def decoded(
     network: Network, params: Any, stats: Any, z: Float[Array, "*b d"], train: bool
 ) -> tuple[Batch, Any]:
-    """What the decoder makes of latents, and its new statistics."""
+    """Output of the decoder, and its new statistics."""
     return network.decoder.apply(params["decoder"], stats["decoder"], z, train)
 
 
@@ -158,7 +157,7 @@ def forward(
 
 
 def squared_error(images: Batch, x_hat: Batch, batch_axes: int = 1) -> Float[Array, "*b"]:
-    """Mean squared error of each image, over all axes but the first `batch_axes`."""
+    """Mean squared error per image, over all axes but the first `batch_axes`."""
     return jnp.mean((images - x_hat) ** 2, axis=tuple(range(batch_axes, images.ndim)))
 
 
@@ -168,7 +167,7 @@ def mean_error(images: Batch, x_hat: Batch) -> Float[Array, ""]:
 
 
 def plain_score(values: Float[Array, " b"]) -> Score:
-    """A score that is all in its values."""
+    """A score without an offset."""
     return Score(values, jnp.zeros((), values.dtype))
 
 
@@ -188,17 +187,18 @@ def gradient_method(
     remember: Callable[..., Any] = lambda memory, record: memory,
     prepare: Callable[..., tuple[Any, Any]] = _unprepared,
 ) -> Method:
-    """Builds the method that minimises `objective` by gradient steps.
+    """Builds a method that minimises `objective` by gradient steps.
 
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
       objective: see `Objective`.
       score: `score(state, images)`, see `Method`.
-      encode: of what the encoder gives, the part that is the latent.
+      encode: selects the latents in the output of the encoder.
       with_decoder: whether the state holds the weights of the decoder.
-      init_memory: `init_memory(params, stats, images, key) -> memory`, from shapes and key alone.
-      remember: `remember(memory, record) -> memory`, after each step.
+      init_memory: `init_memory(params, stats, images, key) -> memory`; may depend on shapes and key
+        only.
+      remember: `remember(memory, record) -> memory`, called after each step.
       prepare: see `Method`.
     """
 
@@ -210,8 +210,8 @@ def gradient_method(
             z = jax.eval_shape(lambda: encode(encoded(network, params, stats, images, False)[0]))
             zeros = jnp.zeros(z.shape, z.dtype)
             params["decoder"], stats["decoder"] = network.decoder.init(decoder_key, zeros)
-        # Small numbers folded in would give the keys that `split` gives, the decoder's among them,
-        # or those of the order of the images in an epoch.
+        # Folding in a small number could repeat a key: one that `split` gives, such as the
+        # decoder's, or that of the order of the images in an epoch.
         memory_key = jax.random.fold_in(key, _NO_EPOCH)
         memory = init_memory(params, stats, images, memory_key)
         return State(params, stats, optimizer.init(params), memory)
@@ -222,7 +222,7 @@ def gradient_method(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = State(params, out.stats, opt_state, remember(state.memory, out.record))
-        # Checked while tracing: a state of another type would compile each step again.
+        # Checked while tracing: a state of another type would recompile every step.
         chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
         chex.assert_rank(list(out.parts.values()), 0)
         return new, out.parts
@@ -231,7 +231,7 @@ def gradient_method(
         return encode(encoded(network, state.params, state.stats, images, False)[0])
 
     def loss(state, images):
-        # The last epoch's weights of the gradient routes do not enter: they never change the value.
+        # Any epoch will do: the weights of the gradient routes do not change the value.
         arguments = (state.params, state.stats, state.memory, images)
         return objective(*arguments, jnp.int32(0), False)[0]
 
@@ -239,7 +239,7 @@ def gradient_method(
 
 
 def reconstruction_score(network: Network) -> Callable[[State, Batch], dict[str, Score]]:
-    """The score "reconstruction": the mean squared error of each image."""
+    """The score "reconstruction": mean squared error per image."""
 
     def score(state, images):
         z, x_hat, _ = forward(network, state.params, state.stats, images, False)

@@ -18,13 +18,13 @@ def deep_svdd(
     """Minimises mean |z - c|^2; scores "distance", |z - c|^2.
 
     Args:
-      network: encoder and decoder; without biases in the encoder.
+      network: encoder without biases, and decoder.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
-      pretrain: share of the epochs in [0, 1) that train the autoencoder first; 0 for none.
+      pretrain: share of the epochs, in [0, 1), that train the autoencoder first; 0 for none.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     return sphere_method(
         network,

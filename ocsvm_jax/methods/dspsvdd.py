@@ -1,6 +1,6 @@
-"""DSPSVDD: a pretrained autoencoder whose latents are drawn to a centre while it goes on.
+"""DSPSVDD: a pretrained autoencoder, trained further while its latents are drawn to a centre.
 
-Deep structure preservation: Zhang and Deng, Anomaly detection using improved deep SVDD model with
+Source: Zhang and Deng, Anomaly detection using improved deep SVDD model with
 data structure preservation, Pattern Recognition Letters 2021.
 """
 
@@ -24,14 +24,14 @@ def dspsvdd(
     """Minimises mean |z - c|^2 + gamma * mean squared error; scores "distance", |z - c|^2.
 
     Args:
-      network: encoder and decoder; without biases in the encoder.
+      network: encoder without biases, and decoder.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
-      pretrain: share of the epochs in [0, 1) that train the autoencoder first; 0 for none.
+      pretrain: share of the epochs, in [0, 1), that train the autoencoder first; 0 for none.
       reconstruction_weight: gamma of the paper, finite and at least 0; may be traced.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     check_weight("reconstruction_weight", reconstruction_weight)
     return sphere_method(

@@ -1,6 +1,6 @@
 """DVAESVDD: a variational autoencoder whose latents are drawn together.
 
-Zhou et al., VAE-based Deep SVDD for anomaly detection, Neurocomputing 2021.
+Source: Zhou et al., VAE-based Deep SVDD for anomaly detection, Neurocomputing 2021.
 """
 
 from typing import NamedTuple
@@ -25,12 +25,12 @@ _MEMORY_OF_CENTRES = 100
 
 
 class Memory(NamedTuple):
-    """What is kept between steps.
+    """State kept between steps.
 
     Attributes:
-      noise: data of the random key of the next step.
-      centre: (d,) moving average of the batches' centres.
-      steps: () how many steps were taken.
+      noise: key data of the next step's random key.
+      centre: (d,) moving average of the batch centres.
+      steps: () number of steps taken.
     """
 
     noise: Array
@@ -47,18 +47,18 @@ def dvaesvdd(
 ) -> Method:
     """Minimises alpha * (MSE + beta_KL * KL) + mean |z - c|^2; scores "distance", |mu - c|^2.
 
-    The centre c of a step is the mean of the batch's z, the latents drawn; that of the score is the
-    average over the last hundred or so steps. The score "reconstruction" is the variational
-    autoencoder's.
+    The centre c of a step is the mean of the batch's sampled latents z; the score uses its average
+    over about the last hundred steps. The score "reconstruction" is that of the variational
+    autoencoder.
 
     Args:
-      network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
+      network: an encoder with twice as many outputs as the decoder has inputs (mean, log-variance).
       optimizer: an Optax transformation.
       vae_weight: alpha of the paper, finite and at least 0; may be traced.
-      kl_weight: beta_KL, the same.
+      kl_weight: beta_KL of the paper, finite and at least 0; may be traced.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     check_weight("vae_weight", vae_weight)
     check_weight("kl_weight", kl_weight)
@@ -98,7 +98,7 @@ def dvaesvdd(
 
 
 def _remember(memory: Memory, centre: Float[Array, " d"]) -> Memory:
-    # The mean of all centres so far, until they are as many as the average is to span.
+    # A plain mean of all centres until there are _MEMORY_OF_CENTRES of them.
     steps = memory.steps + 1
     share = 1 / jnp.minimum(steps, _MEMORY_OF_CENTRES).astype(centre.dtype)
     moved = memory.centre + share * (centre - memory.centre)

@@ -1,8 +1,8 @@
-"""What the methods of the Deep SVDD family share: a centre in latent space, and pretraining.
+"""Shared parts of the Deep SVDD family: a centre in latent space, and pretraining.
 
-The first share of the epochs trains the plain autoencoder. Then the centre is set to the mean of
-the encodings (without pretraining: of the untrained encoder), the optimizer starts again, and the
-distances to the centre are trained. Source: Ruff et al., Deep One-Class Classification, ICML 2018.
+The first epochs pretrain the plain autoencoder. Then the centre is set to the mean latent (of the
+untrained encoder if there is no pretraining), the optimizer is reset, and the distances to the
+centre are minimised. Source: Ruff et al., Deep One-Class Classification, ICML 2018.
 """
 
 import math
@@ -33,12 +33,12 @@ _SMALLEST_COORDINATE = 0.1
 
 
 class Sphere(NamedTuple):
-    """The memory of these methods.
+    """The memory of these methods; see `base.State`.
 
     Attributes:
       centre: (d,) the centre c, 0 until it is set.
-      squared_radius: () R^2; only the soft boundary moves it.
-      started: () whether the pretraining is over and the centre set.
+      squared_radius: () R^2; only the soft boundary changes it.
+      started: () whether pretraining is over and the centre is set.
     """
 
     centre: Float[Array, " d"]
@@ -47,10 +47,11 @@ class Sphere(NamedTuple):
 
 
 def pretraining_epochs(pretrain: float, num_epochs: int) -> int:
-    """How many of `num_epochs` the share `pretrain` is, rounded up; at least one epoch is left.
+    """Number of pretraining epochs: the share `pretrain`, rounded up, leaving at least one epoch.
 
     Raises:
-      ArgumentError: a ValueError, if `pretrain` is not in [0, 1) or `num_epochs` below 1.
+      ArgumentError: `pretrain` is not in [0, 1) or `num_epochs` is below 1; a subclass of
+        ValueError.
     """
     check_pretrain("pretrain", pretrain)
     at_least(1)("num_epochs", num_epochs)
@@ -58,7 +59,7 @@ def pretraining_epochs(pretrain: float, num_epochs: int) -> int:
 
 
 def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Float[Array, " b"]:
-    """|z - c|^2 of each latent."""
+    """|z - c|^2 for each latent."""
     return jnp.sum((z - centre[None, :]) ** 2, axis=1)
 
 
@@ -78,14 +79,14 @@ def sphere_method(
     Args:
       network: encoder, without additive parameters, and decoder.
       optimizer: an Optax transformation.
-      loss_of: `loss_of(distances, sphere) -> ()`, the loss of the squared distances of a batch.
+      loss_of: `loss_of(distances, sphere) -> ()`, the loss given the squared distances of a batch.
       num_epochs: length of the training.
-      pretrain: share of the epochs in [0, 1) that train the autoencoder first.
-      reconstruction_weight: of the mean squared error added to it; None for no decoder after the
-        pretraining.
-      remember: `remember(sphere, distances, epoch) -> sphere` after each step past pretraining.
-      warm_up: epochs, those of the pretraining among them, whose loss is another than that of the
-        rest: early stopping counts from there.
+      pretrain: share of the epochs, in [0, 1), that train the autoencoder first.
+      reconstruction_weight: weight of the mean squared error added to the loss; None to drop the
+        decoder after pretraining.
+      remember: `remember(sphere, distances, epoch) -> sphere`, after each step past pretraining.
+      warm_up: number of first epochs, including pretraining, that early stopping ignores because
+        their loss differs from that of later epochs.
     """
     epochs_before = pretraining_epochs(pretrain, num_epochs)
     with_decoder = epochs_before > 0 or reconstruction_weight is not None
@@ -102,7 +103,7 @@ def sphere_method(
         parts = {
             "loss": loss,
             "distance": mean,
-            # Towards 0, the distances of all images are the same: see evaluation/collapse.py.
+            # Near 0, all images have the same distance: see evaluation/collapse.py.
             "spread": jnp.std(distances) / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny),
             "radius2": sphere.squared_radius,
         }
@@ -150,9 +151,9 @@ def sphere_method(
 def _sight(
     network: Network, epochs_before: int, reconstruction_weight: Number | None
 ) -> Callable[..., tuple[Array, Array, Any]]:
-    """`see(params, stats, sphere, images, epoch, train) -> (z, mean squared error, stats)`.
+    """Returns `see(params, stats, sphere, images, epoch, train) -> (z, mean squared error, stats)`.
 
-    The error is 0 where nothing is reconstructed: after the pretraining without a weight.
+    The error is 0 if nothing is reconstructed: after pretraining, without a weight.
     """
 
     def reconstruct(params, stats, images, train):
@@ -169,8 +170,8 @@ def _sight(
         if epochs_before == 0:
             return encode_only(params, stats, images, train)
         return jax.lax.cond(
-            # All models of a population are in the same epoch: a number, where the memory would
-            # be a batch, for which both branches would be computed.
+            # All models of a population share the epoch, so it stays a scalar under vmap; a batched
+            # condition such as the memory's would compute both branches.
             sphere.started if not train else epoch >= epochs_before,
             *(partial(f, images=images, train=train) for f in (encode_only, reconstruct)),
             params,
@@ -186,9 +187,9 @@ def _mean_latent(network: Network, state: State, images: Batch) -> Float[Array, 
 
 
 def off_the_origin(centre: Float[Array, " d"]) -> Float[Array, " d"]:
-    """The centre with every coordinate at least 0.1 away from 0 (Ruff et al.).
+    """The centre with every coordinate moved to at least 0.1 from 0 (Ruff et al.).
 
-    An encoder without biases reaches 0 by shrinking its weights, and no other point so easily.
+    An encoder without biases would reach a centre at 0 simply by shrinking its weights.
     """
     sign = jnp.where(centre < 0, -1, 1).astype(centre.dtype)
     return jnp.where(jnp.abs(centre) < _SMALLEST_COORDINATE, sign * _SMALLEST_COORDINATE, centre)

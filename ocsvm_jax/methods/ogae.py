@@ -44,11 +44,11 @@ from ocsvm_jax.networks.pair import Network
 
 
 class Memory(NamedTuple):
-    """The one-class SVMs of the last M steps, in a ring.
+    """Ring buffer of the one-class SVMs of the last M steps.
 
     Attributes:
       entries: each array has a leading axis of M; step i is at i % M.
-      steps: () how many steps were taken, ever.
+      steps: () total number of steps taken.
     """
 
     entries: GuidanceAux
@@ -56,11 +56,11 @@ class Memory(NamedTuple):
 
 
 class Phases(NamedTuple):
-    """The weights of the two routes of the gradient over the epochs.
+    """Weights of the two gradient routes as a function of the epoch.
 
     Attributes:
-      betas: `betas(epoch) -> (beta1, beta2)`, of the expander and of the compactor.
-      first: how many epochs the first of two phases lasts; 0 where there is one phase.
+      betas: `betas(epoch) -> (beta1, beta2)`, the weights of expander and compactor.
+      first: length of the first of two phases in epochs; 0 if there is only one phase.
     """
 
     betas: BetaSchedule
@@ -84,24 +84,24 @@ def ogae(
 ) -> Method:
     """Minimises mean squared error + lambda * guidance; scores "last_m", "reconstruction".
 
-    Of the two-phase schedule, early stopping counts the second phase alone.
+    With the two-phase schedule, early stopping only considers the second phase.
 
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
       guidance_weight: lambda of the paper, finite and at least 0; may be traced.
-      nu: of the one-class SVMs, in (0, 1]; may be traced.
-      gamma: of their RBF kernel: a positive number, which may be traced, "scale" or "auto".
+      nu: nu of the one-class SVMs, in (0, 1]; may be traced.
+      gamma: gamma of their RBF kernel: a positive number, which may be traced, "scale" or "auto".
       standardize: whether latents are standardised before the kernel, see `guidance_loss`.
       differentiate_dual: whether the gradient passes through the solution of the dual.
       schedule: "two_phase", or "constant" for `betas` in all epochs.
       betas: weights of expander and compactor, two finite numbers of at least 0; may be traced.
-      betas_second: the same, from half of the epochs on.
-      last_m: over how many of the last steps the score "last_m" is averaged, at least 1.
+      betas_second: the same for the second half of the epochs.
+      last_m: number of last steps over which the score "last_m" is averaged, at least 1.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     phases = phases_of(num_epochs, schedule, betas, betas_second)
     options = guidance_options(nu, gamma, standardize, differentiate_dual)
@@ -112,7 +112,7 @@ def ogae(
 def guidance_options(
     nu: Number, gamma: Gamma, standardize: bool, differentiate_dual: bool
 ) -> dict[str, Any]:
-    """Those arguments of `guidance_loss` and `solve_halves` that methods have too, checked."""
+    """Checks the arguments that methods pass on to `guidance_loss` or `solve_halves`."""
     check_nu("nu", nu)
     check_gamma("gamma", gamma)
     check_flag("standardize", standardize)
@@ -124,12 +124,12 @@ def guidance_options(
 def phases_of(
     num_epochs: int, schedule: str, betas: Sequence[Number], betas_second: Sequence[Number]
 ) -> Phases:
-    """From the arguments of `ogae` of these names, checked."""
+    """Checks these arguments of `ogae` and returns its `Phases`."""
     at_least(1)("num_epochs", num_epochs)
     one_of(("two_phase", "constant"))("schedule", schedule)
     check_betas("betas", betas)
     check_betas("betas_second", betas_second)
-    # Settings that were written as JSON come back with lists.
+    # Settings read from JSON have lists, not tuples.
     first, second = (betas[0], betas[1]), (betas_second[0], betas_second[1])
     if schedule == "constant":
         return Phases(constant_betas(first), 0)
@@ -143,16 +143,16 @@ def guided_objective(
     guidance_weight: Number,
     error: Error = mean_error,
 ) -> Objective:
-    """The reconstruction error, and the guidance by a one-class SVM of each location.
+    """The objective: reconstruction error + lambda * guidance, with a one-class SVM per location.
 
-    Latents are (b, d), or (*locations, b, d): the guidance is then the mean over the locations.
+    Latents are (b, d) or (*locations, b, d); the guidance is averaged over the locations.
 
     Args:
       network: encoder and decoder.
       phases: see `phases_of`.
       options: see `guidance_options`.
       guidance_weight: lambda of the paper.
-      error: of a batch and its reconstruction.
+      error: `error(images, x_hat) -> ()`.
     """
     check_weight("guidance_weight", guidance_weight)
 
@@ -187,7 +187,7 @@ def guided_method(
     last_m: int,
     target: Callable[[Array], Array] | None = None,
 ) -> Method:
-    """A method guided by the one-class SVMs of its batches, the last of which it remembers.
+    """Builds a method guided by one-class SVMs of its batches, and stores the last M of them.
 
     Args:
       network: encoder and decoder.
@@ -195,7 +195,7 @@ def guided_method(
       objective: its record is a `GuidanceAux`.
       phases: see `phases_of`.
       last_m: as in `ogae`.
-      target: of images, what the decoder is to give back; None for the images themselves.
+      target: `target(images)` is what the decoder should reconstruct; None for the images.
     """
     at_least(1)("last_m", last_m)
 
@@ -220,8 +220,8 @@ def guided_method(
 
     def prepare(state, mean_of, epoch):
         del mean_of
-        # Early stopping on the noisy held-out guidance could otherwise end a run, or keep a state
-        # of it, before the compactor has begun.
+        # Otherwise the noisy held-out guidance could stop a run, or select one of its states,
+        # before the compactor has begun.
         return state, epoch < phases.first
 
     return gradient_method(
@@ -248,10 +248,10 @@ def _remember(memory: Memory, record: GuidanceAux) -> Memory:
 
 
 def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Score:
-    """Minus the mean decision function of the remembered one-class SVMs.
+    """Minus the mean decision function of the stored one-class SVMs.
 
-    Each latent is standardised by the statistics of each stored support half (the paper's score
-    without a second fit). Steps not yet taken do not count.
+    Latents are standardised by the statistics of each stored support half (the paper's score
+    without a second fit). Slots that are still empty do not count.
     """
 
     def expansion(entry: GuidanceAux) -> Float[Array, " b"]:
@@ -260,7 +260,7 @@ def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Score:
         return jnp.matmul(K, entry.solution.alpha, precision=jax.lax.Precision.HIGHEST)
 
     size = memory.entries.gamma.shape[0]
-    # A slot without an entry is all zero, and would divide by its std.
+    # An empty slot is all zero: replace its std, which is a divisor.
     filled = jnp.arange(size, dtype=memory.steps.dtype) < memory.steps
     entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
     sums = jax.lax.map(expansion, entries)

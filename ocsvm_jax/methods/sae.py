@@ -1,4 +1,4 @@
-"""The siamese autoencoder: pairs of images with similar latents (after Alaverdyan et al. 2020)."""
+"""The siamese autoencoder: pairs of images get similar latents (after Alaverdyan et al. 2020)."""
 
 import jax.numpy as jnp
 import optax
@@ -39,7 +39,7 @@ def sae(
         the authors' code.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     objective = sae_objective(network, similarity_weight=similarity_weight, similarity=similarity)
     return gradient_method(network, optimizer, objective, reconstruction_score(network))
@@ -52,7 +52,7 @@ def sae_objective(
     similarity: str = "cosine",
     error: Error = mean_error,
 ) -> Objective:
-    """See `sae`; of latents (*locations, b, d), the pairs of all locations count alike.
+    """The objective of `sae`; for latents (*locations, b, d), all locations weigh the same.
 
     Args:
       network: encoder and decoder.
@@ -80,14 +80,14 @@ def sae_objective(
 
 
 def cosine(z1: Float[Array, "n d"], z2: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Cosine of the angle between the latents of each pair."""
+    """Cosine similarity of each pair of latents."""
     squares = jnp.sum(z1**2, axis=1) * jnp.sum(z2**2, axis=1)
-    # The floor stands under the root, which has no derivative at 0.
+    # The floor goes under the root, which has no derivative at 0.
     return jnp.sum(z1 * z2, axis=1) / jnp.sqrt(squares + _NORM_FLOOR**2)
 
 
 def minus_squared_distance(z1: Float[Array, "n d"], z2: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Minus the mean over dimensions of the squared difference of each pair."""
+    """Minus the squared difference of each pair, averaged over dimensions."""
     return -jnp.mean((z1 - z2) ** 2, axis=1)
 
 

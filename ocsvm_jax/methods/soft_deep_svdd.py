@@ -20,20 +20,21 @@ def soft_deep_svdd(
 ) -> Method:
     """Minimises R^2 + 1/nu * mean(max(0, |z - c|^2 - R^2)); scores "distance", |z - c|^2.
 
-    Network and radius take turns: after each gradient step R^2 becomes the (1 - nu)-quantile of the
-    batch's squared distances, near which the loss is smallest in R. It stays 0 during the first
-    half of the epochs after the pretraining, so that the boundary is not set on distances that
-    still fall steeply. The radius is the same for all images, so it does not enter the score.
+    Network and radius are updated in turn: after each gradient step R^2 is set to the
+    (1 - nu)-quantile of the batch's squared distances, which nearly minimises the loss in R. It
+    stays 0 during the first half of the epochs after pretraining, so that the boundary is not set
+    while distances still fall steeply. The radius is the same for all images and is left out of the
+    score.
 
     Args:
-      network: encoder and decoder; without biases in the encoder.
+      network: encoder without biases, and decoder.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
-      pretrain: share of the epochs in [0, 1) that train the autoencoder first; 0 for none.
+      pretrain: share of the epochs, in [0, 1), that train the autoencoder first; 0 for none.
       nu: in (0, 1]; may be traced.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     check_nu("nu", nu)
     before = pretraining_epochs(pretrain, num_epochs)

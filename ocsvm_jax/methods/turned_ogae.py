@@ -1,17 +1,17 @@
-"""Turned OgAE, beyond the paper: guidance that also tells an image from itself turned around.
+"""Turned OgAE, beyond the paper: guidance that also separates images from their 180-degree turns.
 
-The score of an image under a corruption never seen moves with the corruption more than with the
-digit. What the same image scores when it is turned by 180 degrees moves with it, so the difference
-of the two, the contrast, hardly does (`ocsvm_jax.evaluation.contrast`). The third term of this loss
-makes the one-class SVM of the batch prefer the upright images. The idea of turned images as made
-anomalies is that of Golan and El-Yaniv, Deep Anomaly Detection Using Geometric Transformations,
-NeurIPS 2018.
+Under an unseen corruption, the score of an image depends on the corruption more than on the digit.
+The score of the same image turned by 180 degrees shifts with it, so their difference, the contrast,
+hardly depends on the corruption (`ocsvm_jax.evaluation.contrast`). The third term of this loss
+makes the one-class SVM of the batch prefer upright images. Turned images as artificial anomalies
+are an idea of Golan and El-Yaniv, Deep Anomaly Detection Using Geometric Transformations, NeurIPS
+2018.
 
-On MNIST-C the third term alone is better than together with the guidance of equation (7)
+On MNIST-C the third term works better alone than with the guidance of equation (7)
 (benchmarks/RESULTS.md): set `guidance_weight` to 0 for that.
 
-It needs images that have an upright: classes that look the same turned around (0, 8) as normal ones
-leave it nothing to learn.
+Images need an upright orientation: if the normal classes look the same when turned (0, 8), there is
+nothing to learn.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.methods.turning import stretch as stretched
 from ocsvm_jax.networks.pair import Network, Pair
 
-# Keeps the logarithm of a kernel sum finite: no alpha enters it as 0.
+# Lower bound on alpha that keeps the logarithm of a kernel sum finite.
 _ALPHA_FLOOR = 1e-12
 
 
@@ -53,14 +53,14 @@ def turned_ogae(
 ) -> Method:
     """Minimises mean squared error + lambda * guidance + lambda_T * log-odds of the turned images.
 
-    With e(z) = sum_j alpha_j k(z_sv,j, z), the one-class SVM of the batch before rho, and z_T the
-    latents of the images of z_L turned by 180 degrees, the third term is
+    With e(z) = sum_j alpha_j k(z_sv,j, z), the decision function of the batch's one-class SVM plus
+    rho, and z_T the latents of the images of z_L turned by 180 degrees, the third term is
 
         mean_i log(1 + e(z_T,i) / e(z_L,i))
 
-    A batch of the images of z_sv, of z_L and of z_T is encoded at once, in training with common
-    batch statistics; z_T is standardised by the statistics of z_L. Only upright images are
-    reconstructed. Scores as `ogae`.
+    The images of z_sv, z_L and z_T are encoded as one batch, with common batch statistics in
+    training; z_T is standardised by the statistics of z_L. Only upright images are reconstructed.
+    Scores are the same as for `ogae`.
 
     Args:
       network: encoder and decoder.
@@ -68,7 +68,7 @@ def turned_ogae(
       num_epochs: length of the training, at least 1.
       turned_weight: lambda_T, finite and at least 0; may be traced.
       stretch: whether each image is first scaled from its own minimum and maximum to 0 and 1.
-      guidance_weight: this and all that follow as in `ogae`.
+      guidance_weight: as in `ogae`.
       nu: as in `ogae`.
       gamma: a positive number; may be traced.
       standardize: as in `ogae`.
@@ -79,7 +79,7 @@ def turned_ogae(
       last_m: as in `ogae`.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     check_weight("turned_weight", turned_weight)
     check_weight("guidance_weight", guidance_weight)
@@ -102,7 +102,7 @@ def turned_ogae(
         latents, encoder_stats = encoded(network, params, stats, both, train)
         z, z_turned = latents[: 2 * half], latents[2 * half :]
         x_hat, decoder_stats = decoded(network, params, stats, z, train)
-        # The encoder stretches what it is given; what it is to give back is stretched here.
+        # The encoder stretches its input; the target of the reconstruction is stretched here.
         reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
         halves = solve_halves(z, kernel=None, betas=phases.betas(epoch), **options)
         guidance, num_outside = misfit(halves)
@@ -134,7 +134,7 @@ def turned_log_odds(halves: Halves, z_turned: Float[Array, "half d"]) -> Float[A
     """mean_i log(1 + e(z_T,i) / e(z_L,i)), see `turned_ogae`; rho cancels.
 
     Args:
-      halves: of the upright latents, with an RBF kernel.
+      halves: solved halves of the upright latents, with an RBF kernel.
       z_turned: (b/2, d) latents of the turned images of z_L, not standardised.
     """
     turned = (z_turned - halves.mean_L[None, :]) / halves.std_L[None, :]
@@ -143,7 +143,7 @@ def turned_log_odds(halves: Halves, z_turned: Float[Array, "half d"]) -> Float[A
 
 
 def _log_expansion(halves: Halves, z: Float[Array, "m d"]) -> Float[Array, " m"]:
-    """log sum_j alpha_j exp(-gamma |z_i - z_sv,j|^2): does not underflow far away."""
+    """log sum_j alpha_j exp(-gamma |z_i - z_sv,j|^2), without underflow far from all z_sv."""
     exponents: Array = -halves.gamma * squared_distances(z, halves.z_sv)
     log_alpha = jnp.log(jnp.maximum(halves.solution.alpha, _ALPHA_FLOOR))
     return jax.nn.logsumexp(exponents + log_alpha[None, :], axis=1)

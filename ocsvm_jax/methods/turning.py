@@ -1,4 +1,4 @@
-"""Images turned by 180 degrees: a permutation of pixels, nothing is interpolated."""
+"""Turns images by 180 degrees, which permutes pixels without interpolation, and stretches them."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ _SMALLEST_RANGE = 1e-3
 
 
 def half_turn(images: Any) -> Any:
-    """Images (b, h, w, c), of NumPy or JAX, turned by 180 degrees.
+    """Turns images (b, h, w, c), a NumPy or JAX array, by 180 degrees.
 
     Raises:
-      ValueError: if they have another number of axes.
+      ValueError: if `images` does not have four axes.
     """
     _check_images(images)
     return images[:, ::-1, ::-1, :]
@@ -26,7 +26,7 @@ def _check_images(images: Any) -> None:
 
 
 def stretch(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Each image scaled from its own minimum and maximum to 0 and 1; of a range above 0.001."""
+    """Scales each image from its own minimum and maximum to 0 and 1; divides by 0.001 at least."""
     _check_images(images)
     low = jnp.min(images, axis=(1, 2, 3), keepdims=True)
     high = jnp.max(images, axis=(1, 2, 3), keepdims=True)

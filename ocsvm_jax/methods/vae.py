@@ -28,12 +28,12 @@ def vae(
     """Minimises mean squared error + beta_KL * KL; scores "reconstruction", from the mean.
 
     Args:
-      network: an encoder of twice as many outputs as the decoder has inputs: mean, log-variance.
+      network: an encoder with twice as many outputs as the decoder has inputs (mean, log-variance).
       optimizer: an Optax transformation.
       kl_weight: beta_KL of the paper, finite and at least 0; may be traced.
 
     Raises:
-      ArgumentError: a ValueError, on any other value.
+      ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     check_weight("kl_weight", kl_weight)
 
@@ -56,12 +56,12 @@ def vae(
 
 
 def mean_head(heads: Float[Array, "*b d2"]) -> Float[Array, "*b d"]:
-    """The means, first half of the encoder's outputs."""
+    """The means: the first half of the encoder's outputs."""
     return heads[..., : heads.shape[-1] // 2]
 
 
 def mean_reconstruction_score(network: Network):
-    """The score "reconstruction", of the decoded mean: the same at every call."""
+    """The score "reconstruction" of the decoded mean, which is deterministic."""
 
     def score(state, images):
         heads, _ = encoded(network, state.params, state.stats, images, False)
@@ -73,12 +73,12 @@ def mean_reconstruction_score(network: Network):
 
 
 def next_noise(memory: Array) -> Array:
-    """The key of the step after: keys travel as their data, which checkpoints can hold."""
+    """Key data for the next step; unlike keys, checkpoints can hold their data."""
     return jax.random.key_data(_split(memory)[0])
 
 
 def _split(memory: Array) -> tuple[Array, Array]:
-    """The keys of all further steps, and of this one."""
+    """The key for all further steps, and the key for this one."""
     further, this = jax.random.split(jax.random.wrap_key_data(memory))
     return further, this
 
@@ -92,11 +92,11 @@ def variational_loss(
     kl_weight: Number,
     train: bool,
 ) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "*b d"], Any]:
-    """MSE + kl_weight * KL, its parts, the latents drawn, and the new statistics.
+    """MSE + kl_weight * KL, its parts, the sampled latents, and the new statistics.
 
-    Both terms are means: of the squared error over pixels, of the KL divergence over latent
-    dimensions, so that neither depends on the size of images or latents. Of held-out images
-    nothing is drawn: their latents are the means.
+    Both terms are means, of the squared error over pixels and of the KL divergence over latent
+    dimensions, so that neither depends on the size of images or latents. Latents of held-out images
+    are not sampled: they are the means.
     """
     heads, encoder_stats = encoded(network, params, stats, images, train)
     mean, log_var = jnp.split(heads, 2, axis=-1)
