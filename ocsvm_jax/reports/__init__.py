@@ -1,1 +1,1 @@
-"""Reports: pages, pictures, numbers, where a result comes from."""
+"""Reports: pages, pictures, formatted numbers, and the provenance of results."""

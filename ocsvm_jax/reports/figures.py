@@ -1,8 +1,8 @@
-"""The figures of the report: functions from arrays to a figure, and `png` to render one.
+"""Figures for reports: functions from arrays to a figure, and `png` to render one.
 
-They are built on matplotlib's object API, without pyplot, and `png` renders them alike whatever
-the user's own matplotlib settings are. Colours are Okabe and Ito's, which stay distinct under the
-common forms of colour blindness; line styles and markers repeat what the colours say.
+They use matplotlib's object API, without pyplot, and `png` ignores the user's own matplotlib
+settings. Colours are Okabe and Ito's, which stay distinct under the common forms of colour
+blindness; line styles and markers carry the same information.
 """
 
 import io
@@ -67,12 +67,12 @@ _LOSSES = {
     "reconstruction": "reconstruction, training",
 }
 _BETAS = {"beta1": "β₁, expander", "beta2": "β₂, compactor"}
-# The position on the horizontal axis, and timings, which are no curves of the training.
+# Entries of a history that are not drawn: positions on the horizontal axis, and timings.
 _NOT_CURVES = ("epoch", "step", "seconds", "images_per_s")
 
 
 class LatentPicture(NamedTuple):
-    """Latents in a plane, and the decision function on this plane.
+    """Latents in a plane, and the decision function on that plane.
 
     Attributes:
       points: coordinates of the latents in the plane.
@@ -81,7 +81,7 @@ class LatentPicture(NamedTuple):
       axis_y: increasing vertical coordinates of the grid, at least two.
       decision: f on the grid; positive inside, 0 on the boundary.
       title: title of the figure.
-      caption: how the plane was chosen, in a sentence or two.
+      caption: a sentence or two on how the plane was chosen.
     """
 
     points: Float[np.ndarray, "n 2"]
@@ -99,23 +99,23 @@ _Arguments = ParamSpec("_Arguments")
 def png(
     draw: Callable[_Arguments, Figure], *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> bytes:
-    """The figure that `draw` returns for these arguments, as a PNG image in the report's style."""
-    # The style lasts up to the rendering, because matplotlib makes tick labels no earlier.
+    """Renders `draw(*args, **kwargs)` as a PNG image in the style of the reports."""
+    # The style must still hold while rendering, which is when matplotlib creates tick labels.
     with matplotlib.style.context(["default", _STYLE]):
         figure = draw(*args, **kwargs)
         FigureCanvasAgg(figure)
         image = io.BytesIO()
-        # Without the version of the software, so that equal figures are equal files.
+        # Without the software version, so that equal figures give equal files.
         figure.savefig(image, format="png", metadata={"Software": None})
     return image.getvalue()
 
 
 def roc(labels: ArrayLike, scores: Mapping[str, np.ndarray]) -> Figure:
-    """One ROC curve for each score, the AUROC in the legend.
+    """One ROC curve per score, with its AUROC in the legend.
 
     Args:
       labels: (n,) 1 for an anomalous image and 0 for a normal one; both must occur.
-      scores: for each name, (n,) finite scores, larger for more anomalous.
+      scores: (n,) finite scores by name, larger for more anomalous.
     """
     figure = Figure(figsize=(5.6, 4.9 + 0.24 * len(scores)), layout="constrained")
     axes = figure.add_subplot(
@@ -140,16 +140,16 @@ def roc(labels: ArrayLike, scores: Mapping[str, np.ndarray]) -> Figure:
 def histograms(
     labels: ArrayLike, corruption: ArrayLike, scores: Mapping[str, np.ndarray]
 ) -> Figure:
-    """The distributions of normal and anomalous images: a row per score, a column per corruption.
+    """Score distributions of normal and anomalous images: a row per score, a column per corruption.
 
-    The panels of a row share their bins, so that a shift from one corruption to the next is seen.
-    The bins span the central 98% of the scores of every corruption, and a quarter more on either
-    side where there are scores; what lies beyond is counted in the outermost bins.
+    The panels of a row share their bins, so that shifts between corruptions are visible. The bins
+    cover the central 98% of the scores under every corruption, plus up to a quarter of that range
+    on either side if there are scores; scores beyond are counted in the outermost bins.
 
     Args:
       labels: (n,) 1 for an anomalous image and 0 for a normal one.
       corruption: (n,) name of the corruption of each image.
-      scores: for each name, (n,) finite scores.
+      scores: (n,) finite scores by name.
     """
     anomalous = np.asarray(labels).astype(bool)
     corruption = np.asarray(corruption).astype(str)
@@ -176,7 +176,7 @@ def _edges(samples: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, " ed
     margin = 0.25 * (high - low)
     low = max(low - margin, min(values.min() for values in samples))
     high = min(high + margin, max(values.max() for values in samples))
-    # Scores that are equal up to rounding leave no room for distinct edges.
+    # Scores that are equal up to rounding would leave no room for distinct edges.
     smallest = 1e-9 * max(abs(low), abs(high), 1e-9)
     if high - low <= smallest:
         low, high = low - 100 * smallest, high + 100 * smallest
@@ -205,7 +205,7 @@ def _densities(
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, " epochs"]]:
-    """The finite numbers of a training history by name, NaN where an epoch has none."""
+    """Curves of a training history by name; NaN in epochs without a finite value."""
     names = dict.fromkeys(itertools.chain.from_iterable(history))
     values = {
         name: np.array([_number(epoch.get(name)) for epoch in history])
@@ -224,10 +224,10 @@ def _number(value: Any) -> float:
 
 
 def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """What the training recorded for each epoch, from the top: losses, then all other quantities.
+    """Curves of the training over epochs: losses in the top panel, all other quantities below.
 
     Args:
-      history: one mapping per epoch; see `curves`, which must find at least one.
+      history: one mapping per epoch, in which `curves` must find at least one curve.
     """
     found = curves(history)
     panels = [("loss", _LOSSES)]
@@ -255,10 +255,10 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
             )
         axes.set_ylabel(title)
         values = np.concatenate([found[name] for name in shown])
-        # Otherwise the fall in the first epochs hides all that follows.
+        # Otherwise the drop in the first epochs would hide everything after it.
         if np.nanmin(values) > 0 and np.nanmax(values) > 20 * np.nanmin(values):
             axes.set_yscale("log")
-            # The default writes powers of ten as formulas, which the style does not interpret.
+            # The default formatter writes formulas, which the style does not render.
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         if len(shown) > 1:
@@ -271,12 +271,12 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def latent(picture: LatentPicture) -> Figure:
-    """The points by group over the map of the decision function, with its boundary.
+    """Points by group over a map of the decision function, with its boundary.
 
-    Of a group with more than `MAX_POINTS_PER_GROUP` points, as many are drawn, chosen at random.
+    A group with more than `MAX_POINTS_PER_GROUP` points is subsampled to that number at random.
 
     Raises:
-      ValueError: the shapes of the picture do not fit together, or f is not finite.
+      ValueError: the arrays of the picture have inconsistent shapes, or f is not finite.
     """
     _check_picture(picture)
     x, y, f = picture.axis_x, picture.axis_y, picture.decision
@@ -284,8 +284,8 @@ def latent(picture: LatentPicture) -> Figure:
     axes = figure.add_subplot(
         title=picture.title, xlabel="first plotted coordinate", ylabel="second plotted coordinate"
     )
-    # Pale, so that the points stand out; the two slopes keep 0 white where f is all but flat
-    # on one side.
+    # Pale, so that the points stand out; two slopes keep 0 white even if f is almost flat on one
+    # side.
     colours = ListedColormap(matplotlib.colormaps["PRGn"](np.linspace(0.34, 0.66, 255)))
     tiny = 1e-6 * max(np.abs(f).max(), 1e-6)
     norm = TwoSlopeNorm(0.0, min(f.min(), -tiny), max(f.max(), tiny))

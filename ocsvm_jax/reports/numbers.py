@@ -1,4 +1,4 @@
-"""How the numbers of a table are printed; what is not known prints as a dash, never as NaN."""
+"""Formats the numbers in tables; unknown values print as a dash, never as NaN."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ NONE = "-"
 
 
 class Stat(NamedTuple):
-    """A number that was measured on several runs.
+    """A quantity measured on several runs.
 
     Attributes:
-      mean: of the values.
+      mean: mean of the values.
       sd: sample standard deviation; None for a single value.
       values: one per run.
     """
@@ -25,18 +25,18 @@ class Stat(NamedTuple):
 
 
 def stat_of(values: Sequence[float]) -> Stat:
-    """The mean and the standard deviation of one or more finite values."""
+    """Mean and standard deviation of one or more finite values."""
     middle, sd = mean_sd(values)
     return Stat(middle, finite(sd), list(map(float, values)))
 
 
 def mean(stat: Stat | None) -> float | None:
-    """The mean; None where there is none, or none that is finite."""
+    """The mean; None if it is missing or not finite."""
     return finite(None if stat is None else stat.mean)
 
 
 def spread(stat: Stat | None) -> str:
-    """Mean and standard deviation, such as ``.571 ± .012``; the mean alone of one value."""
+    """Mean and standard deviation, such as ``.571 ± .012``; only the mean for a single value."""
     middle = mean(stat)
     if stat is None or middle is None:
         return NONE
@@ -50,7 +50,7 @@ def score(value: float | None) -> str:
 
 
 def published(value: float | None) -> str:
-    """Two decimals, which is what the paper prints."""
+    """Two decimals, as the paper prints them."""
     value = finite(value)
     if value is None:
         return NONE
@@ -58,13 +58,13 @@ def published(value: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """One decimal, for counts that are not whole."""
+    """One decimal, for counts that are not integers."""
     value = finite(value)
     return NONE if value is None else f"{value:,.1f}"
 
 
 def signed(value: float | None, *, decimals: int = 3, leading_zero: bool = False) -> str:
-    """A difference with its sign, such as ``+.041``; what prints as 0 is positive."""
+    """A difference with its sign, such as ``+.041``; a value that prints as 0 gets a plus."""
     value = finite(value)
     if value is None:
         return NONE
@@ -73,12 +73,12 @@ def signed(value: float | None, *, decimals: int = 3, leading_zero: bool = False
 
 
 def p_value(p: float) -> str:
-    """A p-value of a test with a known distribution, such as ``0.024`` or ``< 0.001``."""
+    """A p-value from a test with a known distribution, such as ``0.024`` or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: bool = True) -> str:
-    """``0.563 ± 0.012``, or ``.563 ± .012`` without the leading zeros; the mean alone if sd is NaN.
+    """``0.563 ± 0.012``, or ``.563 ± .012`` without leading zeros; only the mean if sd is NaN.
 
     Args:
       mean: see `comparison.mean_sd`.
@@ -93,23 +93,23 @@ def format_mean_sd(mean: float, sd: float, *, decimals: int = 3, leading_zero: b
         raise ValueError(f"decimals is {decimals}: it must be at least 0.")
     texts = [f"{value:.{decimals}f}" for value in ((mean,) if math.isnan(sd) else (mean, sd))]
     if not leading_zero and decimals > 0:
-        # At the start, after a sign at most: the zero of 10.5 is not one to drop.
+        # Only at the start or after a sign: 10.5 keeps its zero.
         texts = [t.replace("0.", ".", 1) if t.lstrip("-").startswith("0.") else t for t in texts]
     return " ± ".join(texts)
 
 
 def format_p(p: float, num_resamples: int, *, adjusted: float | None = None) -> str:
-    """A p-value of a bootstrap for a table, such as ``0.024`` or ``< 1/1000``.
+    """A bootstrap p-value for a table, such as ``0.024`` or ``< 1/1000``.
 
-    A share below 1 / num_resamples is a bound and is printed as one. So is a value adjusted from
-    it: the floor of 1/1000, times 11 rivals, is ``< 11/1000``. Where that bound reaches 1 it says
-    nothing, and ``1.000`` is printed.
+    A share below 1 / num_resamples is printed as an upper bound. So is a value adjusted from it:
+    1/1000 times 11 rivals is ``< 11/1000``. A bound that reaches 1 says nothing and is printed as
+    ``1.000``.
 
     Args:
-      p: the share of the resamples, in [0, 1]: `comparison.Rival.p`.
+      p: share of the resamples, in [0, 1], see `comparison.Rival.p`.
       num_resamples: number of resamples, at least 1.
-      adjusted: the value to print in place of `p`, `Rival.p_bonferroni` or `Rival.p_holm`: the
-        adjustment of max(p, 1 / num_resamples). The share alone says whether it is a bound.
+      adjusted: value to print in place of `p`: `Rival.p_bonferroni` or `Rival.p_holm`, adjusted
+        from max(p, 1 / num_resamples). Whether it is a bound depends on `p` alone.
 
     Raises:
       ValueError: an argument does not fit this description.
@@ -128,13 +128,13 @@ def format_p(p: float, num_resamples: int, *, adjusted: float | None = None) -> 
         )
     if p < floor * (1.0 - 1e-9) and printed < 1.0:
         return f"< {round(printed * num_resamples)}/{num_resamples}"
-    # As many digits as the resamples resolve.
+    # As many digits as the number of resamples resolves.
     decimals = max(3, math.ceil(math.log10(num_resamples)))
     return f"{printed:.{decimals}f}"
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``1 h 30 min``."""
+    """A human-readable duration, such as ``1 h 30 min``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -142,12 +142,12 @@ def duration(seconds: float) -> str:
 
 
 def assignments(values: Mapping[str, Any]) -> str:
-    """Settings in one line, such as ``method.nu=0.1, seed=0``."""
+    """Settings on one line, such as ``method.nu=0.1, seed=0``."""
     return ", ".join(f"{name}={_setting(value)}" for name, value in values.items()) or NONE
 
 
 def finite(value: float | None) -> float | None:
-    """The value, None where it is not a finite number."""
+    """The value; None if it is not a finite number."""
     return value if value is not None and math.isfinite(value) else None
 
 

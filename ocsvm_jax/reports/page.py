@@ -1,7 +1,7 @@
-"""The parts of a report: text, tables, figures and the page around them.
+"""HTML and Markdown for reports: text, tables, figures and the page around them.
 
-The page needs nothing else: images and styles are inside, there is no script and no link, and it
-follows the reader's light or dark mode. All text is escaped where it enters one of these parts.
+The page is self-contained: it embeds its images and styles, has no scripts or links, and follows
+the reader's light or dark mode. These functions escape all text that they are given.
 """
 
 import base64
@@ -46,12 +46,12 @@ img { max-width: 100%; height: auto; background: #fff; }
 figcaption, p.note { color: var(--quiet); font-size: .92rem; }
 summary { cursor: pointer; padding: .4rem 0; }
 """
-# What means something inside a line of Markdown, and between dollar signs on some sites.
+# Characters with a meaning inside a line of Markdown; some sites typeset text between dollar signs.
 _MARKDOWN = re.compile(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])")
 
 
 class Strong(str):
-    """The text of a cell that is set in bold."""
+    """The text of a cell set in bold."""
 
     __slots__ = ()
 
@@ -62,8 +62,8 @@ class Table(NamedTuple):
     Attributes:
       caption: what the table shows.
       header: names of the columns.
-      blocks: lines of cells by the heading that stands above them; no heading where it is empty.
-      words: the columns, counted from 0, that hold words: aligned left, and broken into lines.
+      blocks: lines of cells by the heading above them; an empty heading is not shown.
+      words: indices of the columns that hold words, which are aligned left and wrapped.
     """
 
     caption: str
@@ -112,18 +112,18 @@ class Table(NamedTuple):
 
 
 def figure(image: bytes, *, alt: str, caption: str, scrolls: str = "") -> str:
-    """A PNG image inside the page.
+    """A PNG image embedded in the page.
 
     Args:
-      image: the content of the PNG file, of `figures.PNG_DPI` dots per inch.
-      alt: what is said in its place where it cannot be seen.
-      caption: what is written below it.
-      scrolls: name of a figure whose many panels become unreadable on a phone, which scrolls
-        sideways there instead of shrinking; empty for one that may shrink.
+      image: content of the PNG file, at `figures.PNG_DPI` dots per inch.
+      alt: alternative text for readers who cannot see it.
+      caption: text below it.
+      scrolls: accessible name of a figure that scrolls sideways on a phone instead of shrinking,
+        because its many panels would become unreadable; empty for one that may shrink.
     """
     data = base64.b64encode(image).decode("ascii")
-    # The header of a PNG file holds the width at byte 16 and the height at byte 20. Browsers count
-    # 96 pixels to the inch.
+    # The header of a PNG file holds the width at byte 16 and the height at byte 20. Browsers use
+    # 96 pixels per inch.
     pixels = struct.unpack_from(">II", image, 16)
     width, height = (round(size * 96 / figures.PNG_DPI) for size in pixels)
     style = f' style="min-width: {round(0.7 * width)}px"' if scrolls else ""
@@ -143,23 +143,23 @@ def wide(label: str, content: str) -> str:
 
 
 def note(content: str) -> str:
-    """A paragraph in quiet letters."""
+    """A paragraph in muted colour."""
     return f'<p class="note">{text(content)}</p>'
 
 
 def definitions(items: Mapping[str, str]) -> str:
-    """Names and what they stand for, in two columns."""
+    """Names and their values in two columns."""
     lines = [f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in items.items()]
     return "\n".join(["<dl>", *lines, "</dl>"]) if lines else ""
 
 
 def details(summary: str, content: str) -> str:
-    """HTML `content` that is shown on demand."""
+    """HTML `content`, folded under a summary."""
     return f"<details><summary>{text(summary)}</summary>\n{content}\n</details>"
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """The whole page, around parts that are HTML already."""
+    """The whole page around a body of HTML parts."""
     content = "\n".join(body)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -170,19 +170,19 @@ def page(title: str, body: Sequence[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Any text as HTML; the control characters that HTML does not allow become U+FFFD."""
+    """Escapes text for HTML; control characters that HTML does not allow become U+FFFD."""
     return html.escape(_without_controls(value))
 
 
 def markdown_text(value: object) -> str:
-    """Any text as a piece of one line of Markdown, which reads it as nothing but text."""
+    """Escapes text for Markdown, as part of one line."""
     line = _MARKDOWN.sub(r"\\\g<0>", re.sub(r"\s+", " ", _without_controls(value)))
-    # A bound such as "< 1/1000" is no tag, and stays readable.
+    # A bound such as "< 1/1000" is not a tag and stays readable.
     return re.sub(r"[<&](?=\S)", lambda found: html.escape(found[0]), line)
 
 
 def markdown_code(value: object) -> str:
-    """Any text as a block of code in Markdown."""
+    """A code block in Markdown around any text."""
     content = _without_controls(value)
     longest = max((len(run) for run in re.findall("`+", content)), default=0)
     fence = "`" * max(3, longest + 1)

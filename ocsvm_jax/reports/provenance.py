@@ -1,4 +1,4 @@
-"""Where a result comes from: machine, versions, commit."""
+"""Provenance of a result: machine, versions and commit."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _PACKAGES = ("ocsvm_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
 
 
 def facts() -> dict[str, str]:
-    """Machine, devices, versions and commit, as short texts for people."""
+    """Machine, devices, versions and commit as short human-readable texts."""
     device = jax.devices()[0]
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
@@ -24,10 +24,10 @@ def facts() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the source tree this package runs from, "-dirty" with uncommitted changes."""
+    """Commit of the source tree that this package runs from, "-dirty" with uncommitted changes."""
     root = Path(__file__).resolve().parents[2]
     try:
-        # An installed package may lie inside of a repository that is not its own.
+        # An installed package may lie inside the repository of another project.
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() == root:
             return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):

@@ -1,6 +1,6 @@
-"""A report as one list of sections, rendered to an HTML page and to Markdown.
+"""A report as a list of sections, rendered to an HTML page and to Markdown.
 
-Whatever is in a section appears in both, except pictures and what is marked `PageOnly`: a Markdown
+Every part of a section appears in both, except pictures and parts wrapped in `PageOnly`: a Markdown
 file holds tables and text.
 """
 
@@ -18,7 +18,7 @@ class Part(Protocol):
     """A piece of a section."""
 
     def html(self) -> str:
-        """The part as HTML; all text in it is escaped."""
+        """The part as HTML, with all text escaped."""
         ...
 
     def markdown(self) -> str:
@@ -27,7 +27,7 @@ class Part(Protocol):
 
 
 class Paragraph(NamedTuple):
-    """A paragraph of text; `quiet` for notes on how to read a table, `strong` for warnings."""
+    """A paragraph; `quiet` for notes on how to read a table, `strong` for warnings."""
 
     text: str
     quiet: bool = False
@@ -47,7 +47,7 @@ class Paragraph(NamedTuple):
 
 
 class Captioned(NamedTuple):
-    """A table below its caption, which is a heading in Markdown."""
+    """A table under its caption, which is a heading in Markdown."""
 
     table: Table
 
@@ -61,7 +61,7 @@ class Captioned(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """A heading below that of the section."""
+    """A heading one level below that of the section."""
 
     text: str
 
@@ -75,7 +75,7 @@ class Heading(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A command or a configuration, as it was typed."""
+    """A command or a configuration, verbatim."""
 
     text: str
 
@@ -89,7 +89,7 @@ class Code(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Names and what they stand for."""
+    """Names and their values."""
 
     items: Mapping[str, str]
 
@@ -103,15 +103,14 @@ class Facts(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure, which the page holds inside itself and `figures/` as a file.
+    """A figure, embedded in the page and written to `figures/` as a file.
 
     Attributes:
       file: name of its file without ".png".
       image: content of the PNG file.
-      alt: text shown in its place where it cannot be seen.
+      alt: alternative text for readers who cannot see it.
       caption: text below it.
-      scrolls: name of a figure whose many panels become unreadable on a phone, which scrolls
-        sideways there instead of shrinking; empty for one that may shrink.
+      scrolls: see `page.figure`.
     """
 
     file: str
@@ -125,12 +124,12 @@ class Picture(NamedTuple):
         return page.figure(self.image, alt=self.alt, caption=self.caption, scrolls=self.scrolls)
 
     def markdown(self) -> str:
-        """Nothing: see the module docstring."""
+        """Empty: see the module docstring."""
         return ""
 
 
 class Folded(NamedTuple):
-    """Parts that the page shows on demand, under a summary; Markdown shows them."""
+    """Parts that the page folds under a summary; Markdown shows them in full."""
 
     summary: str
     parts: Sequence[Part]
@@ -154,12 +153,12 @@ class PageOnly(NamedTuple):
         return self.part.html()
 
     def markdown(self) -> str:
-        """Nothing."""
+        """Empty."""
         return ""
 
 
 class Section(NamedTuple):
-    """A part of the report under a heading; a section without parts is left out."""
+    """Parts under a heading; a section without parts is left out of the report."""
 
     heading: str
     parts: Sequence[Part]
@@ -179,9 +178,9 @@ class Report(NamedTuple):
     """A report.
 
     Attributes:
-      title: of the page, and its first heading.
+      title: title of the page, and its first heading.
       opening: parts above the first section.
-      sections: what it consists of.
+      sections: sections in order.
     """
 
     title: str
@@ -195,7 +194,7 @@ class Report(NamedTuple):
         return page.page(self.title, [f"<h1>{page.text(self.title)}</h1>", *opening, *shown])
 
     def markdown(self) -> str:
-        """The same in GitHub's Markdown, without what is on the page only."""
+        """The report in GitHub's Markdown, without the parts that only the page shows."""
         parts = [f"# {page.markdown_text(self.title)}"]
         parts += [part.markdown() for part in (*self.opening, *self.sections)]
         return "\n\n".join(filter(None, parts)) + "\n"
@@ -203,13 +202,13 @@ class Report(NamedTuple):
     def write(self, workdir: Path, *, figures: Sequence[str], markdown: str = "") -> Path:
         """Writes `report.html`, its figures as `figures/*.png`, and the Markdown file if named.
 
-        Each file appears atomically. A figure of an earlier report that this one does not have is
+        Each file is written atomically. Figures of an earlier report that this one lacks are
         removed.
 
         Args:
           workdir: created if it does not exist.
-          figures: patterns such as "gallery-*" of the names of all figures that a report of this
-            kind may have.
+          figures: patterns such as "gallery-*" that match the names of all figures that a report
+            of this kind may have.
           markdown: name of the Markdown file; empty for none.
 
         Returns:
