@@ -1,4 +1,4 @@
-"""Packages that only an extra of the installation brings, and the error that names the extra."""
+"""Packages that come with an extra of the installation, and the error that names the extra."""
 
 import importlib
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-# Name in `import` -> name in `pip install`, for every package that an extra brings.
+# Name in `import` -> name in `pip install`, for every package that an extra installs.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
@@ -32,19 +32,19 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextmanager
 def needed_by(user: str, extra: str, *, script: bool = False) -> Iterator[None]:
-    """Imports inside this context that fail for a missing extra say how to install it.
+    """Failed imports in this context raise an error that says how to install the extra.
 
         with extras.needed_by("ocsvm_jax.sklearn", "sklearn"):
             from sklearn.base import BaseEstimator
 
     Args:
-      user: what needs the packages, as the beginning of the message.
-      extra: the extra of pyproject.toml that brings them.
-      script: print the message and exit with code 2 instead of raising it, as a script does for
-        every mistake that its user can mend.
+      user: what needs the packages; the message begins with it.
+      extra: the extra in pyproject.toml that installs them.
+      script: print the message and exit with code 2 instead of raising, as scripts do for all
+        errors that their user can fix.
 
     Raises:
-      MissingExtraError: if a package of `DISTRIBUTIONS` is missing. Other errors pass unchanged.
+      MissingExtraError: a package in `DISTRIBUTIONS` is missing. Other errors pass unchanged.
     """
     try:
         yield
@@ -63,10 +63,10 @@ def needed_by(user: str, extra: str, *, script: bool = False) -> Iterator[None]:
 
 
 def load(module: str, user: str, extra: str) -> ModuleType:
-    """Imports a module of an extra where it is first used, as `needed_by` does.
+    """Imports a module of an extra on first use; see `needed_by`.
 
     Raises:
-      MissingExtraError: if it is not installed.
+      MissingExtraError: the extra is not installed.
     """
     with needed_by(user, extra):
         return importlib.import_module(module)

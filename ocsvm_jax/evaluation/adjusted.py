@@ -1,4 +1,4 @@
-"""P-values adjusted for their number, and what is checked of p-values."""
+"""P-values adjusted for multiple tests, and checks of p-values."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 
 def bonferroni(p: ArrayLike) -> Float[np.ndarray, " m"]:
-    """P-values adjusted for their number, in the order given: m * p, at most 1.
+    """Bonferroni-adjusted p-values in the order given: min(m * p, 1).
 
     Args:
       p: (m,) p-values in [0, 1].
@@ -21,8 +21,8 @@ def bonferroni(p: ArrayLike) -> Float[np.ndarray, " m"]:
 def holm(p: ArrayLike) -> Float[np.ndarray, " m"]:
     """P-values adjusted by the step-down method of Holm (1979), in the order given.
 
-    The smallest is multiplied by m, the next by m - 1 and so on; each is then at least as large as
-    the one before, and at most 1. Never larger than `bonferroni`.
+    The smallest is multiplied by m, the next by m - 1 and so on; each is then raised to at least
+    the one before, and capped at 1. Never larger than `bonferroni`.
 
     Args:
       p: (m,) p-values in [0, 1].
@@ -42,10 +42,10 @@ def checked_p(p: ArrayLike, name: str) -> Float[np.ndarray, " m"]:
     """P-values as an array.
 
     Raises:
-      ValueError: one is not in [0, 1]; the message calls them `name`.
+      ValueError: a value is not in [0, 1]; the message calls the argument `name`.
     """
     values = as_numbers(p, name)
-    # The negation of what is right also finds NaN.
+    # Negating the valid range also catches NaN.
     wrong = ~((values >= 0.0) & (values <= 1.0))
     if wrong.any():
         raise ValueError(
@@ -55,10 +55,11 @@ def checked_p(p: ArrayLike, name: str) -> Float[np.ndarray, " m"]:
 
 
 def as_numbers(values: ArrayLike, name: str) -> Float[np.ndarray, " n"]:
-    """One number or more as an array.
+    """One or more numbers as an array.
 
     Raises:
-      ValueError: they are no numbers, none, or not in a row; the message calls them `name`.
+      ValueError: values are not numeric, or their shape is not (n,) with n at least 1; the message
+        calls the argument `name`.
     """
     try:
         numbers = np.asarray(values, dtype=np.float64)

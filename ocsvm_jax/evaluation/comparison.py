@@ -1,7 +1,7 @@
-"""Which method detects best, and how surely: paired bootstrap, corrected p-values, mean ± sd.
+"""Which method detects best, and how certainly: paired bootstrap, adjusted p-values, mean ± sd.
 
-Every method is compared with the best one on the same resamples of the images, and a method stands
-for the mean over its training seeds, never for one lucky run.
+Every method is compared with the best one on the same resamples of the images. The value of a
+method is the mean over its training seeds, never that of one lucky run.
 """
 
 import math
@@ -17,22 +17,22 @@ from ocsvm_jax.evaluation.adjusted import as_numbers, bonferroni, holm
 from ocsvm_jax.evaluation.metrics import METRICS
 
 _POINT_VALUES = dict(zip(METRICS, (metrics.auroc, metrics.aupr, metrics.auroc30), strict=True))
-# Values this close differ by rounding alone: 36,000 images and 5 seeds have steps of 3e-10.
+# Closer values differ by rounding only: with 36,000 images and 5 seeds the steps are 3e-10.
 _TIE = 1e-12
 
 
 class Rival(NamedTuple):
-    """One method against the best.
+    """One method compared with the best.
 
     Attributes:
-      difference: value of the best minus that of this rival, on the images as they are; not
-        negative, but for rounding.
+      difference: value of the best minus that of this rival, on the original images; not negative
+        except for rounding.
       low: lower end of the 95% percentile interval of the difference.
-      high: upper end of it.
+      high: upper end of that interval.
       p: share of the resamples in which this rival beats the best; a tie counts one half.
-      p_bonferroni: adjusted for the number of rivals. A `p` below 1 / num_resamples enters as
-        1 / num_resamples, so this is then an upper bound, and reports print it as one.
-      p_holm: adjusted after Holm, from the same values.
+      p_bonferroni: `p` adjusted for the number of rivals. A `p` below 1 / num_resamples enters as
+        1 / num_resamples; the result is then an upper bound, and reports print it as one.
+      p_holm: the same with Holm's adjustment.
       significant: whether `p_bonferroni` is at most alpha.
     """
 
@@ -46,15 +46,15 @@ class Rival(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All methods against the best one, in one metric.
+    """All methods compared with the best one, in one metric.
 
     Attributes:
       metric: a name in `metrics.METRICS`.
-      values: for each method, the mean over its seeds on the images as they are.
-      best: the method with the largest value; of several, the one given first.
+      values: mean over the seeds of each method, on the original images.
+      best: the method with the largest value; the first one in a tie.
       rivals: the other methods, in the order given.
       num_resamples: number of resamples behind the p-values.
-      alpha: level of `Rival.significant`.
+      alpha: level of significance for `Rival.significant`.
     """
 
     metric: str
@@ -66,11 +66,12 @@ class Comparison(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """The values of some methods, each the mean over its seeds, by metric and method.
+    """Values of methods, each the mean over its seeds, by metric and method.
 
     Attributes:
-      values: on the images as they are.
-      resampled: (num_resamples,) on each resample, the same images for all methods.
+      values: values on the original images.
+      resampled: (num_resamples,) values on each resample, which holds the same images for all
+        methods.
     """
 
     values: dict[str, dict[str, float]]
@@ -89,17 +90,17 @@ def compare(
 
     The images are drawn with replacement, once for all methods and seeds (see
     `metrics.bootstrap`). On each resample a method's value is the mean of the metric over its
-    seeds. The resamples stand for other images, not for other seeds: the spread over the seeds is
-    what `mean_sd` reports.
+    seeds. The resamples represent other images, not other seeds: `mean_sd` reports the spread
+    over seeds.
 
-    A bootstrap cannot tell p-values below 1 / num_resamples apart. With m rivals nothing is
-    therefore significant unless `num_resamples` is at least m / alpha (1,100 for 11 rivals and
-    alpha 0.01).
+    A bootstrap cannot resolve p-values below 1 / num_resamples. With m rivals, nothing can
+    therefore be significant unless `num_resamples` is at least m / alpha (1,100 for 11 rivals and
+    alpha = 0.01).
 
     Args:
       labels: (n,) 1 for an anomalous image and 0 for a normal one; both must occur.
-      scores: for each of two or more methods, (seeds, n) finite scores, larger for more anomalous,
-        as an array or as one (n,) array for each seed. The number of seeds may differ.
+      scores: (seeds, n) finite scores for each of two or more methods, larger for more anomalous,
+        as an array or as one (n,) array per seed. Methods may differ in their number of seeds.
       num_resamples: number of resamples, at least 1.
       seed: seed of the resamples.
       alpha: level of significance, in (0, 1).
@@ -121,7 +122,7 @@ def resample(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Resampled:
-    """The resamples of `compare`: they take its time, and serve any selection of the methods.
+    """The resamples of `compare`: its expensive part, usable for any selection of the methods.
 
     Args:
       labels: see `compare`.
@@ -151,11 +152,11 @@ def resample(
 def among(
     resampled: Resampled, methods: Iterable[str] | None = None, *, alpha: float = 0.01
 ) -> dict[str, Comparison]:
-    """What `compare` says of some of the methods: the best of these against each other one of them.
+    """`compare` restricted to some of the methods: the best of these with each of the others.
 
     Args:
-      resampled: of these and perhaps more methods.
-      methods: two or more of them; None for all.
+      resampled: resamples of these methods and possibly more.
+      methods: names of two or more of them; None for all.
       alpha: level of significance, in (0, 1).
 
     Returns:
@@ -181,10 +182,10 @@ def among(
 
 
 def mean_sd(values: ArrayLike) -> tuple[float, float]:
-    """The mean and the sample standard deviation (divisor n - 1), NaN for a single value.
+    """Mean and sample standard deviation (divisor n - 1), which is NaN for a single value.
 
     Args:
-      values: (n,) finite numbers, such as one metric for each seed; n at least 1.
+      values: (n,) finite numbers, such as a metric for each seed; n at least 1.
 
     Raises:
       ValueError: `values` does not fit this description.
@@ -209,7 +210,7 @@ def _check_comparison(methods: Sequence[str], alpha: float) -> None:
 
 
 def _named_runs(method: str, runs: Iterable[ArrayLike]) -> dict[str, ArrayLike]:
-    """A name for the scores of each seed; `metrics.bootstrap` checks the scores themselves."""
+    """Names the scores of each seed; `metrics.bootstrap` checks the scores themselves."""
     rows = list(runs)
     if not rows:
         raise ValueError(f"{method} has no runs: pass scores of shape (seeds, n), or leave it out.")
@@ -247,12 +248,12 @@ def _against_the_best(
             p=share,
             p_bonferroni=by_bonferroni,
             p_holm=by_holm,
-            # 10 rivals at the floor of 1/1000 are at 0.01, and not above it by a rounding error.
+            # With 10 rivals at the floor of 1/1000, rounding must not lift p above alpha = 0.01.
             significant=by_bonferroni <= alpha * (1.0 + 1e-9),
         )
     return Comparison(metric, values, best, rivals, num_resamples, alpha)
 
 
 def _share_of_wins(gap: Float[np.ndarray, " resamples"]) -> float:
-    """How often the gap to the best is negative; half for a tie, as for two identical methods."""
+    """Share of negative gaps to the best; a tie, as for two identical methods, counts one half."""
     return float(np.mean(gap < -_TIE) + 0.5 * np.mean(np.abs(gap) <= _TIE))

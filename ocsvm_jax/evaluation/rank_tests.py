@@ -1,8 +1,8 @@
-"""Which methods differ, over patients: rank tests of a measure, one value per method and patient.
+"""Which methods differ over patients: rank tests on one value per method and patient.
 
-All methods are scored on the same patients, so `friedman_wilcoxon`, which compares the methods
-within each patient, is the test that fits. `kruskal_dunn` is the one of the paper: it takes the
-values as independent samples, and thereby loses power where patients differ more than methods do.
+All methods are scored on the same patients, so the appropriate test is `friedman_wilcoxon`, which
+compares the methods within each patient. `kruskal_dunn` is the test of the paper: it treats the
+values as independent samples and loses power if patients differ more than methods do.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,13 +20,13 @@ _Values = Float[np.ndarray, "methods patients"]
 
 
 class Pair(NamedTuple):
-    """Two methods against each other.
+    """Comparison of two methods.
 
     Attributes:
-      difference: the first minus the second. Of the Wilcoxon test, the median over patients of the
-        difference of their values; of Dunn's, the difference of their mean ranks.
+      difference: first minus second: the median over patients of the difference of their values
+        (Wilcoxon), or the difference of their mean ranks (Dunn).
       p: two-sided p-value of this pair alone.
-      p_adjusted: for the number of pairs, after Holm (Wilcoxon) or Bonferroni (Dunn).
+      p_adjusted: `p` adjusted for the number of pairs by Holm (Wilcoxon) or Bonferroni (Dunn).
     """
 
     difference: float
@@ -35,15 +35,15 @@ class Pair(NamedTuple):
 
 
 class RankTest(NamedTuple):
-    """A test of all methods together, and of every pair of them.
+    """A test of all methods together, and tests of every pair.
 
     Attributes:
       overall: name of the test of all methods, "Friedman" or "Kruskal-Wallis".
-      pairwise: name of the test of a pair and of the adjustment.
-      statistic: of the test of all methods, corrected for ties; about chi-squared with
-        `methods - 1` degrees of freedom if they are all alike.
+      pairwise: name of the pairwise test and its adjustment.
+      statistic: statistic of the test of all methods, corrected for ties; approximately
+        chi-squared with `methods - 1` degrees of freedom under the null hypothesis.
       p: its p-value.
-      pairs: for each pair of names, in the order given, its `Pair`.
+      pairs: comparison of each pair of names, in the order given.
       patients: number of patients.
     """
 
@@ -56,23 +56,23 @@ class RankTest(NamedTuple):
 
 
 def friedman_wilcoxon(values: Mapping[str, ArrayLike]) -> RankTest:
-    """The Friedman test, and Wilcoxon's signed-rank test of every pair, adjusted after Holm.
+    """The Friedman test, and Wilcoxon's signed-rank test of every pair with Holm's adjustment.
 
-    Patients on whom two methods have the same value do not count in the test of this pair. Its
-    p-value is exact for up to 50 patients without ties, and from the normal approximation with
-    ties corrected for otherwise. Methods that never differ have p = 1.
+    The test of a pair leaves out patients on whom both methods have the same value. Its p-value is
+    exact for up to 50 patients without ties; otherwise it uses the normal approximation with a
+    correction for ties. Methods that never differ have p = 1.
 
     Args:
-      values: for each of two or more methods, (patients,) finite values of a measure; the i-th
-        value of every method belongs to the same patient. Two patients or more.
+      values: (patients,) finite values of a measure for each of two or more methods; the i-th
+        value of every method belongs to the same patient. At least two patients.
 
     Raises:
       ValueError: `values` does not fit this description.
     """
     rows = _checked(values)
     methods, patients = rows.shape
-    # Within a patient the ranks have mean (m + 1) / 2; their squares depend on how many are tied.
-    # SciPy's test takes three methods or more.
+    # Within a patient the ranks have mean (m + 1) / 2; their variance depends on the ties.
+    # SciPy's own test requires at least three methods.
     centred = distributions.rankdata(rows, axis=0) - 0.5 * (methods + 1)
     spread = np.square(centred).sum() / (patients * (methods - 1))
     statistic = _ratio(np.square(centred.sum(axis=1)).sum(), patients * spread)
@@ -83,7 +83,7 @@ def friedman_wilcoxon(values: Mapping[str, ArrayLike]) -> RankTest:
 
 
 def kruskal_dunn(values: Mapping[str, ArrayLike]) -> RankTest:
-    """The Kruskal-Wallis test, and Dunn's test of every pair, adjusted after Bonferroni.
+    """The Kruskal-Wallis test, and Dunn's test of every pair with Bonferroni's adjustment.
 
     The test of the paper (arXiv 2507.21164). Both rank all values of all methods together and
     correct for ties (Dunn, 1964). If all values are equal, every p is 1.
@@ -132,7 +132,7 @@ def _signed_rank_p(differences: Float[np.ndarray, " patients"]) -> float:
 
 
 def _ratio(statistic: float, scale: float) -> float:
-    """0 where all ranks are equal: both are 0 then."""
+    """statistic / scale; 0 if all ranks are equal, when both are 0."""
     return float(statistic / scale) if scale > 0 else 0.0
 
 
