@@ -1,10 +1,10 @@
-"""The paper's first experiment in small, on scikit-learn's handwritten digits: nothing to download.
+"""The paper's first experiment at small scale, on scikit-learn's digits: nothing to download.
 
     python train.py --config=configs/digits.py
 
-387 training images of digit 3 under three corruptions; 3 against 8 under three others. The data
-are few: intervals are wide, and the experiment to compare methods by is configs/mnistc.py. Under
-60 s on 2 CPU cores.
+Trains on 387 images of digit 3 under three corruptions; tests 3 against 8 under three others. With
+so few data the intervals are wide: compare methods with configs/mnistc.py. Takes less than 60 s on
+2 CPU cores.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -27,21 +27,21 @@ def get_config() -> ConfigDict:
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
     # "ogae", "turned_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd" or
-    # "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields too, at their
-    # defaults where they are not set: --config.method.name=vae --config.method.kl_weight=0.2.
+    # "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields, too, with their
+    # defaults unless set: --config.method.name=vae --config.method.kl_weight=0.2.
     config.method = method_fields.unset("ogae", latent_dim=32)
 
     config.train = ConfigDict()
     config.train.epochs = 100
     config.train.batch_size = 50
     config.train.learning_rate = 1e-3
-    config.train.held_out = 0.1  # share of the training images that decides on early stopping
+    config.train.held_out = 0.1  # share of the training images held out for early stopping
     config.train.patience = 0  # epochs; 0: never stop early
     config.train.checkpoint_every = 25  # epochs
 
     config.final = ConfigDict()  # the one-class SVM fitted to all training latents at the end
     config.final.nu = 0.03
-    # A number, "scale" or "auto"; `object`, because these are of two types.
+    # A number, "scale" or "auto"; `object`, because these have different types.
     config.final.gamma = FieldReference(0.01, field_type=object)
     config.final.standardize = True
 

@@ -2,9 +2,10 @@
 
     python train.py --config=configs/mnistc_table1.py --config.data.dir=PATH_TO_MNIST_C
 
-Figures, the time they took and the machine: README.md. A killed run goes on with the same command.
-With --config.quick everything is small and the figures mean nothing: under 3 minutes on 2 CPU
-cores. With --config.data.name=digits it runs on scikit-learn's digits and needs no data.
+Results: docs/table1.md; the time they took and the machine: benchmarks/results/table1.md. To
+continue a killed run, repeat the command. With --config.quick everything is small and the results
+mean nothing: less than 3 minutes on 2 CPU cores. With --config.data.name=digits it runs on
+scikit-learn's digits and needs no download.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from configs import mnistc
 
 
 def get_config() -> ConfigDict:
-    """See the module docstring; what is not here is configs/mnistc.py."""
+    """See the module docstring; all other fields are those of configs/mnistc.py."""
     config: Any = mnistc.get_config()
     config.train.checkpoint_every = 5
 
@@ -27,15 +28,15 @@ def get_config() -> ConfigDict:
     # "two_stage": on the first seed with `coarse_epochs`, the main axes crossed, the others swept
     # around the best; then the `finalists` best points of every row on all seeds. "full": every
     # point on all seeds (for an accelerator). "defaults": the settings above, no grid.
-    # With "two_stage", the settings above of the methods in `card_competes` go on to all seeds too.
+    # With "two_stage", the settings above of the methods in `card_competes` also run on all seeds.
     config.table.search = "two_stage"
     config.table.coarse_epochs = 4
     config.table.finalists = 2
     config.table.card_competes = ("ogae",)
     config.table.models_at_once = 0  # in one program; 0: one on a CPU, 64 on an accelerator
-    config.table.max_images = 0  # of each set of images; 0: all
-    config.table.alpha = 0.01  # of the paired bootstrap, after Bonferroni
-    # With more than 10 rivals, 1,000 resamples could find none of them significant at this level.
+    config.table.max_images = 0  # per set of images; 0: all
+    config.table.alpha = 0.01  # level of the paired bootstrap, after Bonferroni
+    # With more than 10 rivals, 1,000 resamples could not make any significant at this level.
     config.eval.resamples = 2000
 
     # One grid per method. "a,b" is one axis whose values set a and b together.
@@ -71,7 +72,7 @@ def get_config() -> ConfigDict:
     grids.soft_deep_svdd = ConfigDict({"pretrain": (0.0, 0.5), "nu": (0.01, 0.03, 0.1, 0.3, 0.5)})
     grids.dspsvdd = ConfigDict({"reconstruction_weight": (0.1, 1.0, 10.0)})
     grids.dvaesvdd = ConfigDict({"vae_weight": (0.1, 1.0, 10.0), "kl_weight": (1.0, 0.1, 0.01)})
-    # The axes crossed in the first stage where they are not all.
+    # The axes crossed in the first stage, if not all.
     config.table.main_axes = ConfigDict()
     config.table.main_axes.ogae = ("guidance_weight", "gamma")
     config.table.main_axes.soft_deep_svdd = ("nu",)
@@ -85,8 +86,8 @@ def get_config() -> ConfigDict:
     )
 
     config.quick = False
-    # What --config.quick changes, whatever else is said of these fields: to change one of them in
-    # the quick profile, --config.quick_profile.train.epochs=3.
+    # What --config.quick changes, even if these fields are set on the command line. To change one of
+    # them in the quick profile: --config.quick_profile.train.epochs=3.
     config.quick_profile = ConfigDict()
     config.quick_profile.train = ConfigDict({"epochs": 2})
     config.quick_profile.table = ConfigDict(
