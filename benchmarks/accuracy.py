@@ -2,15 +2,15 @@
 
     python benchmarks/accuracy.py [--largest=16553]
 
-Standard normal points, d = 32, an RBF kernel; nu and gamma over a grid. All judgements are made in
-float64, of the alpha each contestant returned: the dual objective relative to LIBSVM's (below
-zero: lower, better), the KKT gap, and the largest difference of decision values over the training
-points, in units of K (sum of alpha = 1). An alpha within a millionth of its bound counts as at the
-bound. LIBSVM itself keeps K in float32: some 1e-8 are its own.
+Standard normal points, d = 32, an RBF kernel; nu and gamma over a grid. All errors are computed in
+float64 from the alpha that each contestant returned: the dual objective relative to LIBSVM's
+(negative is lower, hence better), the KKT gap, and the largest difference of decision values over
+the training points, in units of K (sum of alpha = 1). An alpha within a millionth of its bound
+counts as at the bound. LIBSVM keeps K in float32, which accounts for errors of about 1e-8.
 
 Prints a Markdown section for RESULTS.md and writes every row to results/accuracy.json. Peers solve
-up to 500 points; where they are not installed, the reason is printed. What follows is the exactness
-of the derivatives, which `gradients.py` measures and explains.
+up to 500 points; if one is not installed, the reason is printed. The accuracy of the derivatives
+follows, which `gradients.py` measures and explains.
 """
 
 import argparse

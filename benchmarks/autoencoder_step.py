@@ -2,9 +2,9 @@
 
     python benchmarks/autoencoder_step.py [--rounds=15]
 
-One step is: forward, mean squared error, backward, Adam; float32, data on the device. PyTorch runs
-eagerly, as its users run it; without PyTorch its rows are left out. The contestants take turns and
-the table gives medians: compare the ratios, the times depend on what else the machine does.
+One step is forward, mean squared error, backward and Adam, in float32 with data on the device.
+PyTorch runs eagerly, as its users run it; without PyTorch its rows are left out. The contestants
+take turns and the table gives medians. Compare ratios: times depend on the load of the machine.
 """
 
 import argparse

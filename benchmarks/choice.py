@@ -3,39 +3,39 @@
     python benchmarks/choice.py [--dir=FOLDER] [--seeds=5] [--tables=development|held-back|all]
                                 [--package]
 
-FOLDER holds one `.npz` a table: `X` (rows, columns) and `y`, 1 where a row is an anomaly. The
-labels score the choices and are not shown to any rule. Without it, scikit-learn's own data sets.
-`choose_model` is done by LIBSVM too, with its folds and its rule; `--package` calls the function
-itself and says where the two choose differently.
+FOLDER holds one `.npz` per table: `X` (rows, columns) and `y`, 1 for an anomalous row. The labels
+score the choices and are not shown to any rule. Without FOLDER, scikit-learn's own data sets are
+used. The folds and the rule of `choose_model` are also run with LIBSVM; `--package` calls the
+function itself and reports where the two choose differently.
 
-The protocol, written down before the first run:
+The protocol, written before the first run:
 
-- Two ways to train. "clean": at random 60% of the normal rows, at most 300 of them; tested on the
-  other normal rows and all anomalies. "mixed": at random 500 rows with whatever anomalies are among
-  them (all rows, where there are fewer), as people without labels have; tested on the same rows.
-  Columns are standardised by the training rows; constant ones are left out.
-- Grids: nu in .01, .05, .1, .5 by gamma in .03, .1, .3, 1, 3 times "scale" (the grid of the review
-  that found the old rule wanting); "wide": nu in .02, .1, .3, .5, .8 by gamma in .01, .03, .1, .3,
+- Two ways to train. "clean": a random 60% of the normal rows, at most 300 of them; tested on the
+  other normal rows and all anomalies. "mixed": 500 random rows including any anomalies among them
+  (all rows if there are fewer), as without labels; tested on the same rows. Columns are
+  standardised by the training rows; constant ones are left out.
+- Grids: nu in .01, .05, .1, .5 by gamma in .03, .1, .3, 1, 3 times "scale" (the grid on which an
+  earlier rule did poorly); "wide": nu in .02, .1, .3, .5, .8 by gamma in .01, .03, .1, .3,
   1, 3, 10, 30 times "scale". The solver is LIBSVM through scikit-learn.
-- The figure is the AUROC of the decision values over the test rows, a mean over the seeds; a
-  table's best, median and worst are of the grid's cells after this mean, so that a rule, which may
-  choose another cell for each seed, competes with the best single cell in hindsight.
-- The tables in alphabetical order: every second one from the first is for development, every
-  second one from the second is held back. Rules are compared, changed and chosen on the
-  development tables (and on scikit-learn's own data sets, one class against the others) only; the
-  choice is committed before the held-back tables are scored, once.
-- Goals, for clean training: above the grid's median in at least 13 of 16 tables; the mean AUROC at
+- The metric is the AUROC of the decision values over the test rows, averaged over the seeds. Best,
+  median and worst of a table are taken over the grid's cells after averaging: a rule may choose
+  another cell for each seed, and competes with the best single cell in hindsight.
+- Of the tables in alphabetical order, the first, third, fifth and so on are for development, the
+  others are held back. Rules are compared, changed and chosen only on the development tables (and
+  on scikit-learn's own data sets, one class against the others); the choice is committed before
+  the held-back tables are scored, once.
+- Goals for clean training: above the grid's median in at least 13 of 16 tables; a mean AUROC at
   least half way from the grid's median to its best, and above scikit-learn's default.
 
 Chosen on the development tables, before the held-back ones were scored:
 
-- `choose_model`: nu nearest to 0.5, and the gamma at which a model of nu = 0.5 still holds 80% of
-  the unseen points (of other folds) that a very coarse kernel holds: 60% rejected where that one
-  rejects 50%. On the development tables 58 to 70% rank alike in clean training, and the less the
-  better in mixed; likelihood, mass-volume with a box and large fixed gammas rank as well in clean
-  training, and fall to chance where anomalies are among the rows.
+- `choose_model`: nu nearest to 0.5, and the gamma at which a model with nu = 0.5 still accepts 80%
+  of the unseen points (of other folds) that a very coarse kernel accepts: it rejects 60% if that
+  one rejects 50%. On the development tables, 58 to 70% rank equally well in clean training, and
+  lower is better in mixed. Likelihood, mass-volume with a box and large fixed gammas rank as well
+  in clean training, but fall to chance if there are anomalies among the rows.
 - `robust_defaults`: nu = 0.5, gamma = 1 / the median squared distance to the nearest 20%.
-- `ocsvm_ensemble`: at nu = 0.5 the mean log expansion over a decade to each side of that gamma.
+- `ocsvm_ensemble`: at nu = 0.5, the mean log expansion over a decade on each side of that gamma.
 """
 
 import argparse

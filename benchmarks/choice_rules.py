@@ -1,7 +1,7 @@
-"""Rules that choose nu and gamma, or score, without labels: what benchmarks/choice.py compares.
+"""Rules that choose nu and gamma, or score rows, without labels; see benchmarks/choice.py.
 
-A rule takes a `Case` and returns the index (gamma, nu) of a cell of its grid; an ensemble returns a
-score for every test row, lower for more anomalous. They see no label.
+A rule takes a `Case` and returns the index (gamma, nu) of a cell in its grid; an ensemble returns a
+score for every test row, lower for more anomalous. Neither sees any labels.
 """
 
 from collections.abc import Callable

@@ -1,19 +1,20 @@
-"""Table I under other definitions of AUPR and AUROC30, and what the published figures imply.
+"""Table I under other definitions of AUPR and AUROC30, and what the published values imply.
 
     python benchmarks/definitions.py --workdir=DIR [--data_dir=PATH_TO_MNIST_C]
 
 DIR is the working directory of a finished `train.py --config=configs/mnistc_table1.py`; nothing is
-trained, chosen or scored. The paper's three columns do not fit one ROC curve of an ordinary shape:
-at an AUROC near .5 its AUPR is .62 where chance is .49, and its AUROC30 .65 where McClish's chance
-is .5. Two other readings of the two columns are computed from the test scores of our rows:
+trained, chosen or scored. The paper's three columns do not fit any ROC curve of ordinary shape: at
+an AUROC near .5, AUPR is .62 although chance is .49, and AUROC30 is .65 although chance is .5 in
+McClish's definition. Two other readings of these columns are computed from our rows' test scores:
 
-- AUPR of decisions: the area under the two lines from recall 0 and precision 1 to the threshold
-  that calls half of the images anomalous, and on to recall 1, where the precision is the share of
-  anomalous images. At this share, .488, chance is .62.
-- upper sensitivity: the mean true positive rate over false positive rates from .3 to 1. Chance .65.
+- AUPR of decisions: the area under two lines, from recall 0 and precision 1 to the threshold that
+  calls half of the images anomalous, and from there to recall 1, where the precision is the share
+  of anomalous images. At this share, .488, chance is .62.
+- upper sensitivity: the mean true positive rate over false positive rates from .3 to 1. Chance is
+  .65.
 
-Last, for each row of the paper, the share of anomalous images at which scores of two normal
-distributions of one variance, of the published AUROC, have the published AUPR.
+Finally, for each row of the paper: the share of anomalous images at which scores from two normal
+distributions of equal variance with the published AUROC have the published AUPR.
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""How exact the derivatives are: ours and the peers' against central differences.
+"""How exact the derivatives are: ours and the peers' compared with central differences.
 
     python benchmarks/gradients.py
 
 Standard normal points, d = 32, an RBF kernel rounded to float32, so that both dtypes see the same
 K; nu and gamma over a grid. A problem is a random functional of alpha and its derivative along
-random symmetric directions of K, of spectral norm 1. It is held against central differences of our
-solver in float64 and, independently, of moreau's active set, extrapolated from steps h and 2h with
-h a thousandth of the smallest eigenvalue of K. The same from 2h and 4h has to agree: where it does
-not, the active set changes within these steps, and the direction is left out. Errors are relative
-to the root mean square over the directions of a problem.
+random symmetric directions of K with spectral norm 1. It is compared with central differences of
+our solver in float64 and, independently, of moreau's active set, extrapolated from steps h and 2h
+with h a thousandth of the smallest eigenvalue of K. The extrapolation from 2h and 4h must agree;
+otherwise the active set changes within these steps, and the direction is left out. Errors are
+relative to the root mean square over the directions of a problem.
 
-The last two columns hold the derivative against the slope over a wide step, half the smallest
-eigenvalue to either side, within which active sets do change: what a smoothed derivative is for.
+The last two columns compare the derivative with the slope over a wide step, half the smallest
+eigenvalue on either side, within which active sets do change: the use case of smoothed derivatives.
 
 Prints a Markdown section for RESULTS.md and writes every row to results/gradients.json;
 `accuracy.py` ends with it.

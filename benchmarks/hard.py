@@ -1,4 +1,4 @@
-"""Ill-scaled problems in any number: is the certificate true, and does CONVERGED mean it?
+"""Ill-scaled random problems: is the certificate valid, and is CONVERGED reliable?
 
     python benchmarks/hard.py [--problems=100000] [--seed=0]
 
@@ -6,12 +6,12 @@ Problems of tests/solver/hard_problems.py (heavy tails, far rows, duplicates, ra
 from 1e-30 to 1e30, weights with zeros), half in float32, judged in extended precision by
 tests/oracles/exact.py:
 
-(a) the gap returned is an upper bound on the gap recomputed from alpha and K, always;
-(b) where the status is CONVERGED, each point lies on the side of the boundary on which the exact
-    solution has it, but for points on the boundary itself.
+(a) the returned gap is always an upper bound on the gap recomputed from alpha and K;
+(b) if the status is CONVERGED, each point lies on the same side of the boundary as in the exact
+    solution, except for points on the boundary itself.
 
-Counts what fails, and how many problems (b) was checked for: not where the reference does not end,
-or rounding decides. Prints a Markdown table for RESULTS.md, a row a size and dtype.
+Counts failures, and the problems for which (b) was checked: it is skipped if the reference does not
+terminate or rounding decides. Prints a Markdown table for RESULTS.md, one row per size and dtype.
 """
 
 import argparse

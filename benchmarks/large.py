@@ -1,11 +1,11 @@
-"""Many points: `ocsvm_fit` against scikit-learn (LIBSVM), with the sizes of the issue it answers.
+"""Many points: `ocsvm_fit` against scikit-learn (LIBSVM), at several sizes.
 
     python benchmarks/large.py [--quick]
 
-Standard normal points, an RBF kernel. Contestants take turns; the figure is the median over the
-turns; the first call, which compiles, stands apart. That both solved the same problem is shown by
-the dual objectives, recomputed in float64. `--quick` leaves the largest problems out. Prints a
-Markdown section for RESULTS.md, and draws results/large.png: time against n.
+Standard normal points, an RBF kernel. Contestants take turns; times are medians over the turns; the
+first call, which compiles, is reported separately. The dual objectives, recomputed in float64, show
+that both solved the same problem. `--quick` leaves out the largest problems. Prints a Markdown
+section for RESULTS.md, and draws results/large.png: time against n.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""One one-class SVM per voxel: fit and score of a whole slab, against a loop over scikit-learn.
+"""One one-class SVM per voxel: fitting and scoring a whole slab, against a loop over scikit-learn.
 
     python benchmarks/localized.py [--voxels=68000] [--turns=3]
 
 The shape of the brain experiment: n = 60 training subjects, 60 subjects to score, d = 16, nu = .03.
-The points of each voxel are Gaussian with a covariance of its own. Ours and the loop, on all cores
-both, take turns in the same run; compilation is measured apart. Largest difference of the scores
-and the share of the same wall time for the cerebrum of 1.46 million voxels are printed, too.
+The points of each voxel are Gaussian with their own covariance. Ours and the loop, both on all
+cores, take turns in the same run; compilation is measured separately. Also prints the largest
+difference of the scores, and the wall time extrapolated to a cerebrum of 1.46 million voxels.
 """
 
 import argparse

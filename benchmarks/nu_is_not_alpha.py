@@ -1,11 +1,11 @@
-"""nu is no false-alarm rate: the share of new normal points that f < 0 flags, and a threshold.
+"""nu is not a false-alarm rate: the share of new normal points with f < 0, and a threshold.
 
     python benchmarks/nu_is_not_alpha.py --dir=TABLES [--splits=20]
 
-TABLES holds .npz files with X (n, d) and y (n,), 1 for an anomaly. Of each, the normal points are
-split at random into thirds, to fit (at most 1,000), to calibrate (at most 1,000) and to test;
-columns are standardised by the first. nu bounds the share of the *first* third outside; what is
-counted is the last. Prints a Markdown table.
+TABLES holds .npz files with X (n, d) and y (n,), 1 for an anomaly. The normal points of each table
+are split at random into thirds, to fit (at most 1,000), to calibrate (at most 1,000) and to test;
+columns are standardised by the first third. nu bounds the share outside in the *first* third; the
+share counted here is in the last. Prints a Markdown table.
 """
 
 import argparse

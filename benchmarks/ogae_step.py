@@ -2,8 +2,8 @@
 
     python benchmarks/ogae_step.py
 
-Batch 100, float32, settings of configs/mnistc.py, as training runs: an epoch of 20 steps is one
-compiled scan. The two take turns; the figure is the median over the turns.
+Batch 100, float32, with the settings of configs/mnistc.py. As in training, an epoch of 20 steps is
+one compiled scan. The two take turns; times are medians over the turns.
 """
 
 import sys

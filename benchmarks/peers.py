@@ -1,7 +1,7 @@
-"""The dual as its peers state it: functions of K and nu in JAX, with the peers' own derivatives.
+"""The dual in its peers' formulations: JAX functions of K and nu with the peers' own derivatives.
 
-None of the peers is a dependency. A maker raises ImportError where its peer is not installed; the
-dtype is float64, which the peers compute in.
+None of the peers is a dependency. A maker raises ImportError if its peer is not installed. The
+dtype is float64, in which the peers compute.
 """
 
 from collections.abc import Callable

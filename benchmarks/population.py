@@ -2,14 +2,13 @@
 
     python benchmarks/population.py [--data_dir=PATH_TO_MNIST_C] [--models=1,2,4,8,16] [--turns=3]
 
-The plain autoencoder and OgAE on 28 x 28 images, batch 100, float32, settings of configs/mnistc.py,
-through the programs of `ocsvm_jax.training.population` that search and table use. The members
-differ in
-their seed, and those of OgAE in the weight of the guidance and in gamma. An epoch is one compiled
-scan of 20 steps. k runs one after the other are k epochs of the program of one model (for k above
-4, k / 4 times four of them); the two take turns, the figures are medians over the turns,
-compilation stands apart; for k = 1 both are the same program. Images are random blobs unless a
-data_dir is given. On an accelerator 64 models are tried, too.
+The plain autoencoder and OgAE on 28 x 28 images, batch 100, float32, with the settings of
+configs/mnistc.py, through the programs of `ocsvm_jax.training.population` that the table uses. The
+members differ in their seed, and those of OgAE also in guidance weight and gamma. An epoch is one
+compiled scan of 20 steps. k sequential runs are k epochs of the program for one model (for k above
+4, four of them, times k / 4). The two take turns; times are medians over the turns and exclude
+compilation. For k = 1 both are the same program. Images are random blobs unless data_dir is given.
+On an accelerator, 64 models are tried, too.
 """
 
 import argparse

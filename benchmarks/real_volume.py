@@ -3,8 +3,8 @@
     python benchmarks/real_volume.py --dir=FOLDER --out=DIR [--slices=4,20,28]
 
 FOLDER holds <subject>_T1_MNI.nii.gz and <subject>_lesions_MNI.nii.gz (the names of the MSLUB set of
-Lesjak et al., Neuroinformatics 2017). The map is darkness: it shows that volumes arrive where they
-belong, and says nothing about detection; one patient proves nothing.
+Lesjak et al., Neuroinformatics 2017). The map shows darkness: it checks that volumes are read and
+written at the right place, and says nothing about detection.
 """
 
 import argparse

@@ -1,11 +1,10 @@
-"""Whether two commits give the same scores: every card, in small, on data that need no download.
+"""Whether two commits give the same scores: every card at small scale, on data without download.
 
     python benchmarks/same_scores.py BEFORE [AFTER]
 
-Runs the scripts of both commits (AFTER is the current checkout if left out) and compares all
-scores, maps and results. Prints one line per run: how many numbers both commits have, how many of
-them differ, the largest difference, and what only one of them has. Ends with code 1 if a number
-differs.
+Runs the scripts of both commits (AFTER defaults to the current checkout) and compares all scores,
+maps and results. Prints one line per run: how many numbers both commits have, how many of these
+differ, the largest difference, and what only one commit has. Exits with code 1 if a number differs.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/solver.py
 
 One problem (n = 50, d = 32, nu = 0.03, gamma = 0.01), its gradient, and 2,048 problems of n = 60
-under vmap, all in float64. Peers are those that are installed of scikit-learn (LIBSVM), moreau,
-cvxpylayers and qpax. Contestants take turns, the figure is the median over the turns; compilation
-stands apart. Prints a Markdown section for RESULTS.md.
+under vmap, all in float64. Peers are scikit-learn (LIBSVM), moreau, cvxpylayers and qpax, as far as
+installed. Contestants take turns; times are medians over the turns; compilation is reported
+separately. Prints a Markdown section for RESULTS.md.
 """
 
 import time

@@ -1,16 +1,17 @@
-"""Around Table I, on validation images alone: conventions of the network, and other losses.
+"""Variants of Table I on validation images only: network conventions, and other losses.
 
     python benchmarks/variants.py --data_dir=PATH_TO_MNIST_C --workdir=DIR \
         [--variants="NAME;NAME"] [--seeds=0,1,2] [--epochs=20]
 
-Trains every variant on every seed with configs/mnistc.py, less what its line below says, and prints
-a Markdown table of validation figures, mean +- sd over the seeds; no test image is scored. What is
-done is kept in DIR and not repeated. Of the final one-class SVMs of configs/mnistc_table1.py a
-line takes the one with the highest mean AUROC, another the mean rank over all of them. "contrast"
-is the score of Turned OgAE. The last column is an ensemble: the mean rank over the seeds.
+Trains every variant on every seed with configs/mnistc.py and the changes listed for it below, and
+prints a Markdown table of validation metrics, mean +- sd over the seeds; no test image is scored.
+Finished runs are kept in DIR and not repeated. For the final one-class SVMs of
+configs/mnistc_table1.py, one line takes the SVM with the highest mean AUROC, another the mean rank
+over all of them. "contrast" is the score of Turned OgAE. The last column is an ensemble: the mean
+rank over the seeds.
 
-All train for the same number of epochs, so a larger batch takes fewer steps. Turned OgAE encodes
-the images of one half turned around; with several splits, those of both.
+All variants train for the same number of epochs, so a larger batch takes fewer steps. Turned OgAE
+encodes turned images of one half; with several splits, of both halves.
 """
 
 import argparse

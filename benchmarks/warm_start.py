@@ -1,12 +1,13 @@
-"""What a start from the previous alpha would save, in a loop that moves the points a little.
+"""What a warm start from the previous alpha would save in a loop of small moves of the points.
 
     python benchmarks/warm_start.py
 
 Standard normal points, d = 32, rbf(0.01), float32 as in training; at every step each coordinate
-moves by `move` times a normal number. The solver's own start and the alpha of the step before take
-turns on the same K, as compiled programs of all that `ocsvm_solve` does: one problem, and eight
-side by side, which is how `vmap` runs a batch on a CPU. Ratios are of the best of several calls,
-the median over the steps. Prints a Markdown section for RESULTS.md.
+moves by `move` times a standard normal number. The solver's own start and the previous step's alpha
+take turns on the same K, as compiled programs that do everything `ocsvm_solve` does: on one
+problem, and on eight side by side, which is how `vmap` runs a batch on a CPU. Ratios compare the
+best of several calls; their median over the steps is given. Prints a Markdown section for
+RESULTS.md.
 """
 
 import time
