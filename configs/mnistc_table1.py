@@ -86,8 +86,8 @@ def get_config() -> ConfigDict:
     )
 
     config.quick = False
-    # What --config.quick changes, even if these fields are set on the command line. To change one of
-    # them in the quick profile: --config.quick_profile.train.epochs=3.
+    # What --config.quick changes, even if these fields are set on the command line. To change one
+    # of them in the quick profile: --config.quick_profile.train.epochs=3.
     config.quick_profile = ConfigDict()
     config.quick_profile.train = ConfigDict({"epochs": 2})
     config.quick_profile.table = ConfigDict(
