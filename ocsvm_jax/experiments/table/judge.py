@@ -24,6 +24,7 @@ from ocsvm_jax.evaluation.scores import (
     see_both_ways,
 )
 
+_IMAGES_PER_GROUP = 100
 FUNCTIONS = {"AUROC": metrics.auroc, "AUPR": metrics.aupr, "AUROC30": metrics.auroc30}
 
 
@@ -73,13 +74,13 @@ def metrics_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 def plane(
-    model: Model, train: data.ImageSet, test: data.ImageSet, per_group: int = 100
+    model: Model, train: data.ImageSet, test: data.ImageSet
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Latents in the plane of the two main directions of the training latents, for a picture.
 
     Returns:
       Coordinates (n, 2), classes, corruptions and splits ("train" or "test"), with at most
-      `per_group` images for each split, class and corruption.
+      100 images for each split, class and corruption.
     """
     plane = Plane.of(see(model, train.images).z.astype(np.float64))
     rng = np.random.default_rng(0)
@@ -87,7 +88,7 @@ def plane(
     for name, images in (("train", train), ("test", test)):
         names = np.char.add(images.corruption.astype(str), images.classes.astype(str))
         groups = [np.flatnonzero(names == group) for group in np.unique(names)]
-        chosen = some_of_each(groups, per_group, rng)
+        chosen = some_of_each(groups, _IMAGES_PER_GROUP, rng)
         some = data.take(images, np.sort(np.concatenate(chosen)))
         points.append(plane.project(see(model, some.images).z))
         classes.append(some.classes)
