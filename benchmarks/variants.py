@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from configs import mnistc, mnistc_table1  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation import metrics  # noqa: E402
+from ocsvm_jax.evaluation.final import family, finals_of  # noqa: E402
 from ocsvm_jax.experiments.method_fields import built, settings_of  # noqa: E402
 from ocsvm_jax.experiments.table import judge, testing  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
@@ -280,7 +281,7 @@ def run(variant: Variant, seed: int, epochs: int, images: Any, valid: Any, direc
 
 def _validation_scores(model: Any, train: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
     card: Any = mnistc_table1.get_config()
-    finals = judge.finals_of(card.table.finals.to_dict())
+    finals = finals_of(card.table.finals.to_dict())
     scored = judge.score_sets(model, train, {"valid": valid}, finals)
     for what in ("collapsed", "unconverged"):
         if names := getattr(scored, what):
@@ -295,7 +296,7 @@ def lines(name: str, variant: Variant, directories: list[Path], labels: np.ndarr
     runs = [dict(np.load(directory / "scores.npz")) for directory in directories]
     out = []
     for score in variant.scores:
-        names = [key for key in runs[0] if judge.family(key) == score]
+        names = [key for key in runs[0] if family(key) == score]
         best = max(names, key=lambda key: np.mean([metrics.auroc(labels, r[key]) for r in runs]))
         out.append(line(name, best, [r[best] for r in runs], labels))
         if len(names) > 1:

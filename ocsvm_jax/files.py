@@ -1,11 +1,12 @@
 """Files that are written atomically."""
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -29,3 +30,15 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = 1) -> None:
+    """Writes JSON atomically, see `whole_file`."""
+    with whole_file(path) as file:
+        file.write((json.dumps(content, indent=indent) + "\n").encode())
+
+
+def write_json_lines(path: str | os.PathLike, entries: Iterable[Any]) -> None:
+    """Writes one JSON value per line, all of them atomically."""
+    with whole_file(path) as file:
+        file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())

@@ -14,9 +14,7 @@ from numpy.typing import ArrayLike
 
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.evaluation.adjusted import as_numbers, bonferroni, holm
-from ocsvm_jax.evaluation.metrics import METRICS
 
-_POINT_VALUES = dict(zip(METRICS, (metrics.auroc, metrics.aupr, metrics.auroc30), strict=True))
 # Closer values differ by rounding only: with 36,000 images and 5 seeds the steps are 3e-10.
 _TIE = 1e-12
 
@@ -137,7 +135,7 @@ def resample(
     every_run = {name: row for named in runs.values() for name, row in named.items()}
     drawn = metrics.bootstrap(labels, every_run, num_resamples=num_resamples, seed=seed)
     values, resampled = {}, {}
-    for metric, point_value in _POINT_VALUES.items():
+    for metric, point_value in metrics.POINT_VALUES.items():
         values[metric] = {
             method: float(np.mean([point_value(labels, row) for row in named.values()]))
             for method, named in runs.items()

@@ -78,6 +78,9 @@ def auroc30(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(roc_auc_score(*_checked(labels, scores), max_fpr=MAX_FPR))
 
 
+POINT_VALUES = dict(zip(METRICS, (auroc, aupr, auroc30), strict=True))
+
+
 def bootstrap(
     labels: ArrayLike,
     scores: Mapping[str, ArrayLike],
@@ -155,7 +158,7 @@ def table(
                 function(anomalous, scores[name]),
                 *np.percentile(values[metric], (2.5, 97.5)).tolist(),
             )
-            for metric, function in zip(METRICS, (auroc, aupr, auroc30), strict=True)
+            for metric, function in POINT_VALUES.items()
         }
         rows.append(Row(name, metrics, anomalous.size, float(anomalous.mean()), split))
     return rows

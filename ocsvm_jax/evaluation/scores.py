@@ -15,7 +15,7 @@ from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.evaluation import collapse
 from ocsvm_jax.evaluation.contrast import Units, Views, log_views
 from ocsvm_jax.evaluation.final import Final, fit_latents, ocsvm_score, score_name
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json
 from ocsvm_jax.methods.base import Method, Score
 from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.model import OCSVM
@@ -143,8 +143,11 @@ class FinalOCSVM(NamedTuple):
     def save(self, directory: Path) -> None:
         """Writes `ocsvm.npz` and `contrast.json` into a directory."""
         self.ocsvm.save(directory / "ocsvm.npz")
-        with whole_file(directory / "contrast.json") as file:
-            file.write(json.dumps({"contrast": self.contrast, "errors": self.errors}).encode())
+        write_json(
+            directory / "contrast.json",
+            {"contrast": self.contrast, "errors": self.errors},
+            indent=None,
+        )
 
     @classmethod
     def load(cls, directory: Path) -> "FinalOCSVM":

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from ocsvm_jax.data import Dataset, ImageSet
 from ocsvm_jax.experiments.config import Config, plain
 from ocsvm_jax.experiments.method_fields import without_foreign
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json
 
 try:
     import fcntl
@@ -101,8 +101,7 @@ def entered(
             _check_data(workdir, data)
         path, now = workdir / CONFIG_FILE, plain(config)
         if not path.exists() or _read(workdir) != now:
-            with whole_file(path) as file:
-                file.write((json.dumps(now, indent=2) + "\n").encode())
+            write_json(path, now, indent=2)
         if data is not None:
             _note_data(workdir, data)
         yield
@@ -249,8 +248,7 @@ def _parts_of(written: Mapping[str, Any]) -> Mapping[str, Any]:
 def _note_data(workdir: Path, data: Mapping[str, Any]) -> None:
     path = workdir / _DATA_FILE
     if not path.exists():
-        with whole_file(path) as file:
-            file.write((json.dumps(data, indent=1) + "\n").encode())
+        write_json(path, data)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

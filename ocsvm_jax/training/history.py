@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json_lines
 
 Entry = dict[str, Any]
 
@@ -80,5 +80,4 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def _write(path: Path, entries: Sequence[Entry]) -> None:
-    with whole_file(path) as file:
-        file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+    write_json_lines(path, entries)

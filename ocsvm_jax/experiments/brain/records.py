@@ -1,6 +1,5 @@
 """Records of the results of an experiment, and their form in JSON files."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ocsvm_jax.experiments.brain.measures import KEYS, Measures
 from ocsvm_jax.experiments.brain.study import Design, design_of
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json
 from ocsvm_jax.training.history import Entry
 
 VARIANTS = ("raw", "post-processed")  # of maps
@@ -148,5 +147,4 @@ def _each_variant(
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON atomically."""
-    with whole_file(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+    write_json(path, content)

@@ -16,7 +16,7 @@ from ocsvm_jax.experiments.table.plan import TablePlan, plan_of
 from ocsvm_jax.experiments.table.progress import Clock, Progress
 from ocsvm_jax.experiments.table.record import TableRecord, table_from_json, to_json
 from ocsvm_jax.experiments.table.store import RunStore, Spec
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.methods.arguments import at_least, number, one_of
 
@@ -164,8 +164,7 @@ def _search_all(made: runs.Runs) -> list[Spec]:
 
 def _report(workdir: Path, record: TableRecord, pictures: report.PicturesData) -> TableRecord:
     """Writes the results and the report, and prints the first table."""
-    with whole_file(workdir / _RESULTS_FILE) as file:
-        file.write((json.dumps(to_json(record), indent=1) + "\n").encode())
+    write_json(workdir / _RESULTS_FILE, to_json(record))
     path = report.write(workdir, record, pictures)
     print("\n## ".join(report.markdown(record).split("\n## ")[:2]))
     print(f"report: {path}")

@@ -8,11 +8,7 @@ from jaxtyping import Float
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import metrics
-from ocsvm_jax.evaluation.final import FINAL_SCORES as FINAL_SCORES
 from ocsvm_jax.evaluation.final import Final
-from ocsvm_jax.evaluation.final import family as family
-from ocsvm_jax.evaluation.final import finals_of as finals_of
-from ocsvm_jax.evaluation.final import score_name as score_name
 from ocsvm_jax.evaluation.latents import Plane, some_of_each
 from ocsvm_jax.evaluation.scores import (
     FinalOCSVM,
@@ -25,7 +21,6 @@ from ocsvm_jax.evaluation.scores import (
 )
 
 _IMAGES_PER_GROUP = 100
-FUNCTIONS = {"AUROC": metrics.auroc, "AUPR": metrics.aupr, "AUROC30": metrics.auroc30}
 
 
 def on_validation(
@@ -70,7 +65,7 @@ def on_test(
 
 def metrics_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
     """AUROC, AUPR and AUROC30 of one score, by name."""
-    return {name: function(labels, values) for name, function in FUNCTIONS.items()}
+    return {name: function(labels, values) for name, function in metrics.POINT_VALUES.items()}
 
 
 def plane(

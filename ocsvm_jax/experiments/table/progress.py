@@ -12,7 +12,7 @@ from ocsvm_jax.experiments.table.plan import TablePlan
 from ocsvm_jax.experiments.table.record import RunRecord
 from ocsvm_jax.experiments.table.rows import ROWS
 from ocsvm_jax.experiments.table.store import Spec
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json
 
 
 class Clock:
@@ -28,8 +28,7 @@ class Clock:
         total = now - self._since
         total += json.loads(self._path.read_text()) if self._path.exists() else 0.0
         self._since = now
-        with whole_file(self._path) as file:
-            file.write(json.dumps(total).encode())
+        write_json(self._path, total, indent=None)
         return total
 
 

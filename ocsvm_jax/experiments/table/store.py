@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ocsvm_jax.experiments.table.grid import Point
 from ocsvm_jax.experiments.table.record import RunRecord, run_from_json, to_json
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import write_json, write_json_lines
 from ocsvm_jax.training.checkpoints import Checkpoints
 
 _TRAINED, _JUDGED = "trained.json", "run.json"
@@ -79,8 +79,7 @@ class RunStore:
         shutil.rmtree(directory / "state", ignore_errors=True)
         with Checkpoints(directory / "state", keep=1) as kept:
             kept.save(0, state)
-        with whole_file(directory / "history.jsonl") as file:
-            file.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
+        write_json_lines(directory / "history.jsonl", history)
         self._write(directory / _TRAINED, record)
 
     def keep_judged(self, spec: Spec, record: RunRecord) -> None:
@@ -105,8 +104,7 @@ class RunStore:
     def _write(self, path: Path, record: RunRecord) -> None:
         content = to_json(record)
         known = {k: v for k, v in content.items() if v is not None or k not in _OF_JUDGING}
-        with whole_file(path) as file:
-            file.write(json.dumps(known, indent=1).encode())
+        write_json(path, known)
 
 
 def _parsed(path: Path) -> RunRecord:

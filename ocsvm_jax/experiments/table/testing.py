@@ -23,7 +23,7 @@ from ocsvm_jax.experiments.table.rows import Row
 from ocsvm_jax.experiments.table.runs import Runs
 from ocsvm_jax.experiments.table.search import Choice
 from ocsvm_jax.experiments.table.store import Spec
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.files import whole_file, write_json
 from ocsvm_jax.reports.numbers import Stat, stat_of
 
 Scores = list[Float[np.ndarray, " n"]]
@@ -89,8 +89,7 @@ def note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str
     if settings not in scored:
         scored.append(settings)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(json.dumps(choices, indent=1).encode())
+        write_json(path, choices)
     return [other for other in scored if other != settings]
 
 

@@ -8,10 +8,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
 from ocsvm_jax.data import ImageSet
+from ocsvm_jax.evaluation.final import FINAL_SCORES, family, finals_of, score_name
 from ocsvm_jax.experiments.table import judge
 from ocsvm_jax.methods.base import Score
 
-FINALS = judge.finals_of({"nu": (0.2,), "gamma": (0.5, 2.0), "standardize": (True, False)})
+FINALS = finals_of({"nu": (0.2,), "gamma": (0.5, 2.0), "standardize": (True, False)})
 
 
 @jax.jit
@@ -62,7 +63,7 @@ def oracle(name, final):
     return units[0] + units[1]
 
 
-@pytest.mark.parametrize("name", judge.FINAL_SCORES)
+@pytest.mark.parametrize("name", FINAL_SCORES)
 @pytest.mark.parametrize("final", FINALS)
 def test_scores_of_a_final_one_class_svm(name, final):
     expected = oracle(name, FINALS[final])
@@ -89,16 +90,16 @@ def test_figures_on_validation_images():
     valid = ImageSet(VALID, classes, np.full(60, "identity"), LABELS.astype(np.int8))
     found = judge.on_validation(model, TRAIN, {"paper": valid}, FINALS)
     figures = found["valid"]["paper"]
-    assert {judge.family(name) for name in figures} == {
+    assert {family(name) for name in figures} == {
         "reconstruction",
         "error-contrast",
-        *judge.FINAL_SCORES,
+        *FINAL_SCORES,
     }
     assert len(figures) == 2 + 3 * len(FINALS)
     for final, settings in FINALS.items():
-        for name in judge.FINAL_SCORES:
+        for name in FINAL_SCORES:
             auroc = roc_auc_score(LABELS, oracle(name, settings))
-            assert figures[judge.score_name(name, final)]["AUROC"] == pytest.approx(auroc, abs=0.01)
+            assert figures[score_name(name, final)]["AUROC"] == pytest.approx(auroc, abs=0.01)
     # Upright images are told from turned ones by either half alone.
     assert figures["contrast gamma=0.5 nu=0.2 standardize=True"]["AUROC"] > 0.9
     assert not found["collapsed"]
