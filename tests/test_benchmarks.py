@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from support.small import dense
 
 from ocsvm_jax import ocsvm_solve
+from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.experiments.method_fields import built, settings_of
 from ocsvm_jax.methods import METHODS
 from ocsvm_jax.networks.pair import Network, Pair
