@@ -1,5 +1,7 @@
 """What a train step hands on has the type of what it was handed; one program trains all epochs."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -63,7 +65,7 @@ def test_a_preparation_that_changes_the_type_of_the_state():
         return state._replace(memory=state.memory.astype(jnp.int32)), jnp.bool(False)
 
     method = a_method(prepare=prepare)
-    run = jax.eval_shape(training.unstarted, start(method))
+    run = jax.eval_shape(partial(training.begin, method), normal_images(), jax.random.key(0))
     with pytest.raises(AssertionError, match="memory"):
         jax.eval_shape(training.epoch_function(method, BATCH, 0), run, feed())
 
