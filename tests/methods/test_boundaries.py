@@ -19,9 +19,9 @@ def a_method(parts=lambda loss: {"loss": loss}, remember=lambda memory, record: 
     """An autoencoder whose memory is one number."""
 
     def objective(params, stats, memory, images, epoch, train):
-        _, x_hat, stats = forward(NETWORK, params, stats, images, train)
+        z, x_hat, stats = forward(NETWORK, params, stats, images, train)
         loss = jnp.mean(squared_error(images, x_hat))
-        return loss, Forward(stats, parts(loss), ())
+        return loss, Forward(stats, parts(loss), (), z)
 
     return gradient_method(
         NETWORK,
