@@ -175,7 +175,7 @@ def test_corner_cases(n, case):
         ({"sample_weight": np.array([1, -1, 1, 1.0])}, "1 negative values"),
         ({"sample_weight": np.array([1, np.inf, 1, 1.0])}, "NaN or infinite"),
         ({"gamma": "skale"}, "gamma is 'skale'"),
-        ({"gamma": -1.0}, "gamma is -1.0; it must be positive"),
+        ({"gamma": -1.0}, "gamma is -1.0; it must be a positive number"),
         ({"tol": 0.0}, "tol is 0.0; it must be positive"),
         ({"tol": np.nan}, "tol is nan; it must be positive"),
         ({"max_steps": 0}, "max_steps is 0; it must be at least 1"),

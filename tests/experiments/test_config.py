@@ -83,7 +83,7 @@ METHOD_OF = {
         (
             "method.pretrain",
             1.0,
-            r"method.pretrain is 1.0; it is a share of the epochs in \[0, 1\)",
+            r"method.pretrain is 1.0; it must be a share of the epochs in \[0, 1\)",
         ),
         ("method.pretrain", -0.1, "method.pretrain is -0.1"),
         ("method.pretrain", float("nan"), "method.pretrain is nan"),
@@ -96,7 +96,7 @@ METHOD_OF = {
         ("train.epochs", 0, "train.epochs is 0"),
         ("train.checkpoint_every", 0, "train.checkpoint_every is 0"),
         ("train.patience", -1, "train.patience is -1; it must be at least 0"),
-        ("train.held_out", 1.0, "train.held_out is 1.0; it is a share"),
+        ("train.held_out", 1.0, "train.held_out is 1.0; it must be a share"),
         ("train.learning_rate", 0.0, "train.learning_rate is 0.0"),
         ("train.learning_rate", float("inf"), "train.learning_rate is inf"),
         ("eval.resamples", 0, "eval.resamples is 0"),

@@ -43,7 +43,7 @@ def rank_tests_of(results: Results, measure: str) -> list[Table]:
 def _against_all(row: Row, rows: Sequence[Row], measure: str, tests: Tests) -> Table:
     others = [other.name for other in rows if other is not row]
     caption = (
-        f"{measure} of {row.name} minus that of each other method; p adjusted for all "
+        f"{measure} of {row.name}, minus that of each other method; p adjusted for all "
         f"{len(rows) * len(others) // 2} pairs"
     )
     header = ["against", "median difference", "Wilcoxon p, Holm", "Dunn p, Bonferroni"]

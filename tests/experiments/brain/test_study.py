@@ -128,7 +128,7 @@ def test_only_the_slices_asked_for_are_read(root):
 
 def test_nothing_excluded(root):
     (root / "ventricles.nii.gz").unlink()
-    message = r"there is no .*ventricles\.nii\.gz.*--config\.data\.exclude=\"\" to leave out none"
+    message = r"there is no .*ventricles\.nii\.gz.*--config\.data\.exclude=\"\" to ignore none"
     with pytest.raises(ValueError, match=message):
         study.check(root, data())
     card = data(exclude="")
@@ -158,7 +158,7 @@ def test_excluded_voxels_may_be_stored_in_another_order(root):
 def test_patients_without_lesion_files(root):
     for path in (root / "wmh").glob("*_lesion.nii.gz"):
         path.unlink()
-    message = r"(?s)wmh is a cohort of patients, and no file there matches.*lesion.*data\.patients"
+    message = r"(?s)wmh is a patient cohort, but no file there matches.*lesion.*data\.patients"
     with pytest.raises(ValueError, match=message):
         study.check(root, data())
     # Whoever is not judged needs none, and so do controls.
