@@ -71,7 +71,7 @@ def one_of(choices: Sequence[str]) -> Check:
 
 check_nu = number(lambda value: 0 < value <= 1, "it must lie in (0, 1]")
 check_weight = number(lambda value: 0 <= value < math.inf, "it must be finite, at least 0")
-check_pretrain = number(lambda value: 0 <= value < 1, "it is a share of the epochs in [0, 1)")
+check_pretrain = number(lambda value: 0 <= value < 1, "it must be a share of the epochs in [0, 1)")
 _positive = 'it must be a positive number, "scale" or "auto"'
 _check_positive = number(lambda value: 0 < value < math.inf, _positive)
 

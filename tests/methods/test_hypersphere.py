@@ -93,7 +93,7 @@ def test_pretraining_epochs(share, epochs, expected):
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_bad_shares(share):
     for name in FAMILY:
-        with pytest.raises(ValueError, match=r"^pretrain is .*; it is a share of the epochs"):
+        with pytest.raises(ValueError, match=r"^pretrain is .*; it must be a share of the epochs"):
             build(name, pretrain=share)
 
 
