@@ -259,7 +259,14 @@ def test_attributes_of_a_sparse_fit_are_sparse(kernel):
 
 
 @pytest.mark.parametrize(
-    "kernel, n", [("rbf", 60), ("linear", 60), ("laplacian", 60), ("poly", 60), ("rbf", 1100)]
+    "kernel, n",
+    [
+        ("rbf", 60),
+        ("linear", 60),
+        ("laplacian", 60),
+        ("poly", 60),
+        pytest.param("rbf", 1100, marks=pytest.mark.slow),
+    ],
 )
 def test_sparse_points_of_many_dimensions(kernel, n):
     """Words, say: to the values of dense points, and never all of them in memory."""

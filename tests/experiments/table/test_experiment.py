@@ -19,7 +19,12 @@ from ocsvm_jax.experiments.table.record import to_json
 from ocsvm_jax.experiments.workdir import sole_user
 from ocsvm_jax.training import population
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("standard_promotion")]
+# What it compiles, it runs for long.
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.optimised,
+    pytest.mark.usefixtures("standard_promotion"),
+]
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
