@@ -76,14 +76,14 @@ def is_precomputed(kernel: Any) -> bool:
 
 def _check_number(name: str, value: Any, rule: str, fits: Callable[[float], bool]) -> None:
     if not _is_number(value, Real):
-        raise ValueError(f"{name} is {value!r}; it must be one number, which must {rule}.")
+        raise ValueError(f"{name} is {value!r}; it must be one number and {rule}.")
     if not fits(float(value)):
         raise ValueError(f"{name} is {value!r}; it must {rule}.")
 
 
 def _check_integer(name: str, value: Any, rule: str, exception: bool = False) -> None:
     if not _is_number(value, Integral):
-        raise ValueError(f"{name} is {value!r}; it must be an integer, which must {rule}.")
+        raise ValueError(f"{name} is {value!r}; it must be an integer and {rule}.")
     if not (exception or value >= 1):
         raise ValueError(f"{name} is {value!r}; it must {rule}.")
 
