@@ -126,7 +126,8 @@ def _numbers(run: Path) -> Iterator[tuple[str, np.ndarray]]:
             continue
         if path.suffix == ".npz":
             with np.load(path) as arrays:
-                kinds = {key: arrays[key] for key in arrays.files}
+                # The header of a model is text.
+                kinds = {key: arrays[key] for key in arrays.files if key != "header"}
             yield from ((f"{name}:{k}", v.astype(float)) for k, v in kinds.items() if _number(v))
         elif path.suffix == ".npy":
             yield name, np.load(path).astype(float)
