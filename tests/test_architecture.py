@@ -67,8 +67,8 @@ LAYERS = {
     "experiments.images": ("report results", "run"),
     "experiments.table": (
         "grid pictures record rows",
-        "comparisons judge latent_maps store visits",
-        "captions contents plan",
+        "comparisons latent_maps store visits",
+        "captions contents judge plan",
         "report search",
         "progress",
         "runs",

@@ -10,7 +10,7 @@ import optax
 import pytest
 from support.small import NETWORK, SETTINGS, built, network
 
-from ocsvm_jax.methods import METHODS
+from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.methods.arguments import ArgumentError
 
 NAN = float("nan")
@@ -66,7 +66,7 @@ def test_every_argument_has_a_default_and_is_checked(name):
 def test_defaults_are_possible(name):
     recipe = METHODS[name]
     length = {"num_epochs": 3} if recipe.takes_epochs else {}
-    recipe.build(network(name), optax.sgd(0.1), **length)
+    assert isinstance(recipe.build(network(name), optax.sgd(0.1), **length), Method)
 
 
 def test_a_field_means_the_same_in_all_methods():
@@ -77,7 +77,8 @@ def test_a_field_means_the_same_in_all_methods():
 
 @pytest.mark.parametrize("nu", [np.float32(0.5), np.float64(0.5), jnp.float32(0.5), 1, 0.5])
 def test_numbers_of_any_kind(nu):
-    built("ogae", NETWORK, optax.sgd(0.1), nu=nu, gamma=nu, guidance_weight=nu)
+    method = built("ogae", NETWORK, optax.sgd(0.1), nu=nu, gamma=nu, guidance_weight=nu)
+    assert isinstance(method, Method)
 
 
 def test_traced_numbers_are_not_looked_at():

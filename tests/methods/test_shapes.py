@@ -94,7 +94,8 @@ def test_training(name, shape):
     scores = method.score(state, x)
     assert {score.values.shape for score in scores.values()} == {(BATCH,)}
     mean = float(np.mean(scores["reconstruction"].values))
-    assert float(method.loss(state, x)) == pytest.approx(mean, rel=1e-5) or name == "ogae"
+    if name == "ae":  # the others add to it
+        assert float(method.loss(state, x)) == pytest.approx(mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [VECTOR, IMAGE], ids=["vectors", "images"])

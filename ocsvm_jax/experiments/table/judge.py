@@ -19,8 +19,7 @@ from ocsvm_jax.evaluation.scores import (
     see,
     see_both_ways,
 )
-
-_IMAGES_PER_GROUP = 100
+from ocsvm_jax.experiments.table.latent_maps import MAX_POINTS_PER_GROUP
 
 
 def on_validation(
@@ -83,7 +82,7 @@ def plane(
     for name, images in (("train", train), ("test", test)):
         names = np.char.add(images.corruption.astype(str), images.classes.astype(str))
         groups = [np.flatnonzero(names == group) for group in np.unique(names)]
-        chosen = some_of_each(groups, _IMAGES_PER_GROUP, rng)
+        chosen = some_of_each(groups, MAX_POINTS_PER_GROUP, rng)
         some = data.take(images, np.sort(np.concatenate(chosen)))
         points.append(plane.project(see(model, some.images).z))
         classes.append(some.classes)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from ocsvm_jax.experiments.table.pictures import COLUMNS, TITLE, panel_grid, panel_title, short
 from ocsvm_jax.reports.figures import LINES, MARKERS
 
-MAX_POINTS_PER_GROUP = 250
+MAX_POINTS_PER_GROUP = 100
 
 _Styles = Mapping[str, tuple[str, str]]
 
