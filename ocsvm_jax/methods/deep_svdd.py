@@ -1,10 +1,9 @@
 """Hard-boundary (one-class) Deep SVDD: Ruff et al., Deep One-Class Classification, ICML 2018."""
 
-import jax.numpy as jnp
 import optax
 
 from ocsvm_jax.methods.base import Method
-from ocsvm_jax.methods.hypersphere import sphere_method
+from ocsvm_jax.methods.hypersphere import mean_distance, sphere_method
 from ocsvm_jax.networks.pair import Network
 
 
@@ -29,7 +28,7 @@ def deep_svdd(
     return sphere_method(
         network,
         optimizer,
-        lambda distances, sphere: jnp.mean(distances),
+        mean_distance,
         num_epochs=num_epochs,
         pretrain=pretrain,
     )

@@ -4,12 +4,11 @@ Source: Zhang and Deng, Anomaly detection using improved deep SVDD model with
 data structure preservation, Pattern Recognition Letters 2021.
 """
 
-import jax.numpy as jnp
 import optax
 
 from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import Method
-from ocsvm_jax.methods.hypersphere import sphere_method
+from ocsvm_jax.methods.hypersphere import mean_distance, sphere_method
 from ocsvm_jax.networks.pair import Network
 
 
@@ -37,7 +36,7 @@ def dspsvdd(
     return sphere_method(
         network,
         optimizer,
-        lambda distances, sphere: jnp.mean(distances),
+        mean_distance,
         num_epochs=num_epochs,
         pretrain=pretrain,
         reconstruction_weight=reconstruction_weight,

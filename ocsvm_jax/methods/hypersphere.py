@@ -63,6 +63,12 @@ def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Floa
     return jnp.sum((z - centre[None, :]) ** 2, axis=1)
 
 
+def mean_distance(distances: Float[Array, " b"], sphere: Any) -> Float[Array, ""]:
+    """The loss of a hard boundary: the mean squared distance from the centre."""
+    del sphere
+    return jnp.mean(distances)
+
+
 def sphere_method(
     network: Network,
     optimizer: optax.GradientTransformation,
