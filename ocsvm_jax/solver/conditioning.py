@@ -47,43 +47,53 @@ def conditioned(K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]) -> C
     K, unit, inverse = in_units(given)
     K = 0.5 * (K + K.transpose(0, 2, 1))
     sums = _row_sums(K)
-    shift, tried = common_value(K, part, sums)
+    shift, tried = common_value(jnp.diagonal(K, axis1=1, axis2=2), part, sums)
 
     def try_it() -> tuple[Array, Array, Array]:
-        moved, exact = _less_exactly(K, shift, both)
-        shifted = tried & exact
+        moved, error = less(K, shift[:, None, None], both)
+        shifted = tried & (jnp.max(jnp.max(error, axis=1), axis=1) == 0)
         kept = jnp.where(shifted[:, None, None], moved, K)
         return kept, _row_sums(kept), jnp.where(shifted, shift, 0)
 
     K, sums, shift = lax.cond(
         jnp.any(tried), try_it, lambda: (K, sums, jnp.zeros_like(shift) * shift)
     )
-    tiny = jnp.finfo(K.dtype).tiny
-    small = jnp.any(_may_underflow(jnp.diagonal(given, axis1=1, axis2=2), unit), axis=1)
-    underflow = jnp.where(small, jnp.maximum(tiny * inverse, tiny), 0)
-    # The entries of most kernels are positive, and at most the shift.
-    sign = jnp.where(shift == 0, 1, -jnp.sign(shift)).astype(K.dtype)[:, None, None]
-    one_sign = jnp.min(jnp.min(sign * K, axis=1), axis=1) >= 0
+    small = jnp.any(may_underflow(jnp.diagonal(given, axis1=1, axis2=2), unit[:, None]), axis=1)
+    underflow = jnp.where(small, underflow_bound(inverse), 0)
+    one_sign = jnp.min(jnp.min(expected_sign(shift)[:, None, None] * K, axis=1), axis=1) >= 0
     return Conditioned(K, shift, unit, sums, underflow, inverse > 0, one_sign)
 
 
+def expected_sign(shift: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The sign that most kernels give K - shift: their entries are positive, at most the shift."""
+    return jnp.where(shift == 0, 1, -jnp.sign(shift)).astype(shift.dtype)
+
+
+def underflow_bound(inverse: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What underflow may take from an entry that is small, in the units whose inverse is given."""
+    tiny = jnp.finfo(inverse.dtype).tiny
+    return jnp.maximum(tiny * inverse, tiny)
+
+
 def common_value(
-    K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"], row_sums: Float[Array, "lanes n"]
-) -> tuple[Float[Array, " lanes"], Bool[Array, " lanes"]]:
+    diagonal: Float[Array, "*lanes n"],
+    part: Bool[Array, "*lanes n"],
+    row_sums: Float[Array, "*lanes n"],
+) -> tuple[Float[Array, "*lanes"], Bool[Array, "*lanes"]]:
     """A number with few digits, and whether most rows of K lie around it; a few may be far away.
 
     Args:
-      K: (lanes, n, n) Gram matrices.
-      part: (lanes, n) which points take part.
-      row_sums: (lanes, n) sums of the rows of K.
+      diagonal: (*lanes, n) diagonals of the Gram matrices.
+      part: (*lanes, n) which points take part.
+      row_sums: (*lanes, n) sums of the rows.
     """
     # The support consists of the points of smallest norm.
-    least = jnp.min(jnp.where(part, jnp.diagonal(K, axis1=1, axis2=2), jnp.inf), axis=1)
-    value = _few_bits(jnp.where(jnp.isfinite(least), least, 0))
-    count = jnp.sum(part, axis=1, dtype=K.dtype)[:, None]
-    off = jnp.abs(row_sums - count * value[:, None])
-    around = part & (off < 0.25 * count * jnp.abs(value)[:, None])
-    return value, 2 * jnp.sum(around, axis=1, dtype=K.dtype) > count[:, 0]
+    least = jnp.min(jnp.where(part, diagonal, jnp.inf), axis=-1)
+    value = _few_bits(jnp.where(jnp.abs(least) < jnp.inf, least, 0))
+    count = jnp.sum(part, axis=-1, dtype=diagonal.dtype)
+    off = jnp.abs(row_sums - count[..., None] * value[..., None])
+    around = part & (off < 0.25 * count[..., None] * jnp.abs(value)[..., None])
+    return value, 2 * jnp.sum(around, axis=-1, dtype=diagonal.dtype) > count
 
 
 def _row_sums(K: Float[Array, "lanes n n"]) -> Float[Array, "lanes n"]:
@@ -91,15 +101,20 @@ def _row_sums(K: Float[Array, "lanes n n"]) -> Float[Array, "lanes n"]:
     return jnp.matmul(K, jnp.ones_like(K[:, :, :1]), precision=lax.Precision.HIGHEST)[..., 0]
 
 
-def _less_exactly(
-    K: Float[Array, "lanes n n"], shift: Float[Array, " lanes"], both: Bool[Array, "lanes n n"]
-) -> tuple[Float[Array, "lanes n n"], Bool[Array, " lanes"]]:
-    """K - shift, and whether no entry was rounded (Knuth's error of a sum, 1974)."""
-    c = shift[:, None, None]
+def less(
+    K: Float[Array, "*lanes n n"], c: Float[Array, "..."], both: Bool[Array, "*lanes n n"]
+) -> tuple[Float[Array, "*lanes n n"], Float[Array, "*lanes n n"]]:
+    """K - c, and by how much each entry was rounded (Knuth's error of a sum, 1974).
+
+    Args:
+      K: (*lanes, n, n) Gram matrices.
+      c: what to subtract, of a shape that broadcasts against K.
+      both: (*lanes, n, n) where both points take part; the result is 0 elsewhere.
+    """
     moved = jnp.where(both, K - c, 0)
     back = moved + c
     error = jnp.abs((K - back) + (c - (back - moved)))
-    return moved, jnp.max(jnp.max(jnp.where(both, error, 0), axis=1), axis=1) == 0
+    return moved, jnp.where(both, error, 0)
 
 
 def in_units(
@@ -114,14 +129,26 @@ def in_units(
     # Axis by axis: XLA computes a maximum over both axes at once serially, which is slow.
     largest = jnp.max(jnp.max(jnp.abs(K), axis=1), axis=1)
     finite = jnp.isfinite(largest)
-    unit, inverse = _power_of_two(jnp.where(finite & (largest > 0), largest, 1), -_TOP)
-    inverse = jnp.where(finite, inverse, 0)
+    unit, inverse = units(largest, finite)
     return jnp.where(finite[:, None, None], K * inverse[:, None, None], 0), unit, inverse
 
 
-def _may_underflow(
-    diagonal: Float[Array, "lanes n"], unit: Float[Array, " lanes"]
-) -> Bool[Array, "lanes n"]:
+def units(
+    largest: Float[Array, "..."], finite: Bool[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The unit of `in_units`, and its inverse, or 0 if K is not finite.
+
+    Args:
+      largest: the largest magnitude in K.
+      finite: whether all of K is finite.
+    """
+    unit, inverse = _power_of_two(jnp.where(finite & (largest > 0), largest, 1), -_TOP)
+    return unit, jnp.where(finite, inverse, 0)
+
+
+def may_underflow(
+    diagonal: Float[Array, "*lanes n"], unit: Float[Array, "*lanes 1"]
+) -> Bool[Array, "*lanes n"]:
     """Where k(x, x) is not zero, but so small that it or its product with alpha may become zero.
 
     The bits are compared, since arithmetic may treat subnormal numbers as zero.
@@ -130,10 +157,10 @@ def _may_underflow(
     integer = jnp.int64 if diagonal.dtype.itemsize == 8 else jnp.int32
     bits = lax.bitcast_convert_type(diagonal, integer) & integer(jnp.iinfo(integer).max)
     limit = jnp.maximum(info.tiny / info.eps * jnp.minimum(unit, 1), info.tiny)
-    return (bits > 0) & (bits < lax.bitcast_convert_type(limit, integer)[:, None])
+    return (bits > 0) & (bits < lax.bitcast_convert_type(limit, integer))
 
 
-def _power_of_two(x: Float[Array, " lanes"], more: int) -> tuple[Float[Array, " lanes"], ...]:
+def _power_of_two(x: Float[Array, "..."], more: int) -> tuple[Float[Array, "..."], ...]:
     """A power of two near 2^more x, for positive x, and its inverse; both are normal numbers."""
     bits = -int(jnp.finfo(x.dtype).minexp) - 2
     _, exponent = jnp.frexp(x)
@@ -142,7 +169,7 @@ def _power_of_two(x: Float[Array, " lanes"], more: int) -> tuple[Float[Array, " 
     return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
 
 
-def _few_bits(x: Float[Array, " lanes"]) -> Float[Array, " lanes"]:
+def _few_bits(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x rounded to eight binary digits, so that it can be subtracted from more numbers exactly."""
     mantissa, exponent = jnp.frexp(x)
-    return jnp.ldexp(jnp.round(256 * mantissa) / 256, exponent)
+    return jnp.ldexp(jnp.floor(256 * mantissa + 0.5) / 256, exponent)

@@ -102,20 +102,41 @@ def reduction(
         slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
     else:
         slots = kkt.first_true(free)
-    # The reference with the smallest diagonal gives the smallest entries, which round least.
-    size = jnp.abs(diagonal)
-    own = jnp.where(free, size, jnp.inf)
-    p = kkt.first_where_equal(own, jnp.min(own, keepdims=True))[0]
+    p = reference_index(diagonal, free)[0]
     reference = free & (index == p)
     to_p, K_pp = K[p], diagonal[p]
-    length = diagonal - 2 * to_p + K_pp
-    rounded_from = size + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
-    apart = length > 8 * jnp.finfo(K.dtype).eps * rounded_from
-    movable = free & ~reference & apart
-    scale = jnp.where(movable, length, jnp.inf) ** -0.5
+    movable, scale = movable_and_scale(diagonal, free & ~reference, to_p, K_pp)
     position = jnp.maximum(position, 0)
     coincide = jnp.any(free & ~reference & ~movable)
     return Reduction(slots, position, free, reference, scale, to_p, K_pp, coincide)
+
+
+def reference_index(
+    diagonal: Float[Array, " n"], free: Bool[Array, " n"]
+) -> Int[Array, "1"]:
+    """The reference p: that with the smallest diagonal has the smallest entries, which round least."""
+    own = jnp.where(free, jnp.abs(diagonal), jnp.inf)
+    return kkt.first_where_equal(own, jnp.min(own, axis=0, keepdims=True))
+
+
+def movable_and_scale(
+    diagonal: Float[Array, " n"],
+    others: Bool[Array, " n"],
+    to_p: Float[Array, " n"],
+    K_pp: Float[Array, "..."],
+) -> tuple[Bool[Array, " n"], Float[Array, " n"]]:
+    """Which free points are apart from the reference, and the diagonal of D, 0 for all others.
+
+    Args:
+      diagonal: (n,) of K.
+      others: (n,) the free set without p.
+      to_p: (n,) row p of K.
+      K_pp: its entry p.
+    """
+    length = diagonal - 2 * to_p + K_pp
+    rounded_from = jnp.abs(diagonal) + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
+    movable = others & (length > 8 * jnp.finfo(diagonal.dtype).eps * rounded_from)
+    return movable, jnp.where(movable, length, jnp.inf) ** -0.5
 
 
 def on_slots(part: Reduction, *values: Float[Array, " n"]) -> list[Float[Array, " n"]]:
@@ -155,12 +176,24 @@ def reduced_systems(
         return R + jnp.diag((d == 0).astype(K.dtype))
 
     matrix = jax.vmap(scaled)(K, parts, scale, to_reference)
-    damping = 4 * size * float(jnp.finfo(K.dtype).eps)
-    damped = matrix + damping * jnp.eye(size, dtype=K.dtype)[None]
+    amount = damping(size, K.dtype)
+    damped = matrix + amount * jnp.eye(size, dtype=K.dtype)[None]
     steps = jnp.max(jnp.sum(parts.free, axis=1, dtype=jnp.int32))
     inverse, pivot = inverse_and_pivot(damped, steps)
-    # A pivot of NaN, from a matrix that is not positive semi-definite, counts as singular too.
-    return ReducedSystem(matrix, inverse, ~(pivot > 250 * damping) | parts.coincide)
+    return ReducedSystem(matrix, inverse, is_singular(pivot, amount) | parts.coincide)
+
+
+def damping(size: int, dtype: Any) -> float:
+    """What is added to the diagonal of D R D, so that a singular one has an inverse too."""
+    return 4 * size * float(jnp.finfo(dtype).eps)
+
+
+def is_singular(pivot: Float[Array, "..."], damping: float) -> Bool[Array, "..."]:
+    """Whether D R D is singular, by its smallest pivot after the damping.
+
+    A pivot of NaN, from a matrix that is not positive semi-definite, counts as singular too.
+    """
+    return ~(pivot > 250 * damping)
 
 
 def solve_reduced(

@@ -124,7 +124,7 @@ def rho_weights(
         end = extreme(side, axis=0, keepdims=True)
         rows = jnp.arange(g.shape[0], dtype=jnp.int32).reshape((-1,) + (1,) * (g.ndim - 1))
         hit = jnp.broadcast_to(rows, g.shape) == first_where_equal(side, end)
-        ends.append(jnp.where(jnp.isfinite(end), hit.astype(g.dtype), 0))
+        ends.append(jnp.where(jnp.abs(end) < jnp.inf, hit.astype(g.dtype), 0))
     middle = ends[0] + ends[1]
     middle = middle / jnp.maximum(jnp.sum(middle, axis=0, keepdims=True), 1)
     return jnp.where(total > 0, known / jnp.where(total > 0, total, 1), middle)

@@ -60,9 +60,10 @@ def begin_at(access: KernelAccess, alpha: Float[Array, " n"]) -> State:
     """The state of a start from a feasible alpha (n,)."""
     n = alpha.shape[0]
     sample = jnp.linspace(0, n - 1, min(_SAMPLE, n)).astype(jnp.int32)
-    some = access.square(sample)[None]
-    value, common = common_value(some, jnp.ones((1, sample.shape[0]), bool), jnp.sum(some, axis=2))
-    offset = jnp.where(common, value, 0)[0]
+    some = access.square(sample)
+    whole = jnp.ones(sample.shape, bool)
+    value, common = common_value(jnp.diagonal(some), whole, jnp.sum(some, axis=1))
+    offset = jnp.where(common, value, 0)
     zero, unknown = jnp.int32(0), jnp.asarray(jnp.inf, alpha.dtype)
     state = State(
         alpha=alpha,

@@ -1,4 +1,4 @@
-"""The duals as the iteration sees them, one problem per lane, and the starting point."""
+"""The duals as the iteration sees them, one or many, and the starting point."""
 
 from typing import NamedTuple
 
@@ -6,77 +6,52 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ocsvm_jax.solver.matrices import Matrix
+
 # Iterations of the search for rho in the model of `start`.
 _MODEL_ITERATIONS = 3
-_HIGHEST = lax.Precision.HIGHEST
 
 
 class Problem(NamedTuple):
     """Minimise 1/2 alpha' K alpha + linear' alpha over sum(alpha) = total, 0 <= alpha <= C."""
 
-    K: Float[Array, "lanes n n"]  # as returned by `conditioning.conditioned`
-    linear: Float[Array, "n lanes"]
-    C: Float[Array, "n lanes"]
-    total: Float[Array, "1 lanes"]
-    tol: Float[Array, "1 lanes"]  # bound on the gap; negative asks for the default of the dtype
-    diagonal: Float[Array, "n lanes"]
-    underflow: Float[Array, "1 lanes"]  # bound on what underflow may have taken from an entry of K
-    one_sign: Bool[Array, "1 lanes"]  # whether all entries of K are known to have the same sign
+    matrix: Matrix  # K as returned by `conditioning.conditioned`
+    linear: Float[Array, "n *lanes"]
+    C: Float[Array, "n *lanes"]
+    total: Float[Array, "1 *lanes"]
+    tol: Float[Array, "1 *lanes"]  # bound on the gap; negative asks for the default of the dtype
+    underflow: Float[Array, "1 *lanes"]  # bound on what underflow may have taken from an entry of K
+    one_sign: Bool[Array, "1 *lanes"]  # whether all entries of K are known to have the same sign
 
 
-def make_problem(
-    K: Float[Array, "lanes n n"],
-    linear: Float[Array, "n lanes"],
-    C: Float[Array, "n lanes"],
-    total: Float[Array, "1 lanes"],
-    tol: Float[Array, "1 lanes"],
-    underflow: Float[Array, "1 lanes"],
-    one_sign: Bool[Array, "1 lanes"],
-) -> Problem:
-    """The problem, with the diagonal of K that the iteration needs.
-
-    Args:
-      K: (lanes, n, n) Gram matrices.
-      linear: (n, lanes) linear terms.
-      C: (n, lanes) upper bounds.
-      total: (1, lanes) sums of alpha.
-      tol: (1, lanes) bounds on the gap; negative asks for the default.
-      underflow: (1, lanes) bounds on what underflow may have taken from an entry of K.
-      one_sign: (1, lanes) whether all entries of K are known to have the same sign.
-    """
-    diagonal = jnp.diagonal(K, axis1=1, axis2=2).T
-    return Problem(K, linear, C, total, tol, diagonal, underflow, one_sign)
-
-
-def gradient(problem: Problem, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def gradient(problem: Problem, alpha: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
     """K alpha + linear, at full precision."""
-    product = jnp.einsum("bij,jb->ib", problem.K, alpha, precision=_HIGHEST)
-    return product + problem.linear
+    return problem.matrix.times(alpha) + problem.linear
 
 
 def magnitude(
-    problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
-) -> Float[Array, "n lanes"]:
+    problem: Problem, alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"]
+) -> Float[Array, "n *lanes"]:
     """|K| alpha + |linear|: the size of the terms of each g, to which its rounding is relative.
 
     Args:
       problem: the duals.
-      alpha: (n, lanes) feasible.
-      g: (n, lanes) their gradients.
+      alpha: (n, *lanes) feasible.
+      g: (n, *lanes) their gradients.
     """
-
-    def summed() -> Float[Array, "n lanes"]:
-        return jnp.sum(jnp.abs(problem.K) * alpha.T[:, :, None], axis=1).T
-
+    matrix = problem.matrix
     # Most kernels have entries of one sign and do not need a pass over K.
-    known = jnp.all(problem.one_sign)
-    size = lax.cond(known, lambda: jnp.abs(g - problem.linear), summed)
+    size = lax.cond(
+        matrix.any(~problem.one_sign),
+        lambda: matrix.absolute_times(alpha),
+        lambda: jnp.abs(g - problem.linear),
+    )
     return size + jnp.abs(problem.linear)
 
 
 def scale_seen(
-    problem: Problem, alpha: Float[Array, "n lanes"], m: Float[Array, "n lanes"]
-) -> Float[Array, "1 lanes"]:
+    problem: Problem, alpha: Float[Array, "n *lanes"], m: Float[Array, "n *lanes"]
+) -> Float[Array, "1 *lanes"]:
     """The mean of the magnitudes m under alpha: the scale of g as the support sees it.
 
     Tolerances are relative to this scale, not to the largest entry of K: a far row has large
@@ -84,20 +59,20 @@ def scale_seen(
 
     Args:
       problem: the duals.
-      alpha: (n, lanes) feasible.
-      m: (n, lanes) as returned by `magnitude`.
+      alpha: (n, *lanes) feasible.
+      m: (n, *lanes) as returned by `magnitude`.
     """
     return jnp.sum(alpha * m, axis=0, keepdims=True) / problem.total
 
 
 def objective(
-    problem: Problem, alpha: Float[Array, "n lanes"], g: Float[Array, "n lanes"]
-) -> Float[Array, "1 lanes"]:
+    problem: Problem, alpha: Float[Array, "n *lanes"], g: Float[Array, "n *lanes"]
+) -> Float[Array, "1 *lanes"]:
     """The value of the dual at alpha, whose gradient is g."""
     return 0.5 * jnp.sum(alpha * (g + problem.linear), axis=0, keepdims=True)
 
 
-def start(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def start(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
     """A feasible alpha near the solution: that of a separable model, if it keeps to the bounds.
 
     The model replaces the off-diagonal entries of row i of K by their mean c_i and the diagonal by
@@ -106,7 +81,7 @@ def start(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
     A few iterations suffice, since SMO follows. If an alpha exceeds its bound C, the boxes of the
     farthest points are filled instead.
     """
-    C, diagonal = problem.C, problem.diagonal
+    C, diagonal = problem.C, problem.matrix.diagonal
     part = C > 0
     count = jnp.maximum(_sum(part.astype(C.dtype)), 2)
     c = (row_sums - diagonal) / (count - 1)
@@ -127,11 +102,11 @@ def start(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
     rho = level(active)
     alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
     alpha = alpha / _sum(alpha)
-    inside = jnp.all(~part | (alpha < C), axis=0, keepdims=True)
+    inside = jnp.min(jnp.where(part, C - alpha, 1), axis=0, keepdims=True) > 0
     return _of_sum_one(jnp.where(inside, alpha, _fill(problem, row_sums)), C)
 
 
-def _fill(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+def _fill(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
     """Fills the boxes of the points that lie farthest from the mean of all, until the sum is 1.
 
     For each point this needs the sum of C over the points before it in that order. Comparing all
@@ -142,10 +117,11 @@ def _fill(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
     """
     C = problem.C
     n = C.shape[0]
-    earlier = row_sums[None, :, :] < row_sums[:, None, :]
-    tie = row_sums[None, :, :] == row_sums[:, None, :]
-    lower_index = jnp.tril(jnp.ones((n, n), bool), -1)[:, :, None]
-    before = jnp.sum(jnp.where(earlier | (tie & lower_index), C[None, :, :], 0), axis=1)
+    earlier = row_sums[None] < row_sums[:, None]
+    tie = row_sums[None] == row_sums[:, None]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (C.ndim - 1))
+    lower_index = index[None] < index[:, None]
+    before = jnp.sum(jnp.where(earlier | (tie & lower_index), C[None], 0), axis=1)
     alpha = jnp.minimum(jnp.maximum(1 - before, 0), C)
     # A remainder that is due to rounding must not make a point free.
     slack = n * jnp.finfo(C.dtype).eps * problem.total
@@ -155,8 +131,8 @@ def _fill(problem: Problem, row_sums: Float[Array, "n lanes"]) -> Float[Array, "
 
 
 def _of_sum_one(
-    alpha: Float[Array, "n lanes"], C: Float[Array, "n lanes"]
-) -> Float[Array, "n lanes"]:
+    alpha: Float[Array, "n *lanes"], C: Float[Array, "n *lanes"]
+) -> Float[Array, "n *lanes"]:
     """alpha, corrected where its sum differs from 1 by more than rounding.
 
     The iteration keeps the sum it starts with, which must not depend on how XLA rounds in `_fill`.
@@ -168,5 +144,5 @@ def _of_sum_one(
     return jnp.where(wrong, jnp.where(total > 1, alpha / total, jnp.minimum(more, C)), alpha)
 
 
-def _sum(values: Float[Array, "n lanes"]) -> Float[Array, "1 lanes"]:
+def _sum(values: Float[Array, "n *lanes"]) -> Float[Array, "1 *lanes"]:
     return jnp.sum(values, axis=0, keepdims=True)

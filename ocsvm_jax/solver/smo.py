@@ -1,8 +1,8 @@
-"""Sequential minimal optimisation (SMO): two variables per step, many lanes at once.
+"""Sequential minimal optimisation (SMO): two variables per step, one problem or many at once.
 
 The second-order choice of the pair is that of Fan, Chen and Lin (2005). A step consists of about
-twenty small XLA kernels, and on small problems its time is proportional to their number. Scalars
-are gathered from the lanes, since a masked sum would take three kernels each.
+twenty small XLA kernels, and on small problems its time is proportional to their number; on an
+accelerator all steps of a problem are one kernel (fused.py).
 """
 
 from typing import NamedTuple
@@ -18,36 +18,36 @@ from ocsvm_jax.solver.problem import Problem
 class Smo(NamedTuple):
     """The state of the iteration."""
 
-    alpha: Float[Array, "n lanes"]
-    g: Float[Array, "n lanes"]
-    steps: Int[Array, "1 lanes"]
-    running: Bool[Array, "1 lanes"]
+    alpha: Float[Array, "n *lanes"]
+    g: Float[Array, "n *lanes"]
+    steps: Int[Array, "1 *lanes"]
+    running: Bool[Array, "1 *lanes"]
 
 
 def run(
     problem: Problem,
-    alpha: Float[Array, "n lanes"],
-    g: Float[Array, "n lanes"],
+    alpha: Float[Array, "n *lanes"],
+    g: Float[Array, "n *lanes"],
     *,
-    active: Bool[Array, "1 lanes"],
-    target: Float[Array, "1 lanes"],
-    steps: Int[Array, "1 lanes"],
-    limit: Int[Array, "1 lanes"],
+    active: Bool[Array, "1 *lanes"],
+    target: Float[Array, "1 *lanes"],
+    steps: Int[Array, "1 *lanes"],
+    limit: Int[Array, "1 *lanes"],
 ) -> Smo:
     """Runs each active lane until its gap is at most `target`, no pair can move, or at `limit`.
 
     Args:
       problem: the duals.
-      alpha: (n, lanes) feasible.
-      g: (n, lanes) gradient at alpha; it is updated, never recomputed.
-      active: (1, lanes) false for lanes to leave as they are.
-      target: (1, lanes) gap at which to stop.
-      steps: (1, lanes) steps taken so far; counting continues from there.
-      limit: (1, lanes) number of steps at which to stop.
+      alpha: (n, *lanes) feasible.
+      g: (n, *lanes) gradient at alpha; it is updated, never recomputed.
+      active: (1, *lanes) false for lanes to leave as they are.
+      target: (1, *lanes) gap at which to stop.
+      steps: (1, *lanes) steps taken so far; counting continues from there.
+      limit: (1, *lanes) number of steps at which to stop.
     """
     start = Smo(alpha, g, steps, active)
     return lax.while_loop(
-        lambda s: jnp.any(s.running), lambda s: _step(problem, s, target, limit), start
+        lambda s: problem.matrix.any(s.running), lambda s: _step(problem, s, target, limit), start
     )
 
 
@@ -56,19 +56,12 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
 
     A lane that needs no step, or can take none, stops running.
     """
-    C, alpha, g = problem.C, s.alpha, s.g
-    lanes = jnp.arange(C.shape[1], dtype=jnp.int32)
-    rows = jnp.broadcast_to(jnp.arange(C.shape[0], dtype=jnp.int32)[:, None], C.shape)
-
-    def at(values: Array, index: Array) -> Array:
-        return values.at[index[0], lanes].get(mode="promise_in_bounds")[None]
-
-    def row(index: Array) -> Array:
-        return problem.K.at[lanes, index[0]].get(mode="promise_in_bounds").T
-
+    matrix, C, alpha, g = problem.matrix, problem.C, s.alpha, s.g
+    rows = lax.broadcasted_iota(jnp.int32, C.shape, 0)
+    at, row = matrix.at, matrix.row
     i, low, gap = kkt.violation(alpha, g, C)
     K_i, excess = row(i), g - low
-    newton = excess / _curvature(problem.diagonal, at(problem.diagonal, i), K_i)
+    newton = excess / _curvature(matrix.diagonal, at(matrix.diagonal, i), K_i)
     gain = jnp.where((alpha > 0) & (excess > 0), excess * newton, -1)
     j = kkt.first_where_equal(gain, jnp.max(gain, axis=0, keepdims=True))
     alpha_i, alpha_j = at(alpha, i), at(alpha, j)

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.solver import dual, kkt
 from ocsvm_jax.solver.conditioning import in_units
-from ocsvm_jax.solver.problem import make_problem
+from ocsvm_jax.solver.matrices import lane_matrices
+from ocsvm_jax.solver.problem import Problem
 
 
 def fill(closeness: Float[Array, " n"], C: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -122,5 +123,6 @@ def solve_restricted(
     column = lambda v: v[:, None]  # noqa: E731
     total = jnp.sum(alpha).reshape(1, 1)
     tol, signs = tol.reshape(1, 1), (0 * total == 0) & one_sign
-    problem = make_problem(K, column(linear), column(C), total, tol, 0 * total, signs)
+    matrices = lane_matrices(K)
+    problem = Problem(matrices, column(linear), column(C), total, tol, 0 * total, signs)
     return dual.refine(problem, column(alpha), max_steps=20 * alpha.shape[0]).alpha[0]

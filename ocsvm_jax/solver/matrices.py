@@ -1,0 +1,95 @@
+"""What the iteration needs of K, for many problems at once, in plain JAX.
+
+The iteration itself (smo, newton, dual) is written for vectors whose first axis runs over the
+points: (n, lanes) here, and (n,) in `fused_matrix`, where one program of an accelerator solves one
+problem. Only what touches K, or depends on how lanes are stored, differs between the two.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ocsvm_jax.solver import free_set
+
+_HIGHEST = lax.Precision.HIGHEST
+
+
+class Matrix(Protocol):
+    """K, as the iteration sees it; vectors are (n, *lanes), numbers (1, *lanes)."""
+
+    @property
+    def diagonal(self) -> Float[Array, "n *lanes"]:
+        """The diagonal of K."""
+        ...
+
+    def times(self, alpha: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
+        """K alpha, at full precision."""
+        ...
+
+    def absolute_times(self, alpha: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
+        """|K| alpha."""
+        ...
+
+    def row(self, index: Int[Array, "1 *lanes"]) -> Float[Array, "n *lanes"]:
+        """One row of K."""
+        ...
+
+    def at(
+        self, values: Float[Array, "n *lanes"], index: Int[Array, "1 *lanes"]
+    ) -> Float[Array, "1 *lanes"]:
+        """One entry of a vector."""
+        ...
+
+    def solve_reduced(
+        self, free: Bool[Array, "n *lanes"], rhs: Float[Array, "n *lanes"]
+    ) -> Float[Array, "n *lanes"]:
+        """Solves for y with (K y - rhs)_i equal over the free set, sum(y) = 0, and 0 off the set."""
+        ...
+
+    def any(self, flags: Bool[Array, "1 *lanes"]) -> Any:
+        """Whether a flag is set in any lane, as a scalar."""
+        ...
+
+
+class LaneMatrices(NamedTuple):
+    """The matrices of many problems, one per lane."""
+
+    K: Float[Array, "lanes n n"]
+    diagonal: Float[Array, "n lanes"]
+
+    def times(self, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        """See `Matrix`."""
+        return jnp.einsum("bij,jb->ib", self.K, alpha, precision=_HIGHEST)
+
+    def absolute_times(self, alpha: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        """See `Matrix`."""
+        return jnp.sum(jnp.abs(self.K) * alpha.T[:, :, None], axis=1).T
+
+    def row(self, index: Int[Array, "1 lanes"]) -> Float[Array, "n lanes"]:
+        """See `Matrix`."""
+        lanes = jnp.arange(self.K.shape[0], dtype=jnp.int32)
+        return self.K.at[lanes, index[0]].get(mode="promise_in_bounds").T
+
+    def at(
+        self, values: Float[Array, "n lanes"], index: Int[Array, "1 lanes"]
+    ) -> Float[Array, "1 lanes"]:
+        """See `Matrix`. A gather, since a masked sum would take three kernels."""
+        lanes = jnp.arange(self.K.shape[0], dtype=jnp.int32)
+        return values.at[index[0], lanes].get(mode="promise_in_bounds")[None]
+
+    def solve_reduced(
+        self, free: Bool[Array, "n lanes"], rhs: Float[Array, "n lanes"]
+    ) -> Float[Array, "n lanes"]:
+        """See `Matrix`."""
+        return free_set.solve_reduced(self.K, self.diagonal.T, free.T, rhs.T).T
+
+    def any(self, flags: Bool[Array, "1 lanes"]) -> Bool[Array, ""]:
+        """See `Matrix`."""
+        return jnp.any(flags)
+
+
+def lane_matrices(K: Float[Array, "lanes n n"]) -> LaneMatrices:
+    """The matrices of many problems, with the diagonals that the iteration needs."""
+    return LaneMatrices(K, jnp.diagonal(K, axis1=1, axis2=2).T)
