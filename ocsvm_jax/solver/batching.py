@@ -18,16 +18,23 @@ from jax import lax
 _CPU_LANES = 8
 
 
-def lanes_function(run: Callable[..., Any]) -> Callable[..., Any]:
+def lanes_function(
+    run: Callable[..., Any], fused: Callable[..., Any] | None = None, everywhere: bool = False
+) -> Callable[..., Any]:
     """Turns `run`, whose arrays all have a leading axis of lanes, into a function of one problem.
 
     The result takes the arrays of one problem. Under `vmap`, however nested, it calls `run` on
     all problems of the batch.
+
+    Args:
+      run: the function in plain JAX.
+      fused: the same as one program a problem, for CUDA, or None.
+      everywhere: whether `fused` runs on every platform.
     """
 
     @jax.custom_batching.custom_vmap
     def on_lanes(*args):
-        return _on_each_shard(partial(_in_chunks, run), args)
+        return _on_each_shard(partial(_on_platform, run, fused, everywhere), args)
 
     @on_lanes.def_vmap
     def _flatten(axis_size, in_batched, *args):
@@ -61,6 +68,22 @@ def _on_each_shard(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     spec = jax.sharding.PartitionSpec(lanes)
     local = jax.shard_map(run, mesh=sharding.mesh, in_specs=spec, out_specs=spec)
     return local(tuple(jax.sharding.reshard(x, spec) for x in args))
+
+
+def _on_platform(
+    run: Callable[..., Any],
+    fused: Callable[..., Any] | None,
+    everywhere: bool,
+    args: tuple[jax.Array, ...],
+) -> Any:
+    lanes = args[0].shape[0]
+    # The number of programs must be known when they are compiled.
+    if fused is None or not isinstance(lanes, int) or lanes == 0:
+        return _in_chunks(run, args)
+    if everywhere:
+        return fused(*args)
+    plain = lambda *args: _in_chunks(run, args)  # noqa: E731
+    return lax.platform_dependent(*args, cuda=fused, default=plain)
 
 
 def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:

@@ -102,14 +102,14 @@ def _row_sums(K: Float[Array, "lanes n n"]) -> Float[Array, "lanes n"]:
 
 
 def less(
-    K: Float[Array, "*lanes n n"], c: Float[Array, "..."], both: Bool[Array, "*lanes n n"]
-) -> tuple[Float[Array, "*lanes n n"], Float[Array, "*lanes n n"]]:
+    K: Float[Array, "*lanes m n"], c: Float[Array, "..."], both: Bool[Array, "*lanes m n"]
+) -> tuple[Float[Array, "*lanes m n"], Float[Array, "*lanes m n"]]:
     """K - c, and by how much each entry was rounded (Knuth's error of a sum, 1974).
 
     Args:
-      K: (*lanes, n, n) Gram matrices.
+      K: (*lanes, m, n) Gram matrices, or some of their rows.
       c: what to subtract, of a shape that broadcasts against K.
-      both: (*lanes, n, n) where both points take part; the result is 0 elsewhere.
+      both: (*lanes, m, n) where both points take part; the result is 0 elsewhere.
     """
     moved = jnp.where(both, K - c, 0)
     back = moved + c

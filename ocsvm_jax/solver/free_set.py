@@ -105,27 +105,26 @@ def reduction(
     p = reference_index(diagonal, free)[0]
     reference = free & (index == p)
     to_p, K_pp = K[p], diagonal[p]
-    movable, scale = movable_and_scale(diagonal, free & ~reference, to_p, K_pp)
+    movable, length = lengths(diagonal, free & ~reference, to_p, K_pp)
+    scale = length**-0.5
     position = jnp.maximum(position, 0)
     coincide = jnp.any(free & ~reference & ~movable)
     return Reduction(slots, position, free, reference, scale, to_p, K_pp, coincide)
 
 
-def reference_index(
-    diagonal: Float[Array, " n"], free: Bool[Array, " n"]
-) -> Int[Array, "1"]:
-    """The reference p: that with the smallest diagonal has the smallest entries, which round least."""
+def reference_index(diagonal: Float[Array, " n"], free: Bool[Array, " n"]) -> Int[Array, "1"]:
+    """The reference p, whose diagonal is the smallest: so are its entries, which round least."""
     own = jnp.where(free, jnp.abs(diagonal), jnp.inf)
     return kkt.first_where_equal(own, jnp.min(own, axis=0, keepdims=True))
 
 
-def movable_and_scale(
+def lengths(
     diagonal: Float[Array, " n"],
     others: Bool[Array, " n"],
     to_p: Float[Array, " n"],
     K_pp: Float[Array, "..."],
 ) -> tuple[Bool[Array, " n"], Float[Array, " n"]]:
-    """Which free points are apart from the reference, and the diagonal of D, 0 for all others.
+    """Which free points are apart from the reference, and R_ii there, infinite elsewhere.
 
     Args:
       diagonal: (n,) of K.
@@ -136,7 +135,7 @@ def movable_and_scale(
     length = diagonal - 2 * to_p + K_pp
     rounded_from = jnp.abs(diagonal) + jnp.abs(K_pp) + 2 * jnp.abs(to_p)
     movable = others & (length > 8 * jnp.finfo(diagonal.dtype).eps * rounded_from)
-    return movable, jnp.where(movable, length, jnp.inf) ** -0.5
+    return movable, jnp.where(movable, length, jnp.inf)
 
 
 def on_slots(part: Reduction, *values: Float[Array, " n"]) -> list[Float[Array, " n"]]:

@@ -29,7 +29,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Num
 
-from ocsvm_jax.solver import dual, free_set, kkt
+from ocsvm_jax.solver import dual, free_set, fused, kkt
 from ocsvm_jax.solver.batching import lanes_function
 from ocsvm_jax.solver.checks import check_arguments
 from ocsvm_jax.solver.conditioning import meaningful
@@ -98,7 +98,8 @@ def ocsvm_solve(
     valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
     # An invalid problem is replaced by a valid one for the iteration, and its solution by NaN.
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
-    solved = _iterate(steps, *lax.stop_gradient((K, C, gap_bound)))
+    how = fused.choice(K.shape[0], K.dtype)
+    solved = _iterate(steps, how, *lax.stop_gradient((K, C, gap_bound)))
     valid = valid & (solved.status != Status.INVALID)
     # Only the derivative needs this K; without a derivative the compiler removes it.
     K = jnp.where(valid, meaningful(K, part), 0)
@@ -116,11 +117,19 @@ def ocsvm_solve(
 
 
 # Jitted here, since an eager call would otherwise trace and compile the loops each time.
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _iterate(
-    max_steps: int, K: Float[Array, "n n"], C: Float[Array, " n"], tol: Float[Array, ""]
+    max_steps: int,
+    how: fused.Choice,
+    K: Float[Array, "n n"],
+    C: Float[Array, " n"],
+    tol: Float[Array, ""],
 ) -> dual.LaneSolution:
-    return lanes_function(partial(dual.solve_lanes, max_steps=max_steps))(K, C, tol)
+    run = partial(dual.solve_lanes, max_steps=max_steps)
+    interpret = how == "interpret"
+    one_program = partial(fused.solve_lanes, max_steps=max_steps, interpret=interpret)
+    offered = None if how == "plain" else one_program
+    return lanes_function(run, offered, everywhere=interpret)(K, C, tol)
 
 
 class _Held(NamedTuple):
@@ -170,7 +179,8 @@ def _solve_free_set(
     K: Float[Array, "n n"], free: Bool[Array, " n"], b: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """Solves P K P y = P b with y = P y, of minimum norm if that is not unique."""
-    inverse = _projected_inverse(lax.stop_gradient(K), free)
+    how = fused.choice(K.shape[0], K.dtype)
+    inverse = _projected_inverse(how, lax.stop_gradient(K), free)
 
     def operator(y: Array) -> Array:
         return free_set.project(free_set.matvec(K, free_set.project(y, free)), free)
@@ -185,9 +195,25 @@ def _solve_free_set(
     return free_set.project(y, free)
 
 
-@jax.jit
-def _projected_inverse(K: Float[Array, "n n"], free: Bool[Array, " n"]) -> Float[Array, "n n"]:
-    return lanes_function(_projected_inverses)(K, free)
+@partial(jax.jit, static_argnums=0)
+def _projected_inverse(
+    how: fused.Choice, K: Float[Array, "n n"], free: Bool[Array, " n"]
+) -> Float[Array, "n n"]:
+    interpret = how == "interpret"
+    one_program = partial(_fused_projected_inverses, interpret=interpret)
+    offered = None if how == "plain" else one_program
+    return lanes_function(_projected_inverses, offered, everywhere=interpret)(K, free)
+
+
+def _fused_projected_inverses(
+    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
+) -> Float[Array, "lanes n n"]:
+    """`_projected_inverses` by one program a lane, but for singular ones."""
+    inverses, singular = fused.projected_inverses(K, free, interpret=interpret)
+    some = lambda: jnp.where(  # noqa: E731
+        singular[:, None, None], _projected_inverses(K, free), inverses
+    )
+    return lax.cond(jnp.any(singular), some, lambda: inverses)
 
 
 def _projected_inverses(

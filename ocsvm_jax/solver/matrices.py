@@ -45,7 +45,13 @@ class Matrix(Protocol):
     def solve_reduced(
         self, free: Bool[Array, "n *lanes"], rhs: Float[Array, "n *lanes"]
     ) -> Float[Array, "n *lanes"]:
-        """Solves for y with (K y - rhs)_i equal over the free set, sum(y) = 0, and 0 off the set."""
+        """Solves for y with (K y - rhs)_i equal over the free set, sum(y) = 0, 0 off the set."""
+        ...
+
+    def sums_before(
+        self, keys: Float[Array, "n *lanes"], values: Float[Array, "n *lanes"]
+    ) -> Float[Array, "n *lanes"]:
+        """For each point the sum of the values of all points with smaller keys, ties by index."""
         ...
 
     def any(self, flags: Bool[Array, "1 *lanes"]) -> Any:
@@ -84,6 +90,22 @@ class LaneMatrices(NamedTuple):
     ) -> Float[Array, "n lanes"]:
         """See `Matrix`."""
         return free_set.solve_reduced(self.K, self.diagonal.T, free.T, rhs.T).T
+
+    def sums_before(
+        self, keys: Float[Array, "n lanes"], values: Float[Array, "n lanes"]
+    ) -> Float[Array, "n lanes"]:
+        """See `Matrix`.
+
+        Comparing all pairs needs no sort, which XLA runs slowly on a CPU. The keys must be the
+        result of a matrix product, which is stored in memory. XLA would compute anything else
+        twice, once per side of the comparison and rounded differently, and two equal points could
+        both come first.
+        """
+        n = keys.shape[0]
+        earlier = keys[None, :, :] < keys[:, None, :]
+        tie = keys[None, :, :] == keys[:, None, :]
+        lower_index = jnp.tril(jnp.ones((n, n), bool), -1)[:, :, None]
+        return jnp.sum(jnp.where(earlier | (tie & lower_index), values[None, :, :], 0), axis=1)
 
     def any(self, flags: Bool[Array, "1 lanes"]) -> Bool[Array, ""]:
         """See `Matrix`."""

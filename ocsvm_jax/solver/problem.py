@@ -109,19 +109,11 @@ def start(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, 
 def _fill(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:
     """Fills the boxes of the points that lie farthest from the mean of all, until the sum is 1.
 
-    For each point this needs the sum of C over the points before it in that order. Comparing all
-    pairs gives it without a sort, which XLA runs slowly on a CPU. The values compared must be the
-    result of a matrix product, which is stored in memory. XLA would compute anything else twice,
-    once per side of the comparison and rounded differently, and two equal points could both come
-    first.
+    For each point this needs the sum of C over the points before it in that order.
     """
     C = problem.C
     n = C.shape[0]
-    earlier = row_sums[None] < row_sums[:, None]
-    tie = row_sums[None] == row_sums[:, None]
-    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (C.ndim - 1))
-    lower_index = index[None] < index[:, None]
-    before = jnp.sum(jnp.where(earlier | (tie & lower_index), C[None], 0), axis=1)
+    before = problem.matrix.sums_before(row_sums, C)
     alpha = jnp.minimum(jnp.maximum(1 - before, 0), C)
     # A remainder that is due to rounding must not make a point free.
     slack = n * jnp.finfo(C.dtype).eps * problem.total

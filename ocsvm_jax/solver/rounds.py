@@ -35,6 +35,8 @@ _PATIENCE = 3
 
 
 class Rounds(NamedTuple):
+    """The state of the iteration."""
+
     alpha: Float[Array, "n *lanes"]
     g: Float[Array, "n *lanes"]
     gap: Float[Array, "1 *lanes"]  # an upper bound, see `_measure`
@@ -48,18 +50,24 @@ class Rounds(NamedTuple):
     running: Bool[Array, "1 *lanes"]
 
 
-def iterate(problem: Problem, alpha: Float[Array, "n *lanes"], max_steps: int) -> Rounds:
+def iterate(
+    problem: Problem,
+    alpha: Float[Array, "n *lanes"],
+    max_steps: int,
+    steps: Int[Array, "1 *lanes"] | None = None,
+) -> Rounds:
     """Solves each problem, starting from a feasible alpha.
 
     Args:
       problem: the duals.
       alpha: (n, *lanes) feasible.
       max_steps: bound on the two-variable steps of each problem.
+      steps: (1, *lanes) those taken before, none if left out.
     """
     return lax.while_loop(
         lambda s: problem.matrix.any(s.running),
         lambda s: _round(problem, s, max_steps),
-        _start(problem, alpha),
+        _start(problem, alpha, steps),
     )
 
 
@@ -71,7 +79,9 @@ def status_of(state: Rounds, max_steps: int) -> Int[Array, "1 *lanes"]:
     return jnp.where(state.gap <= state.tol, jnp.int32(Status.CONVERGED), unfinished)
 
 
-def _start(problem: Problem, alpha: Float[Array, "n *lanes"]) -> Rounds:
+def _start(
+    problem: Problem, alpha: Float[Array, "n *lanes"], steps: Int[Array, "1 *lanes"] | None
+) -> Rounds:
     g = gradient(problem, alpha)
     # Good enough for the first hand-over; no result is judged by this scale.
     scale = jnp.sum(alpha * (jnp.abs(problem.matrix.diagonal) + jnp.abs(g)), axis=0, keepdims=True)
@@ -88,7 +98,7 @@ def _start(problem: Problem, alpha: Float[Array, "n *lanes"]) -> Rounds:
         noise=zero,
         objective=unknown,
         handover=jnp.maximum(_HANDOVER * scale, problem.tol),
-        steps=none,
+        steps=none if steps is None else steps,
         fruitless=none,
         running=none == 0,
     )

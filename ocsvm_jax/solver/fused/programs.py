@@ -1,63 +1,133 @@
-"""The programs of an accelerator: one solves one dual, from K to rho, in one launch for all."""
+"""The programs: one solves one dual, from K to rho, and one inverts the system of one free set."""
 
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.solver import free_set, kkt, rounds
 from ocsvm_jax.solver.dual import LaneSolution, in_given_units
-from ocsvm_jax.solver.fused import matrix as fused_matrix
+from ocsvm_jax.solver.fused.calls import call, padded_size, struct
 from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
+from ocsvm_jax.solver.fused.matrix import Conditioned, conditioned
+from ocsvm_jax.solver.fused.system import damped, system_of
+from ocsvm_jax.solver.fused.tile import Tile, indices
 from ocsvm_jax.solver.problem import Problem, magnitude, start
 from ocsvm_jax.solver.solution import Status
 
-# Entries of a tile that one warp holds: 128 registers of float32 a thread.
-_TILE_BYTES_PER_WARP = 64 * 64 * 4
+# Entries of a system that one warp holds: 32 a thread.
+_ENTRIES_PER_WARP = 32 * 32
+# A problem that the first program does not finish within this many steps a point is left to the
+# second.
+_QUICK = 8
 
 
-def solve(
+def solve_lanes(
     K: Float[Array, "lanes n n"],
     C: Float[Array, "lanes n"],
     tol: Float[Array, " lanes"],
     *,
     max_steps: int,
-    interpret: bool = False,
+    interpret: bool,
 ) -> LaneSolution:
     """As `dual.solve_lanes`, one program a problem.
 
+    A program with few slots for the free set, and so few registers, solves nearly all problems. A
+    second one, with slots for all points, continues where the first did not converge, and ends at
+    once for all others.
+
     Args:
-      K: (lanes, n, n) symmetric matrices.
+      K: (lanes, n, n) Gram matrices.
       C: (lanes, n) upper bounds on alpha.
       tol: (lanes,) bounds on the gap; negative ones ask for the default.
       max_steps: bound on the two-variable steps of each lane.
-      interpret: run the program by XLA, operation by operation, for tests.
+      interpret: run the program by XLA, operation by operation.
     """
-    dtype = K.dtype
-    vector, number, integer = _of(dtype, C.shape), _of(dtype, tol.shape), _of(jnp.int32, tol.shape)
-    shapes = LaneSolution(vector, number, vector, number, number, integer, integer)
-    return _call(partial(_solve, max_steps=max_steps), shapes, (K, C, tol), interpret)
+    lanes, n = C.shape
+    size = padded_size(n)
+    slots = min(size, max(32, size // 2))
+    vector, number, integer = (
+        struct(C.shape, K.dtype, K),
+        struct((lanes,), K.dtype, K),
+        struct((lanes,), jnp.int32, K),
+    )
+    out = LaneSolution(vector, number, vector, number, number, integer, integer)
+    arrays = (_symmetric(K, C > 0), C, tol)
+    quick = max_steps if slots == size else min(_QUICK * n, max_steps)
+    program = partial(_solve, n=n, slots=slots, max_steps=quick)
+    found = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
+    if slots == size:
+        return found
+    program = partial(_continue, n=n, slots=size, max_steps=max_steps)
+    return call(program, arrays, out, found, warps=_warps(size), interpret=interpret)
 
 
 def projected_inverses(
-    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool = False
+    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
 ) -> tuple[Float[Array, "lanes n n"], Bool[Array, " lanes"]]:
-    """The inverse of P K P on each free set, and whether it is singular and the inverse useless."""
-    flags = free.astype(jnp.int32)
-    shapes = _of(K.dtype, K.shape), _of(jnp.int32, K.shape[:1])
-    inverses, singular = _call(_projected_inverse, shapes, (K, flags), interpret)
-    return inverses, singular > 0
+    """The pseudo-inverse of P K P of each lane, and whether it is singular and the result wrong.
+
+    Args:
+      K: (lanes, n, n) symmetric matrices.
+      free: (lanes, n) the free sets; the result is zero off them.
+      interpret: run the program by XLA, operation by operation.
+    """
+    lanes, n = free.shape
+    slots = padded_size(n)
+    out = struct(K.shape, K.dtype, K), struct((lanes,), jnp.int32, K)
+    program = partial(_projected_inverse, n=n, slots=slots)
+    arrays = (K, free.astype(jnp.int32))
+    inverses, singular = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
+    # The program writes the rows and columns of the free set only.
+    return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0), singular > 0
 
 
-def _solve(K_ref: Any, C_ref: Any, tol_ref: Any, *out: Any, n: int, max_steps: int) -> None:
-    out_refs = LaneSolution(*out)
-    there = jnp.arange(C_ref.shape[0], dtype=jnp.int32) < n
+def _symmetric(
+    K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]
+) -> Float[Array, "lanes n n"]:
+    """The symmetric part of K; 0 where a point takes no part, which may hold anything."""
+    half = 0.5 * jnp.where(part[:, :, None] & part[:, None, :], K, 0)
+    return half + half.transpose(0, 2, 1)
+
+
+def _warps(slots: int) -> int:
+    return max(1, slots * slots // _ENTRIES_PER_WARP)
+
+
+def _solve(
+    K_ref: Any, C_ref: Any, tol_ref: Any, *out: Any, n: int, slots: int, max_steps: int
+) -> None:
+    problem, given, there = _posed(K_ref, C_ref, tol_ref, n, slots)
+    state = rounds.iterate(problem, start(problem, given.row_sums), max_steps)
+    _write(LaneSolution(*out), there, problem, given, state, max_steps)
+
+
+def _continue(
+    K_ref: Any, C_ref: Any, tol_ref: Any, *refs: Any, n: int, slots: int, max_steps: int
+) -> None:
+    """Continues a solve that did not converge; the references to what is known are the results'."""
+    known, out = LaneSolution(*refs[:7]), LaneSolution(*refs[7:])
+    status = jnp.reshape(known.status[:], ())
+
+    @pl.when((status == Status.STALLED) | (status == Status.OUT_OF_STEPS))
+    def _() -> None:
+        problem, given, there = _posed(K_ref, C_ref, tol_ref, n, slots)
+        alpha = triton.load(known.alpha, mask=there, other=0)
+        state = rounds.iterate(problem, alpha, max_steps, known.num_steps[:])
+        _write(out, there, problem, given, state, max_steps)
+
+
+def _posed(
+    K_ref: Any, C_ref: Any, tol_ref: Any, n: int, slots: int
+) -> tuple[Problem, Conditioned, Bool[Array, " size"]]:
+    """The problem as `dual.solve_lanes` poses it, and which points are there."""
+    there = indices(C_ref.shape[0]) < n
     C = triton.load(C_ref, mask=there, other=0)
-    given = fused_matrix.conditioned(K_ref, C > 0, C.dtype)
+    given = conditioned(K_ref, C_ref, n, C > 0, C.dtype, slots)
     problem = Problem(
         matrix=given.matrix,
         linear=jnp.zeros_like(C),
@@ -67,68 +137,52 @@ def _solve(K_ref: Any, C_ref: Any, tol_ref: Any, *out: Any, n: int, max_steps: i
         underflow=given.underflow,
         one_sign=given.one_sign,
     )
-    state = rounds.iterate(problem, start(problem, given.row_sums), max_steps)
+    return problem, given, there
+
+
+def _write(
+    out: LaneSolution,
+    there: Bool[Array, " size"],
+    problem: Problem,
+    given: Conditioned,
+    state: rounds.Rounds,
+    max_steps: int,
+) -> None:
+    """Writes what `dual.solve_lanes` returns."""
     m = magnitude(problem, state.alpha, state.g)
-    weights = kkt.rho_weights(state.alpha, state.g, C, m)
+    weights = kkt.rho_weights(state.alpha, state.g, problem.C, m)
     shift = given.matrix.tile.shift
-    sums = [jnp.sum(x, axis=0, keepdims=True) for x in (weights * state.g, state.alpha)]
+    rho = jnp.sum(weights * state.g, axis=0, keepdims=True)
+    total = jnp.sum(state.alpha, axis=0, keepdims=True)
     status = rounds.status_of(state, max_steps)
     found = LaneSolution(
         alpha=state.alpha,
-        rho=given.unit * (sums[0] + shift * sums[1]),
+        rho=given.unit * (rho + shift * total),
         rho_weights=weights,
         shift=given.unit * shift,
         gap=in_given_units(given.unit, state.gap),
         num_steps=state.steps,
         status=jnp.where(given.finite, status, jnp.int32(Status.INVALID)),
     )
-    for ref, value in zip(out_refs, found, strict=True):
-        triton.store(ref, value, mask=there if ref.shape == C.shape else None)
+    for ref, value in zip(out, found, strict=True):
+        triton.store(ref, value, mask=there if ref.shape == there.shape else None)
 
 
-def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, singular_ref: Any, *, n: int) -> None:
-    there = jnp.arange(free_ref.shape[0], dtype=jnp.int32) < n
-    free = triton.load(free_ref, mask=there, other=0) > 0
-    matrix = fused_matrix.as_given(K_ref, there, out_ref.dtype)
-    system = fused_matrix.reduced_system(matrix, free)
-    inverse, pivot = inverse_and_pivot(fused_matrix.damped(matrix, system), system.movable)
-    scale = jnp.where(system.movable, system.scale, 0)
-    rows = inverse * scale[:, None] * scale[None, :]
-    reference = system.reference
-    rows = jnp.where(reference[:, None], -jnp.sum(rows, axis=0)[None, :], rows)
-    whole = jnp.where(reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
-    coincide = jnp.sum((free & ~reference & ~system.movable).astype(jnp.int32), axis=0)
-    damping = free_set.damping(free.shape[0], out_ref.dtype)
-    singular = free_set.is_singular(pivot, damping) | (coincide > 0)
-    triton.store(out_ref, whole, mask=there[:, None] & there[None, :])
-    singular_ref[:] = jnp.full((1,), 1, jnp.int32) * singular.astype(jnp.int32)
-
-
-def _call(program: Any, shapes: Any, arrays: tuple[Array, ...], interpret: bool) -> Any:
-    """Runs a program for each problem; its references are blocks of one problem."""
-    lanes, n = arrays[1].shape
-    size = max(16, pl.next_power_of_2(n))
-    leaves, tree = jax.tree.flatten(shapes)
-    warps = max(1, size * size * arrays[0].dtype.itemsize // _TILE_BYTES_PER_WARP)
-
-    def block(x: Any) -> pl.BlockSpec:
-        rest = x.ndim - 1
-        if rest == 0:
-            return pl.BlockSpec((1,), lambda i: (i,))
-        return pl.BlockSpec((None, *(size,) * rest), lambda i: (i, *(0,) * rest))
-
-    out = pl.pallas_call(
-        partial(program, n=n),
-        out_shape=leaves,
-        grid=(lanes,),
-        in_specs=[block(x) for x in arrays],
-        out_specs=[block(x) for x in leaves],
-        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
-        interpret=interpret,
-        name="ocsvm",
-    )(*arrays)
-    return jax.tree.unflatten(tree, out)
-
-
-def _of(dtype: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
+def _projected_inverse(
+    K_ref: Any, free_ref: Any, out_ref: Any, singular_ref: Any, *, n: int, slots: int
+) -> None:
+    free = triton.load(free_ref, mask=indices(free_ref.shape[0]) < n, other=0) > 0
+    one = jnp.ones((1,), out_ref.dtype)
+    tile = Tile(K_ref, free_ref, n, free, one, 0 * one)
+    of = system_of(tile, free, slots)
+    inverse, pivot = inverse_and_pivot(damped(tile, of), of.movable)
+    inverse = free_set.projected_inverse(inverse, of.scale, of.reference)
+    own = jnp.where(of.used, of.slots, 0)
+    rows, columns = (jnp.broadcast_to(x, inverse.shape) for x in (own[:, None], own[None, :]))
+    both = of.used[:, None] & of.used[None, :]
+    triton.store(out_ref.at[rows, columns], inverse, mask=both)
+    still = of.used & ~of.reference & ~of.movable
+    coincide = jnp.sum(still, axis=0, dtype=jnp.int32, keepdims=True) > 0
+    pivot = lax.broadcast(pivot, (1,))
+    singular = coincide | free_set.is_singular(pivot, free_set.damping(slots, out_ref.dtype))
+    singular_ref[:] = singular.astype(jnp.int32)

@@ -1,0 +1,87 @@
+"""The linear system of a free set, inside the program of one problem; see `solver.free_set`."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ocsvm_jax.solver import free_set
+from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
+from ocsvm_jax.solver.fused.tile import Tile, at, indices, placed, taken
+
+
+class System(NamedTuple):
+    """D R D on the slots, which hold the free indices in order, and -1 after the last."""
+
+    slots: Int[Array, " slots"]
+    used: Bool[Array, " slots"]
+    reference: Bool[Array, " slots"]
+    movable: Bool[Array, " slots"]
+    scale: Float[Array, " slots"]
+    to_reference: Float[Array, " slots"]
+    offset: Float[Array, "1"]
+
+
+def solve(
+    tile: Tile, free: Bool[Array, " size"], rhs: Float[Array, " size"], num_slots: int
+) -> Float[Array, " size"]:
+    """As `free_set.solve_reduced`; NaN if the free set has more points than there are slots."""
+    of = system_of(tile, free, num_slots)
+    right = taken(rhs, of.slots)
+    at_p = jnp.sum(jnp.where(of.reference, right, 0), axis=0, keepdims=True)
+    b = jnp.where(of.movable, of.scale * (right - at_p), 0)
+    inverse, _ = inverse_and_pivot(damped(tile, of), of.movable)
+    x = _product(inverse, b)
+    x = x + _product(inverse, b - _product(scaled(tile, of), x))
+    y = of.scale * x
+    y = jnp.where(of.reference, -jnp.sum(y, axis=0, keepdims=True), y)
+    count = jnp.sum(free, axis=0, dtype=jnp.int32, keepdims=True)
+    return jnp.where(count <= num_slots, placed(y, of.slots, free.shape[0]), jnp.nan)
+
+
+def system_of(tile: Tile, free: Bool[Array, " size"], num_slots: int) -> System:
+    """Gathers a free set into slots, without those that have no slot."""
+    index, slot = indices(free.shape[0]), indices(num_slots)
+    position = jnp.cumsum(free, dtype=jnp.int32) - 1
+    here = free[None, :] & (position[None, :] == slot[:, None])
+    slots = jnp.sum(jnp.where(here, index[None, :] + 1, 0), axis=1, dtype=jnp.int32) - 1
+    used = slots >= 0
+    own = jnp.where(used, slots, 0)
+    diagonal = jnp.where(used, tile.entries(own, own), 0)
+    p = free_set.reference_index(diagonal, used)
+    reference = used & (slot == p)
+    row = jnp.sum(jnp.where(reference, slots, 0), axis=0, dtype=jnp.int32, keepdims=True)
+    to_p, K_pp = tile.entries(jnp.broadcast_to(row, own.shape), own), at(diagonal, p)
+    movable, length = free_set.lengths(diagonal, used & ~reference, to_p, K_pp)
+    scale = jnp.where(movable, lax.rsqrt(length), 0)
+    return System(slots, used, reference, movable, scale, to_p, K_pp)
+
+
+def scaled(tile: Tile, of: System) -> Float[Array, "slots slots"]:
+    """D R D, with rows of the identity for points that do not move."""
+    own = jnp.where(of.used, of.slots, 0)
+    shape = (own.shape[0], own.shape[0])
+    rows = jnp.broadcast_to(own[:, None], shape)
+    columns = jnp.broadcast_to(own[None, :], shape)
+    to_p, d = of.to_reference, of.scale
+    R = tile.entries(rows, columns) - to_p[:, None] - to_p[None, :] + of.offset[:, None]
+    both = of.movable[:, None] & of.movable[None, :]
+    still = _eye(shape[0]) & ~of.movable[:, None]
+    return jnp.where(both, R * (d[:, None] * d[None, :]), still.astype(d.dtype))
+
+
+def damped(tile: Tile, of: System) -> Float[Array, "slots slots"]:
+    """D R D with `free_set.damping` added to its diagonal."""
+    size = of.scale.shape[0]
+    amount = free_set.damping(size, of.scale.dtype)
+    return scaled(tile, of) + jnp.where(_eye(size), amount, 0).astype(of.scale.dtype)
+
+
+def _product(A: Float[Array, "m k"], v: Float[Array, " k"]) -> Float[Array, " m"]:
+    return jnp.sum(A * v[None, :], axis=1)
+
+
+def _eye(size: int) -> Bool[Array, "size size"]:
+    index = indices(size)
+    return index[:, None] == index[None, :]
