@@ -182,12 +182,12 @@ def reduced_systems(
     return ReducedSystem(matrix, inverse, is_singular(pivot, amount) | parts.coincide)
 
 
-def damping(size: int, dtype: Any) -> float:
+def damping(size: Any, dtype: Any) -> Any:
     """What is added to the diagonal of D R D, so that a singular one has an inverse too."""
     return 4 * size * float(jnp.finfo(dtype).eps)
 
 
-def is_singular(pivot: Float[Array, "..."], damping: float) -> Bool[Array, "..."]:
+def is_singular(pivot: Float[Array, "..."], damping: Any) -> Bool[Array, "..."]:
     """Whether D R D is singular, by its smallest pivot after the damping.
 
     A pivot of NaN, from a matrix that is not positive semi-definite, counts as singular too.

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
@@ -14,7 +13,7 @@ from ocsvm_jax.solver.dual import LaneSolution, in_given_units
 from ocsvm_jax.solver.fused.calls import call, padded_size, struct
 from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
 from ocsvm_jax.solver.fused.matrix import Conditioned, conditioned
-from ocsvm_jax.solver.fused.system import damped, system_of
+from ocsvm_jax.solver.fused.system import damped, pairs, system_of
 from ocsvm_jax.solver.fused.tile import Tile, indices
 from ocsvm_jax.solver.problem import Problem, magnitude, start
 from ocsvm_jax.solver.solution import Status
@@ -177,12 +176,9 @@ def _projected_inverse(
     of = system_of(tile, free, slots)
     inverse, pivot = inverse_and_pivot(damped(tile, of), of.movable)
     inverse = free_set.projected_inverse(inverse, of.scale, of.reference)
-    own = jnp.where(of.used, of.slots, 0)
-    rows, columns = (jnp.broadcast_to(x, inverse.shape) for x in (own[:, None], own[None, :]))
     both = of.used[:, None] & of.used[None, :]
-    triton.store(out_ref.at[rows, columns], inverse, mask=both)
+    triton.store(out_ref.at[*pairs(of)], inverse, mask=both)
     still = of.used & ~of.reference & ~of.movable
     coincide = jnp.sum(still, axis=0, dtype=jnp.int32, keepdims=True) > 0
-    pivot = lax.broadcast(pivot, (1,))
-    singular = coincide | free_set.is_singular(pivot, free_set.damping(slots, out_ref.dtype))
+    singular = coincide | free_set.is_singular(pivot, of.damping)
     singular_ref[:] = singular.astype(jnp.int32)

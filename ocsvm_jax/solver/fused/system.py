@@ -12,7 +12,19 @@ from ocsvm_jax.solver.fused.tile import Tile, at, indices, placed, taken
 
 
 class System(NamedTuple):
-    """D R D on the slots, which hold the free indices in order, and -1 after the last."""
+    """D R D on the slots.
+
+    Attributes:
+      slots: indices of points, all different: first the free ones in order, then others.
+      used: the slots that hold a free index.
+      reference: true at p.
+      movable: the free points that are apart from p.
+      scale: diagonal of D; 0 for all others.
+      to_reference: K_ip.
+      offset: K_pp.
+      damping: what is added to the diagonal.
+      fits: whether every free index has a slot.
+    """
 
     slots: Int[Array, " slots"]
     used: Bool[Array, " slots"]
@@ -21,6 +33,8 @@ class System(NamedTuple):
     scale: Float[Array, " slots"]
     to_reference: Float[Array, " slots"]
     offset: Float[Array, "1"]
+    damping: Float[Array, "1"]
+    fits: Bool[Array, "1"]
 
 
 def solve(
@@ -36,46 +50,57 @@ def solve(
     x = x + _product(inverse, b - _product(scaled(tile, of), x))
     y = of.scale * x
     y = jnp.where(of.reference, -jnp.sum(y, axis=0, keepdims=True), y)
-    count = jnp.sum(free, axis=0, dtype=jnp.int32, keepdims=True)
-    return jnp.where(count <= num_slots, placed(y, of.slots, free.shape[0]), jnp.nan)
+    return jnp.where(of.fits, placed(y, of.slots, free.shape[0]), jnp.nan)
 
 
 def system_of(tile: Tile, free: Bool[Array, " size"], num_slots: int) -> System:
     """Gathers a free set into slots, without those that have no slot."""
     index, slot = indices(free.shape[0]), indices(num_slots)
-    position = jnp.cumsum(free, dtype=jnp.int32) - 1
-    here = free[None, :] & (position[None, :] == slot[:, None])
-    slots = jnp.sum(jnp.where(here, index[None, :] + 1, 0), axis=1, dtype=jnp.int32) - 1
-    used = slots >= 0
-    own = jnp.where(used, slots, 0)
-    diagonal = jnp.where(used, tile.entries(own, own), 0)
+    count = jnp.sum(free, axis=0, dtype=jnp.int32, keepdims=True)
+    before = jnp.cumsum(free, dtype=jnp.int32)
+    position = jnp.where(free, before - 1, count + index - before)
+    here = position[None, :] == slot[:, None]
+    slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
+    used = slot < count
+    diagonal = jnp.where(used, tile.entries(slots, slots), 0)
     p = free_set.reference_index(diagonal, used)
     reference = used & (slot == p)
-    row = jnp.sum(jnp.where(reference, slots, 0), axis=0, dtype=jnp.int32, keepdims=True)
-    to_p, K_pp = tile.entries(jnp.broadcast_to(row, own.shape), own), at(diagonal, p)
+    row = jnp.sum(jnp.where(slot == p, slots, 0), axis=0, dtype=jnp.int32, keepdims=True)
+    to_p, K_pp = tile.entries(jnp.broadcast_to(row, slots.shape), slots), at(diagonal, p)
     movable, length = free_set.lengths(diagonal, used & ~reference, to_p, K_pp)
-    scale = jnp.where(movable, lax.rsqrt(length), 0)
-    return System(slots, used, reference, movable, scale, to_p, K_pp)
+    return System(
+        slots=slots,
+        used=used,
+        reference=reference,
+        movable=movable,
+        scale=jnp.where(movable, lax.rsqrt(length), 0),
+        to_reference=to_p,
+        offset=K_pp,
+        damping=free_set.damping(jnp.maximum(count, 32).astype(length.dtype), length.dtype),
+        fits=count <= num_slots,
+    )
 
 
 def scaled(tile: Tile, of: System) -> Float[Array, "slots slots"]:
     """D R D, with rows of the identity for points that do not move."""
-    own = jnp.where(of.used, of.slots, 0)
-    shape = (own.shape[0], own.shape[0])
-    rows = jnp.broadcast_to(own[:, None], shape)
-    columns = jnp.broadcast_to(own[None, :], shape)
+    rows, columns = pairs(of)
     to_p, d = of.to_reference, of.scale
     R = tile.entries(rows, columns) - to_p[:, None] - to_p[None, :] + of.offset[:, None]
     both = of.movable[:, None] & of.movable[None, :]
-    still = _eye(shape[0]) & ~of.movable[:, None]
+    still = _eye(d.shape[0]) & ~of.movable[:, None]
     return jnp.where(both, R * (d[:, None] * d[None, :]), still.astype(d.dtype))
 
 
 def damped(tile: Tile, of: System) -> Float[Array, "slots slots"]:
-    """D R D with `free_set.damping` added to its diagonal."""
-    size = of.scale.shape[0]
-    amount = free_set.damping(size, of.scale.dtype)
-    return scaled(tile, of) + jnp.where(_eye(size), amount, 0).astype(of.scale.dtype)
+    """D R D with the damping added to its diagonal."""
+    return scaled(tile, of) + jnp.where(_eye(of.scale.shape[0]), of.damping[:, None], 0)
+
+
+def pairs(of: System) -> tuple[Int[Array, "slots slots"], Int[Array, "slots slots"]]:
+    """The row and the column of K of each entry."""
+    shape = (of.slots.shape[0], of.slots.shape[0])
+    rows = jnp.broadcast_to(of.slots[:, None], shape)
+    return rows, jnp.broadcast_to(of.slots[None, :], shape)
 
 
 def _product(A: Float[Array, "m k"], v: Float[Array, " k"]) -> Float[Array, " m"]:
