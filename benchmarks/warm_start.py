@@ -20,7 +20,7 @@ import numpy as np
 
 from ocsvm_jax import gram, rbf
 from ocsvm_jax.reports import provenance
-from ocsvm_jax.solver import conditioning, dual, kkt, problem
+from ocsvm_jax.solver import conditioning, dual, kkt, matrices, problem
 
 PROBLEMS = ((60, 1), (60, 8), (200, 1), (200, 8), (1000, 1))  # n, lanes
 NUS = (0.03, 0.5)
@@ -109,8 +109,14 @@ def posed(K: jax.Array, C: jax.Array) -> tuple[problem.Problem, conditioning.Con
     """The problem as `dual.solve_lanes` poses it, at the default tolerance."""
     given = conditioning.conditioned(K, C > 0)
     one = jnp.ones((1, K.shape[0]), K.dtype)
-    made = problem.make_problem(
-        given.K, 0 * C.T, C.T, one, -one, given.underflow[None], given.one_sign[None]
+    made = problem.Problem(
+        matrices.lane_matrices(given.K),
+        0 * C.T,
+        C.T,
+        one,
+        -one,
+        given.underflow[None],
+        given.one_sign[None],
     )
     return made, given
 

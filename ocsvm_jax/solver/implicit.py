@@ -99,7 +99,7 @@ def ocsvm_solve(
     # An invalid problem is replaced by a valid one for the iteration, and its solution by NaN.
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
     how = fused.choice(K.shape[0], K.dtype)
-    solved = _iterate(steps, how, *lax.stop_gradient((K, C, gap_bound)))
+    solved = _iterate(*lax.stop_gradient((K, C, gap_bound)), steps, how)
     valid = valid & (solved.status != Status.INVALID)
     # Only the derivative needs this K; without a derivative the compiler removes it.
     K = jnp.where(valid, meaningful(K, part), 0)
@@ -117,13 +117,13 @@ def ocsvm_solve(
 
 
 # Jitted here, since an eager call would otherwise trace and compile the loops each time.
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(3, 4))
 def _iterate(
-    max_steps: int,
-    how: fused.Choice,
     K: Float[Array, "n n"],
     C: Float[Array, " n"],
     tol: Float[Array, ""],
+    max_steps: int,
+    how: fused.Choice,
 ) -> dual.LaneSolution:
     run = partial(dual.solve_lanes, max_steps=max_steps)
     interpret = how == "interpret"
@@ -180,7 +180,7 @@ def _solve_free_set(
 ) -> Float[Array, " n"]:
     """Solves P K P y = P b with y = P y, of minimum norm if that is not unique."""
     how = fused.choice(K.shape[0], K.dtype)
-    inverse = _projected_inverse(how, lax.stop_gradient(K), free)
+    inverse = _projected_inverse(lax.stop_gradient(K), free, how)
 
     def operator(y: Array) -> Array:
         return free_set.project(free_set.matvec(K, free_set.project(y, free)), free)
@@ -195,9 +195,9 @@ def _solve_free_set(
     return free_set.project(y, free)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=2)
 def _projected_inverse(
-    how: fused.Choice, K: Float[Array, "n n"], free: Bool[Array, " n"]
+    K: Float[Array, "n n"], free: Bool[Array, " n"], how: fused.Choice
 ) -> Float[Array, "n n"]:
     interpret = how == "interpret"
     one_program = partial(_fused_projected_inverses, interpret=interpret)

@@ -14,7 +14,7 @@ from ocsvm_jax.solver.fused.calls import call, padded_size, struct
 from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
 from ocsvm_jax.solver.fused.matrix import Conditioned, conditioned
 from ocsvm_jax.solver.fused.system import damped, pairs, system_of
-from ocsvm_jax.solver.fused.tile import Tile, indices
+from ocsvm_jax.solver.fused.tile import Tile, indices, scalar
 from ocsvm_jax.solver.problem import Problem, magnitude, start
 from ocsvm_jax.solver.solution import Status
 
@@ -49,12 +49,11 @@ def solve_lanes(
     lanes, n = C.shape
     size = padded_size(n)
     slots = min(size, max(32, size // 2))
-    vector, number, integer = (
-        struct(C.shape, K.dtype, K),
-        struct((lanes,), K.dtype, K),
-        struct((lanes,), jnp.int32, K),
+    out = _results(
+        vector=struct((lanes, n), K.dtype, K),
+        number=struct((lanes,), K.dtype, K),
+        integer=struct((lanes,), jnp.int32, K),
     )
-    out = LaneSolution(vector, number, vector, number, number, integer, integer)
     arrays = (_symmetric(K, C > 0), C, tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
@@ -85,6 +84,19 @@ def projected_inverses(
     return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0), singular > 0
 
 
+def _results(vector: Any, number: Any, integer: Any) -> LaneSolution:
+    """The shapes of the results."""
+    return LaneSolution(
+        alpha=vector,
+        rho=number,
+        rho_weights=vector,
+        shift=number,
+        gap=number,
+        num_steps=integer,
+        status=integer,
+    )
+
+
 def _symmetric(
     K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]
 ) -> Float[Array, "lanes n n"]:
@@ -102,22 +114,22 @@ def _solve(
 ) -> None:
     problem, given, there = _posed(K_ref, C_ref, tol_ref, n, slots)
     state = rounds.iterate(problem, start(problem, given.row_sums), max_steps)
-    _write(LaneSolution(*out), there, problem, given, state, max_steps)
+    _write(out, there, problem, given, state, max_steps)
 
 
 def _continue(
     K_ref: Any, C_ref: Any, tol_ref: Any, *refs: Any, n: int, slots: int, max_steps: int
 ) -> None:
     """Continues a solve that did not converge; the references to what is known are the results'."""
-    known, out = LaneSolution(*refs[:7]), LaneSolution(*refs[7:])
-    status = jnp.reshape(known.status[:], ())
+    known: Any = LaneSolution(*refs[:7])
+    status = scalar(triton.load(known.status))
 
     @pl.when((status == Status.STALLED) | (status == Status.OUT_OF_STEPS))
     def _() -> None:
         problem, given, there = _posed(K_ref, C_ref, tol_ref, n, slots)
         alpha = triton.load(known.alpha, mask=there, other=0)
-        state = rounds.iterate(problem, alpha, max_steps, known.num_steps[:])
-        _write(out, there, problem, given, state, max_steps)
+        state = rounds.iterate(problem, alpha, max_steps, triton.load(known.num_steps))
+        _write(refs[7:], there, problem, given, state, max_steps)
 
 
 def _posed(
@@ -132,7 +144,7 @@ def _posed(
         linear=jnp.zeros_like(C),
         C=C,
         total=jnp.ones_like(given.unit),
-        tol=tol_ref[:] / given.unit,
+        tol=triton.load(tol_ref) / given.unit,
         underflow=given.underflow,
         one_sign=given.one_sign,
     )
@@ -140,7 +152,7 @@ def _posed(
 
 
 def _write(
-    out: LaneSolution,
+    out: tuple[Any, ...],
     there: Bool[Array, " size"],
     problem: Problem,
     given: Conditioned,
@@ -181,4 +193,4 @@ def _projected_inverse(
     still = of.used & ~of.reference & ~of.movable
     coincide = jnp.sum(still, axis=0, dtype=jnp.int32, keepdims=True) > 0
     singular = coincide | free_set.is_singular(pivot, of.damping)
-    singular_ref[:] = singular.astype(jnp.int32)
+    triton.store(singular_ref, singular.astype(jnp.int32))

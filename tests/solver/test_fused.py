@@ -1,0 +1,227 @@
+"""The fused programs, run operation by operation, and what is lowered for which platform.
+
+The whole contract of the solver runs on them by `OCSVM_JAX_FUSED=interpret pytest tests/solver`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from oracles import optimality
+from support.problems import on_host, rbf_matrices
+
+from ocsvm_jax.guidance import guidance_loss
+from ocsvm_jax.solver import Status, dual, fused, ocsvm_solve
+from ocsvm_jax.solver.fused import programs
+
+STEPS = 20_000
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    monkeypatch.setenv("OCSVM_JAX_FUSED", "interpret")
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    monkeypatch.setenv("OCSVM_JAX_FUSED", "on")
+
+
+def bounds(n, nu, w=None):
+    """(lanes, n) upper bounds on alpha in float32."""
+    return np.stack([optimality.upper_bounds(n, v, w) for v in nu]).astype(np.float32)
+
+
+@partial(jax.jit, static_argnums=3)
+def solved(K, C, tol, plain=False):
+    if plain:
+        return dual.solve_lanes(K, C, tol, max_steps=STEPS)
+    return fused.solve_lanes(K, C, tol, max_steps=STEPS, interpret=True)
+
+
+def assert_solved(K, nu, w, found):
+    """Each lane fulfils the optimality conditions, and says so."""
+    for lane in range(len(K)):
+        solution = optimality_view(found, lane, optimality.upper_bounds(len(w), nu[lane], w))
+        optimality.assert_solves(K[lane], nu[lane], w, solution, tol=4e-6)
+        assert solution.status == Status.CONVERGED
+
+
+def optimality_view(found, lane, C):
+    """One lane in the form that the oracle takes."""
+    from ocsvm_jax.solver import OCSVMSolution
+
+    one = on_host(found, lane)
+    free = (one.alpha > 0) & (one.alpha < C.astype(np.float32))
+    return OCSVMSolution(one.alpha, one.rho, free, one.gap, one.num_steps, one.status)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 31, 32, 33, 60, 64, 65, 128])
+def test_all_sizes(n):
+    """Powers of two, one below and one above: rows and columns beyond n are masked."""
+    nu, w = np.array([0.02, 0.3, 0.77, 1.0], np.float32), np.ones(n)
+    K = rbf_matrices(n, n, batch=4).astype(np.float32)
+    tol = jnp.full(4, -1.0, jnp.float32)
+    found = solved(K, bounds(n, nu), tol)
+    assert_solved(K, nu, w, found)
+    plain = solved(K, bounds(n, nu), tol, True)
+    np.testing.assert_allclose(found.rho, plain.rho, rtol=0, atol=4e-6)
+    np.testing.assert_allclose(found.alpha, plain.alpha, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("quick", [0, 1])
+def test_the_second_program_finishes_what_the_first_leaves(quick, monkeypatch):
+    """Here the first may take no step at all, or too few."""
+    monkeypatch.setattr(programs, "_QUICK", quick)
+    n, nu = 40, np.array([0.05, 0.5, 0.9], np.float32)
+    K = rbf_matrices(3, n, batch=3).astype(np.float32)
+    run = partial(fused.solve_lanes, max_steps=STEPS, interpret=True)
+    found = jax.jit(run)(K, bounds(n, nu), jnp.full(3, -1.0, jnp.float32))
+    assert_solved(K, nu, np.ones(n), found)
+
+
+def test_a_free_set_larger_than_the_slots():
+    """Nearly orthogonal points of different length: all 60 are free, and there are 32 slots."""
+    n = 60
+    rng = np.random.default_rng(5)
+    K = np.diag(rng.uniform(1, 3, n)) + 0.02 * rbf_matrices(5, n, batch=1)[0]
+    K = K[None].astype(np.float32)
+    found = solved(K, bounds(n, [0.01]), jnp.full(1, -1.0, jnp.float32))
+    assert_solved(K, [0.01], np.ones(n), found)
+    assert np.all(np.asarray(found.alpha) > 0)
+
+
+def test_points_without_weight_may_hold_anything():
+    n, nu = 20, np.array([0.2], np.float32)
+    K = rbf_matrices(9, n, batch=1).astype(np.float32)
+    w = np.ones(n)
+    w[[0, 7, 19]] = 0
+    expected = solved(K, bounds(n, nu, w), jnp.full(1, -1.0, jnp.float32))
+    K[:, 7], K[:, :, 7], K[:, 0, 5] = np.nan, np.inf, -np.inf
+    found = solved(K, bounds(n, nu, w), jnp.full(1, -1.0, jnp.float32))
+    jax.tree.map(np.testing.assert_array_equal, on_host(found), on_host(expected))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_matrix_that_is_not_finite_is_invalid_and_disturbs_no_other(value):
+    n, nu = 20, np.array([0.2, 0.2], np.float32)
+    K = rbf_matrices(9, n, batch=2).astype(np.float32)
+    expected = on_host(solved(K, bounds(n, nu), jnp.full(2, -1.0, jnp.float32)), 1)
+    K[0, 3, 4] = value
+    found = solved(K, bounds(n, nu), jnp.full(2, -1.0, jnp.float32))
+    assert found.status[0] == Status.INVALID
+    jax.tree.map(np.testing.assert_array_equal, on_host(found, 1), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("n", [1, 5, 33, 60])
+def test_projected_inverses(n, share):
+    """Against NumPy's pseudo-inverse, where the system is regular in float64."""
+    rng = np.random.default_rng(n)
+    K = rbf_matrices(n, n, d=8, log10_gamma=(0.3, 0.6), batch=3)
+    free = rng.random((3, n)) < share
+    found, singular = fused.projected_inverses(jnp.asarray(K), jnp.asarray(free), interpret=True)
+    assert not np.any(singular)
+    for lane in range(3):
+        inside = free[lane].astype(float)
+        P = np.diag(inside) - np.outer(inside, inside) / max(inside.sum(), 1)
+        expected = np.linalg.pinv(P @ K[lane] @ P, rcond=1e-12)
+        scale = max(np.max(np.abs(expected)), 1e-300)
+        np.testing.assert_allclose(found[lane], expected, rtol=0, atol=1e-8 * scale)
+
+
+def test_a_singular_system_is_reported():
+    x = np.random.default_rng(0).normal(size=(1, 9, 2))
+    K, free = jnp.asarray(x @ x.transpose(0, 2, 1)), jnp.ones((1, 9), bool)
+    _, singular = fused.projected_inverses(K, free, interpret=True)
+    assert bool(singular[0])
+
+
+def test_values_and_gradients_of_the_guidance(interpreted):
+    """Through the public functions, under jit and vmap, against plain JAX."""
+    z = jax.random.normal(jax.random.key(1), (2, 24, 5), jnp.float32)
+
+    def values(z):
+        loss = lambda z: guidance_loss(z, nu=0.2, gamma=0.1)[0]  # noqa: E731
+        return jax.jit(jax.vmap(jax.value_and_grad(loss)))(z)
+
+    found = values(z)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCSVM_JAX_FUSED", "off")
+        expected = values(z)
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=1e-4 * float(jnp.max(jnp.abs(e))))
+
+
+SOLVE = lambda K: jax.vmap(lambda K: ocsvm_solve(K, 0.1).rho)(K)  # noqa: E731
+MATRICES = jax.ShapeDtypeStruct((4, 60, 60), jnp.float32)
+LATENTS = jax.ShapeDtypeStruct((20, 3), jnp.float32)
+
+
+def programs_in(function, argument, platform):
+    lowered = jax.jit(function).trace(argument).lower(lowering_platforms=(platform,))
+    return lowered.as_text().count("triton")
+
+
+def misfit(z):
+    return guidance_loss(z, nu=0.1)[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "programs"),
+    [
+        pytest.param(SOLVE, MATRICES, 2, id="vmap"),
+        pytest.param(jax.grad(lambda K: jnp.sum(SOLVE(K))), MATRICES, 3, id="grad"),
+        pytest.param(jax.value_and_grad(misfit), LATENTS, 2, id="guidance"),
+        pytest.param(jax.hessian(misfit), LATENTS, 3, id="hessian"),
+        pytest.param(
+            lambda K: jax.lax.scan(lambda c, K: (c + ocsvm_solve(K, 0.1).rho, None), 0.0, K)[0],
+            MATRICES,
+            2,
+            id="scan",
+        ),
+    ],
+)
+def test_lowered_for_cuda(function, argument, programs, offered):
+    """One program up to 32 points, two above, and one for a derivative."""
+    with jax.numpy_dtype_promotion("standard"):
+        assert programs_in(function, argument, "cuda") == programs
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "rocm"])
+def test_other_platforms_get_the_loops(platform, offered):
+    assert programs_in(SOLVE, MATRICES, platform) == 0
+
+
+def test_lowered_for_cuda_under_shard_map(offered):
+    """Pallas cannot interpret this, so that it is only lowered here."""
+    mesh = jax.make_mesh((1,), ("x",))
+    spec = PartitionSpec("x")
+    argument = jax.ShapeDtypeStruct(
+        MATRICES.shape, MATRICES.dtype, sharding=NamedSharding(mesh, spec)
+    )
+    mapped = jax.shard_map(SOLVE, mesh=mesh, in_specs=spec, out_specs=spec)
+    assert programs_in(mapped, argument, "cuda") == 2
+
+
+@pytest.mark.parametrize("wish", ["auto", "off", ""])
+def test_not_offered_on_a_cpu(wish, monkeypatch):
+    monkeypatch.setenv("OCSVM_JAX_FUSED", wish)
+    assert fused.choice(60, jnp.float32) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("n", "dtype", "expected"),
+    [(128, "float32", "fused"), (129, "float32", "plain"), (60, "float64", "fused")],
+)
+def test_sizes_and_dtypes_that_are_offered(n, dtype, expected, offered):
+    assert fused.choice(n, dtype) == expected
+
+
+def test_an_unknown_wish_is_refused(monkeypatch):
+    monkeypatch.setenv("OCSVM_JAX_FUSED", "yes")
+    with pytest.raises(ValueError, match=r"OCSVM_JAX_FUSED is 'yes'.*auto, on, off, interpret"):
+        ocsvm_solve(jnp.eye(3), 0.5)
