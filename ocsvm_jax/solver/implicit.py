@@ -200,20 +200,9 @@ def _projected_inverse(
     K: Float[Array, "n n"], free: Bool[Array, " n"], how: fused.Choice
 ) -> Float[Array, "n n"]:
     interpret = how == "interpret"
-    one_program = partial(_fused_projected_inverses, interpret=interpret)
+    one_program = partial(fused.projected_inverses, interpret=interpret)
     offered = None if how == "plain" else one_program
     return lanes_function(_projected_inverses, offered, everywhere=interpret)(K, free)
-
-
-def _fused_projected_inverses(
-    K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
-) -> Float[Array, "lanes n n"]:
-    """`_projected_inverses` by one program a lane, but for singular ones."""
-    inverses, singular = fused.projected_inverses(K, free, interpret=interpret)
-    some = lambda: jnp.where(  # noqa: E731
-        singular[:, None, None], _projected_inverses(K, free), inverses
-    )
-    return lax.cond(jnp.any(singular), some, lambda: inverses)
 
 
 def _projected_inverses(

@@ -33,8 +33,8 @@ def solve_lanes(
 
 def projected_inverses(
     K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
-) -> tuple[Float[Array, "lanes n n"], Bool[Array, " lanes"]]:
-    """The pseudo-inverse of P K P of each lane, and whether it is singular and the result wrong."""
+) -> Float[Array, "lanes n n"]:
+    """The pseudo-inverse of P K P of each lane, zero off its free set."""
     from ocsvm_jax.solver.fused import programs
 
     return programs.projected_inverses(K, free, interpret=interpret)

@@ -11,13 +11,10 @@ class _Elimination(NamedTuple):
     A: Float[Array, "size size"]
     done: Bool[Array, " size"]
     k: Int[Array, ""]
-    smallest: Float[Array, ""]
 
 
-def inverse_and_pivot(
-    A: Float[Array, "size size"], which: Bool[Array, " size"]
-) -> tuple[Float[Array, "size size"], Float[Array, ""]]:
-    """The inverse of a positive definite matrix, and its smallest pivot.
+def inverse(A: Float[Array, "size size"], which: Bool[Array, " size"]) -> Float[Array, "size size"]:
+    """The inverse of a positive definite matrix.
 
     Args:
       A: (size, size), with rows and columns of the identity, damped or not, outside `which`; they
@@ -41,8 +38,7 @@ def inverse_and_pivot(
         others = jnp.where(here[None, :], 0, s.A) - column[:, None] * multiple[None, :]
         A = jnp.where(here[:, None], multiple[None, :], others)
         done = s.done | here
-        return _Elimination(A, done, first(which & ~done), jnp.minimum(s.smallest, pivot))
+        return _Elimination(A, done, first(which & ~done))
 
-    start = _Elimination(A, index < 0, first(which), jnp.asarray(jnp.inf, A.dtype))
-    end = lax.while_loop(lambda s: s.k < size, eliminate, start)
-    return end.A, end.smallest
+    start = _Elimination(A, index < 0, first(which))
+    return lax.while_loop(lambda s: s.k < size, eliminate, start).A

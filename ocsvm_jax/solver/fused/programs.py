@@ -8,12 +8,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from ocsvm_jax.solver import free_set, kkt, rounds
+from ocsvm_jax.solver import kkt, rounds
 from ocsvm_jax.solver.dual import LaneSolution, in_given_units
 from ocsvm_jax.solver.fused.calls import call, padded_size, struct
-from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
 from ocsvm_jax.solver.fused.matrix import Conditioned, conditioned
-from ocsvm_jax.solver.fused.system import damped, pairs, system_of
+from ocsvm_jax.solver.fused.pseudo_inverse import pseudo_inverse
+from ocsvm_jax.solver.fused.system import pairs, scaled, system_of
 from ocsvm_jax.solver.fused.tile import Tile, indices, scalar
 from ocsvm_jax.solver.problem import Problem, magnitude, start
 from ocsvm_jax.solver.solution import Status
@@ -66,22 +66,21 @@ def solve_lanes(
 
 def projected_inverses(
     K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
-) -> tuple[Float[Array, "lanes n n"], Bool[Array, " lanes"]]:
-    """The pseudo-inverse of P K P of each lane, and whether it is singular and the result wrong.
+) -> Float[Array, "lanes n n"]:
+    """The pseudo-inverse of P K P of each lane.
 
     Args:
       K: (lanes, n, n) symmetric matrices.
       free: (lanes, n) the free sets; the result is zero off them.
       interpret: run the program by XLA, operation by operation.
     """
-    lanes, n = free.shape
+    n = free.shape[1]
     slots = padded_size(n)
-    out = struct(K.shape, K.dtype, K), struct((lanes,), jnp.int32, K)
     program = partial(_projected_inverse, n=n, slots=slots)
-    arrays = (K, free.astype(jnp.int32))
-    inverses, singular = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
+    arrays, out = (K, free.astype(jnp.int32)), struct(K.shape, K.dtype, K)
+    inverses = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
     # The program writes the rows and columns of the free set only.
-    return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0), singular > 0
+    return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0)
 
 
 def _results(vector: Any, number: Any, integer: Any) -> LaneSolution:
@@ -179,18 +178,10 @@ def _write(
         triton.store(ref, value, mask=there if ref.shape == there.shape else None)
 
 
-def _projected_inverse(
-    K_ref: Any, free_ref: Any, out_ref: Any, singular_ref: Any, *, n: int, slots: int
-) -> None:
+def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, *, n: int, slots: int) -> None:
     free = triton.load(free_ref, mask=indices(free_ref.shape[0]) < n, other=0) > 0
     one = jnp.ones((1,), out_ref.dtype)
     tile = Tile(K_ref, free_ref, n, free, one, 0 * one)
     of = system_of(tile, free, slots)
-    inverse, pivot = inverse_and_pivot(damped(tile, of), of.movable)
-    inverse = free_set.projected_inverse(inverse, of.scale, of.reference)
     both = of.used[:, None] & of.used[None, :]
-    triton.store(out_ref.at[*pairs(of)], inverse, mask=both)
-    still = of.used & ~of.reference & ~of.movable
-    coincide = jnp.sum(still, axis=0, dtype=jnp.int32, keepdims=True) > 0
-    singular = coincide | free_set.is_singular(pivot, of.damping)
-    triton.store(singular_ref, singular.astype(jnp.int32))
+    triton.store(out_ref.at[*pairs(of)], pseudo_inverse(scaled(tile, of), of), mask=both)

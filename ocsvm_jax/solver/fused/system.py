@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import free_set
-from ocsvm_jax.solver.fused.elimination import inverse_and_pivot
+from ocsvm_jax.solver.fused import elimination
 from ocsvm_jax.solver.fused.tile import Tile, at, indices, placed, taken
 
 
@@ -45,7 +45,7 @@ def solve(
     right = taken(rhs, of.slots)
     at_p = jnp.sum(jnp.where(of.reference, right, 0), axis=0, keepdims=True)
     b = jnp.where(of.movable, of.scale * (right - at_p), 0)
-    inverse, _ = inverse_and_pivot(damped(tile, of), of.movable)
+    inverse = elimination.inverse(damped(tile, of), of.movable)
     x = _product(inverse, b)
     x = x + _product(inverse, b - _product(scaled(tile, of), x))
     y = of.scale * x
