@@ -60,8 +60,11 @@ def optimality_view(found, lane, C):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 31, 32, 33, 60, 64, 65, 128])
-def test_all_sizes(n):
+@pytest.mark.parametrize("few", [0, 128])
+def test_all_sizes(n, few, monkeypatch):
     """Powers of two, one below and one above: rows and columns beyond n are masked."""
+    monkeypatch.setattr(programs, "_FEW", few)
+    jax.clear_caches()
     nu, w = np.array([0.02, 0.3, 0.77, 1.0], np.float32), np.ones(n)
     K = rbf_matrices(n, n, batch=4).astype(np.float32)
     tol = jnp.full(4, -1.0, jnp.float32)
@@ -76,6 +79,7 @@ def test_all_sizes(n):
 def test_the_second_program_finishes_what_the_first_leaves(quick, monkeypatch):
     """Here the first may take no step at all, or too few."""
     monkeypatch.setattr(programs, "_QUICK", quick)
+    monkeypatch.setattr(programs, "_FEW", 0)
     n, nu = 40, np.array([0.05, 0.5, 0.9], np.float32)
     K = rbf_matrices(3, n, batch=3).astype(np.float32)
     run = partial(fused.solve_lanes, max_steps=STEPS, interpret=True)
@@ -83,13 +87,16 @@ def test_the_second_program_finishes_what_the_first_leaves(quick, monkeypatch):
     assert_solved(K, nu, np.ones(n), found)
 
 
-def test_a_free_set_larger_than_the_slots():
+@pytest.mark.parametrize("few", [0, 128])
+def test_a_free_set_larger_than_the_slots(few, monkeypatch):
     """Nearly orthogonal points of different length: all 60 are free, and there are 32 slots."""
+    monkeypatch.setattr(programs, "_FEW", few)
     n = 60
     rng = np.random.default_rng(5)
     K = np.diag(rng.uniform(1, 3, n)) + 0.02 * rbf_matrices(5, n, batch=1)[0]
     K = K[None].astype(np.float32)
-    found = solved(K, bounds(n, [0.01]), jnp.full(1, -1.0, jnp.float32))
+    run = partial(fused.solve_lanes, max_steps=STEPS, interpret=True)
+    found = jax.jit(run)(K, bounds(n, [0.01]), jnp.full(1, -1.0, jnp.float32))
     assert_solved(K, [0.01], np.ones(n), found)
     assert np.all(np.asarray(found.alpha) > 0)
 
@@ -163,7 +170,7 @@ def test_values_and_gradients_of_the_guidance(interpreted):
 
 
 SOLVE = lambda K: jax.vmap(lambda K: ocsvm_solve(K, 0.1).rho)(K)  # noqa: E731
-MATRICES = jax.ShapeDtypeStruct((4, 60, 60), jnp.float32)
+MATRICES = jax.ShapeDtypeStruct((200, 60, 60), jnp.float32)
 LATENTS = jax.ShapeDtypeStruct((20, 3), jnp.float32)
 
 
@@ -186,13 +193,13 @@ def misfit(z):
         pytest.param(
             lambda K: jax.lax.scan(lambda c, K: (c + ocsvm_solve(K, 0.1).rho, None), 0.0, K)[0],
             MATRICES,
-            2,
+            1,
             id="scan",
         ),
     ],
 )
 def test_lowered_for_cuda(function, argument, programs, offered):
-    """One program up to 32 points, two above, and one for a derivative."""
+    """One program for a few problems, two for many, and one for a derivative."""
     with jax.numpy_dtype_promotion("standard"):
         assert programs_in(function, argument, "cuda") == programs
 

@@ -20,6 +20,8 @@ from ocsvm_jax.solver.solution import Status
 
 # Entries of a system that one warp holds: 32 a thread.
 _ENTRIES_PER_WARP = 32 * 32
+# Up to this many problems there is a multiprocessor for each on the GPUs of data centres.
+_FEW = 128
 # A problem that the first program does not finish within this many steps a point is left to the
 # second.
 _QUICK = 8
@@ -35,9 +37,10 @@ def solve_lanes(
 ) -> LaneSolution:
     """As `dual.solve_lanes`, one program a problem.
 
-    A program with few slots for the free set, and so few registers, solves nearly all problems. A
-    second one, with slots for all points, continues where the first did not converge, and ends at
-    once for all others.
+    A few problems are solved by a program with slots for all points in the free set, which takes
+    several warps. Of many, as many as possible should run at once: a program of one or two warps
+    with fewer slots solves nearly all, and another, with all slots, continues where it did not
+    converge and ends at once elsewhere.
 
     Args:
       K: (lanes, n, n) Gram matrices.
@@ -48,13 +51,15 @@ def solve_lanes(
     """
     lanes, n = C.shape
     size = padded_size(n)
-    slots = min(size, max(32, size // 2))
+    slots = size if lanes <= _FEW else min(size, max(32, size // 2))
     out = _results(
         vector=struct((lanes, n), K.dtype, K),
         number=struct((lanes,), K.dtype, K),
         integer=struct((lanes,), jnp.int32, K),
     )
-    arrays = (_symmetric(K, C > 0), C, tol)
+    # Points that take no part are left out by the programs: here XLA would compute with constants
+    # as large as K where no weights are given.
+    arrays = (0.5 * K + 0.5 * K.transpose(0, 2, 1), C, tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
     found = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
@@ -94,14 +99,6 @@ def _results(vector: Any, number: Any, integer: Any) -> LaneSolution:
         num_steps=integer,
         status=integer,
     )
-
-
-def _symmetric(
-    K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]
-) -> Float[Array, "lanes n n"]:
-    """The symmetric part of K; 0 where a point takes no part, which may hold anything."""
-    half = 0.5 * jnp.where(part[:, :, None] & part[:, None, :], K, 0)
-    return half + half.transpose(0, 2, 1)
 
 
 def _warps(slots: int) -> int:

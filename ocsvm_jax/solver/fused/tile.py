@@ -51,8 +51,10 @@ class Tile(NamedTuple):
 
     def row(self, index: Int[Array, "1"]) -> Float[Array, " size"]:
         """One row; 0 where a point takes no part."""
-        given = triton.load(self.ref.at[scalar(index), :], mask=self.part, other=0)
-        return jnp.where(self.part, self._in_units(given, self.inverse, self.shift), 0)
+        i = scalar(index)
+        both = self.part & (triton.load(self.member_ref.at[i]) > 0)
+        given = triton.load(self.ref.at[i, :], mask=both, other=0)
+        return jnp.where(both, self._in_units(given, self.inverse, self.shift), 0)
 
     def entries(
         self, rows: Int[Array, "*shape"], columns: Int[Array, "*shape"]
