@@ -3,7 +3,8 @@
 Two exact rewritings, derived beside the code, turn each 5x5 convolution of the autoencoder into one
 matrix product of a good size (see `ocsvm_jax.networks.forms`). On a CPU this makes a training step
 take about a third of the time, and about an eighth within a `jax.lax.scan`
-(`benchmarks/autoencoder_step.py`).
+(`benchmarks/autoencoder_step.py`). On a GPU, 64 models under vmap take a quarter of the time, and
+XLA can launch a whole training step as one CUDA graph (`benchmarks/results/launches.md`).
 """
 
 import jax
@@ -29,7 +30,7 @@ def convolve(
         library this is a correlation: kernel[0, 0] weighs the neighbour above on the left.
       upsampling: every pixel is first repeated this many times along both axes.
       form: "lax" for the convolution of XLA, "banded" for matrix products (see `convolve_banded`),
-        "auto" for "banded" on a CPU and "lax" on every other platform.
+        "auto" for "banded" on a CPU and an NVIDIA GPU and "lax" on every other platform.
 
     Returns:
       The convolved images, `upsampling` times as high and as wide.

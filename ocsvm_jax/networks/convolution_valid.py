@@ -1,8 +1,8 @@
 """Convolutions without padding for small patches, in the form each platform runs fastest.
 
 On a CPU a patch network with few channels is four times faster as products of image rows with
-banded matrices, see `ocsvm_jax.networks.forms`. Whole slices and accelerators use XLA's
-convolution.
+banded matrices, see `ocsvm_jax.networks.forms`, which also says where they are used. Whole slices
+use XLA's convolution on every platform.
 """
 
 import jax

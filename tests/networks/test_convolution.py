@@ -101,13 +101,25 @@ def test_many_kernels_at_once_and_forward_mode():
     np.testing.assert_allclose(tangent, ordinary(kernels[2]), atol=1e-12)
 
 
-@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 3), ("tpu", 3)])
-def test_auto_lowers_one_form_per_platform(platform, convolutions):
-    x, kernel, cotangent = problem(4, 2, 6, 6, 2, 3, 2, dtype=jnp.float32)
-    function = jax.jit(lambda x, k, t: value_and_gradients("auto", x, k, t, 2))
-    text = function.trace(x, kernel, cotangent).lower(lowering_platforms=(platform,)).as_text()
+# One convolution or product for the value and each gradient. A CPU also builds the banded matrix,
+# and the gradient in the kernel, by two products each; a GPU by sums, without a launch for each.
+@pytest.mark.parametrize(
+    ("platform", "convolutions", "products"),
+    [("cpu", 0, 3 + 4), ("cuda", 0, 3), ("rocm", 3, 0), ("tpu", 3, 0)],
+)
+@pytest.mark.parametrize("models", [None, 4])
+def test_auto_lowers_one_form_per_platform(platform, convolutions, products, models):
+    inputs = problem(4, 2, 6, 6, 2, 3, 2, dtype=jnp.float32)
+
+    def function(x, k, t):
+        return value_and_gradients("auto", x, k, t, 2)
+
+    if models:
+        function = jax.vmap(function)
+        inputs = tuple(jnp.stack([a] * models) for a in inputs)
+    text = jax.jit(function).trace(*inputs).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
-    assert ("stablehlo.dot_general" in text) == (platform == "cpu")
+    assert text.count("stablehlo.dot_general") == products
 
 
 def test_refuses_unknown_forms_and_even_kernels():

@@ -1,5 +1,6 @@
 """The choice between two forms of a convolution, shared by all convolutions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,3 +37,26 @@ def test_bands_hold_the_entries_of_the_kernel_exactly(dtype):
     np.testing.assert_array_equal(matrices[:, 1, :, 0], kernel[:, 0])
     np.testing.assert_array_equal(matrices[:, 2, :, 0], kernel[:, 1])
     assert not jnp.any(matrices[:, 3:])
+
+
+EQUATIONS = {  # with the shapes of its operands
+    "drt,iju,tuco->dicrjo": ((3, 2, 5), (4, 8, 5), (5, 5, 2, 3)),
+    "pui,tuco->ticpo": ((4, 3, 7), (3, 3, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_sum_of_a_gpu_is_the_einsum_and_has_its_derivatives(equation):
+    rng = np.random.default_rng(1)
+    *selections, kernel = (jnp.asarray(rng.normal(size=shape)) for shape in EQUATIONS[equation])
+    one_sum, products = (
+        lambda k, how=how: how(*selections, k, equation=equation)
+        for how in (forms._einsum_by_one_sum, forms._einsum_by_products)
+    )
+    actual, back = jax.vjp(one_sum, kernel)
+    expected, expected_back = jax.vjp(products, kernel)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
+    cotangent = jnp.asarray(rng.normal(size=expected.shape))
+    np.testing.assert_allclose(back(cotangent)[0], expected_back(cotangent)[0], rtol=1e-12)
+    stack = jnp.stack([kernel, 2 * kernel])
+    np.testing.assert_allclose(jax.vmap(one_sum)(stack)[1], 2 * expected, rtol=1e-12, atol=1e-13)

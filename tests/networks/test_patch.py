@@ -173,7 +173,7 @@ def test_convolutions_in_float32(form):
         assert_close(actual, oracle(x, kernel, stride), 1e-6, jnp.float32)
 
 
-@pytest.mark.parametrize(("platform", "banded"), [("cpu", True), ("cuda", False), ("tpu", False)])
+@pytest.mark.parametrize(("platform", "banded"), [("cpu", True), ("cuda", True), ("tpu", False)])
 @pytest.mark.parametrize(
     ("function", "shape", "options", "dense"),
     [
