@@ -31,7 +31,7 @@ LAYERS = {
         "reports",
         "experiments",
     ),
-    "arrays": ("arguments distances pytrees", "scaling summary", "casts", "points"),
+    "arrays": ("arguments distances pytrees", "packing scaling summary", "casts", "points"),
     "conformal": ("values", "p_values selection threshold"),
     "data": (
         "base corruptions nifti phantom",
@@ -78,7 +78,8 @@ LAYERS = {
     ),
     "methods": (
         "arguments base turning",
-        "ae hypersphere ogae sae vae",
+        "ae hypersphere ring sae vae",
+        "ogae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),
     "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),

@@ -55,6 +55,9 @@ class Method(NamedTuple):
         epoch. `mean_of(function)` is the mean of `function(images)` over all batches of the epoch.
         `preparing` is True in epochs of pretraining, or of a warm-up with another loss: early
         stopping ignores them.
+      pack: `pack(state) -> state` in a form of which `update` writes fewer arrays: between the
+        steps of an epoch, where each array costs an accelerator a launch. The same by default.
+      unpack: `unpack(pack(state)) == state`.
     """
 
     init: Callable[..., Any]
@@ -63,6 +66,8 @@ class Method(NamedTuple):
     encode: Callable[..., Array]
     loss: Callable[..., Array]
     prepare: Callable[..., tuple[Any, Bool[Array, ""]]]
+    pack: Callable[[Any], Any] = lambda state: state
+    unpack: Callable[[Any], Any] = lambda state: state
 
 
 class Recipe(NamedTuple):

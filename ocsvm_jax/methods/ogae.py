@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ocsvm_jax.guidance import (
     BetaSchedule,
@@ -17,6 +17,7 @@ from ocsvm_jax.guidance import (
     two_phase_betas,
 )
 from ocsvm_jax.kernels import gram, rbf
+from ocsvm_jax.methods import ring
 from ocsvm_jax.methods.arguments import (
     Gamma,
     Number,
@@ -41,18 +42,6 @@ from ocsvm_jax.methods.base import (
     reconstruction_score,
 )
 from ocsvm_jax.networks.pair import Network
-
-
-class Memory(NamedTuple):
-    """Ring buffer of the one-class SVMs of the last M steps.
-
-    Attributes:
-      entries: each array has a leading axis of M; step i is at i % M.
-      steps: () total number of steps taken.
-    """
-
-    entries: GuidanceAux
-    steps: Int[Array, ""]
 
 
 class Phases(NamedTuple):
@@ -216,7 +205,7 @@ def guided_method(
         record = jax.eval_shape(
             lambda: objective(params, stats, None, images, jnp.int32(0), True)[1].record
         )
-        return _empty(record, last_m)
+        return ring.empty(record, last_m)
 
     def prepare(state, mean_of, epoch):
         del mean_of
@@ -230,24 +219,12 @@ def guided_method(
         with_betas,
         score,
         init_memory=init_memory,
-        remember=_remember,
+        remember=ring.remember,
         prepare=prepare,
-    )
+    )._replace(pack=ring.pack, unpack=ring.unpack)
 
 
-def _empty(record: GuidanceAux, size: int) -> Memory:
-    zeros = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), record)
-    return Memory(zeros, jnp.int32(0))
-
-
-def _remember(memory: Memory, record: GuidanceAux) -> Memory:
-    size = memory.entries.gamma.shape[0]
-    slot = memory.steps % size
-    entries = jax.tree.map(lambda ring, new: ring.at[slot].set(new), memory.entries, record)
-    return Memory(entries, memory.steps + 1)
-
-
-def last_m_score(memory: Memory, z: Float[Array, "b d"]) -> Score:
+def last_m_score(memory: ring.Memory, z: Float[Array, "b d"]) -> Score:
     """Minus the mean decision function of the stored one-class SVMs.
 
     Latents are standardised by the statistics of each stored support half (the paper's score

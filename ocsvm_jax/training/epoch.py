@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from ocsvm_jax.arrays.packing import Packed, packed
 from ocsvm_jax.methods.base import Method, Score
 
 
@@ -121,16 +122,37 @@ def one_epoch(
     def mean_of(function: Callable[..., Array]) -> Array:
         return jnp.mean(jax.lax.map(lambda index: function(images(index)), batches), axis=0)
 
-    def step(state: Any, index: Int[Array, " b"]) -> tuple[Any, Mapping[str, Array]]:
-        return method.update(state, images(index), epoch)
-
     state, preparing = method.prepare(run.state, mean_of, epoch)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, run.state)  # as the steps need it
-    state, parts = jax.lax.scan(step, state, batches)
-    parts = jax.tree.map(jnp.mean, parts)
+    state, parts = steps_over(batches, images, method, state, epoch)
     loss = _held_out_loss(method, state, feed, batch_size)
     run = advanced(run, state, loss, epoch + 1, preparing)
     return run, {**parts, "valid_loss": loss}
+
+
+def steps_over(
+    batches: Any,
+    images: Callable[[Any], Array],
+    method: Method,
+    state: Any,
+    epoch: Int[Array, ""],
+) -> tuple[Any, Mapping[str, Float[Array, ""]]]:
+    """One step for each batch, in a scan: the state after them, and the mean of each part.
+
+    Args:
+      batches: arrays with a leading axis of the steps.
+      images: `images(batch)`, the images of a step.
+      method: the method to train.
+      state: its state before.
+      epoch: () number of epochs done.
+    """
+
+    def step(state: Any, batch: Any) -> tuple[Any, Packed]:
+        state, parts = method.update(state, images(batch), epoch)
+        return state, packed(parts)
+
+    state, parts = jax.lax.scan(step, method.pack(state), batches)
+    return method.unpack(state), jax.tree.map(jnp.mean, parts.unpacked())
 
 
 def advanced(

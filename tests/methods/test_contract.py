@@ -141,6 +141,28 @@ def test_update_and_prepare_are_deterministic(case):
         chex.assert_trees_all_equal(first, second, strict=True)
 
 
+def test_a_step_of_a_packed_state_is_that_step(case):
+    pack, unpack = case.method.pack, case.method.unpack
+    chex.assert_trees_all_equal(unpack(pack(case.state)), case.state, strict=True)
+    assert types(unpack(pack(case.start))) == types(case.start)
+    if pack(case.state) is case.state:
+        return  # not packed: the same step
+
+    @jax.jit
+    def update(state, images, epoch):
+        return case.method.update(state, images, epoch)
+
+    arguments = (case.images, jnp.int32(7))
+    state = pack(case.state)
+    assert len(jax.tree.leaves(state)) < len(jax.tree.leaves(case.state))
+    (stepped, parts), (expected, expected_parts) = (
+        update(state, *arguments),
+        case.update(case.state, *arguments),
+    )
+    chex.assert_trees_all_equal(unpack(stepped), expected, strict=True)
+    chex.assert_trees_all_equal(parts, expected_parts, strict=True)
+
+
 @pytest.mark.slow
 def test_jit_equals_eager(case):
     close = partial(chex.assert_trees_all_close, rtol=1e-3, atol=1e-4)

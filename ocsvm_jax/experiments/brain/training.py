@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from ocsvm_jax.methods.base import Method, State
 from ocsvm_jax.networks.pair import Network
 from ocsvm_jax.networks.patch import PATCH, pad_slices, patch_at
-from ocsvm_jax.training.epoch import Run, advanced, begin
+from ocsvm_jax.training.epoch import Run, advanced, begin, steps_over
 from ocsvm_jax.training.history import Entry
 from ocsvm_jax.training.loop import Plan, run_epochs
 
@@ -130,12 +130,8 @@ def _epoch(
 ) -> tuple[Run, Mapping[str, Array]]:
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), run.epoch + 1), steps)
 
-    def step(state: Any, key: Array) -> tuple[Any, Mapping[str, Array]]:
-        patches = _random_batch(feed.slices, feed.locations, locations, key)
-        return method.update(state, patches, run.epoch)
-
-    state, parts = jax.lax.scan(step, run.state, keys)
-    parts = jax.tree.map(jnp.mean, parts)
+    patches = partial(_random_batch, feed.slices, feed.locations, locations)
+    state, parts = steps_over(keys, patches, method, run.state, run.epoch)
     loss = _held_out_loss(method, state, feed, seed, locations)
     run = advanced(run, state, loss, run.epoch + 1)
     return run, {**parts, "valid_loss": loss}

@@ -1,0 +1,51 @@
+"""The ring buffer of the one-class SVMs of the last steps, from which OgAE scores."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from ocsvm_jax.arrays.packing import Packed, packed
+from ocsvm_jax.guidance import GuidanceAux
+from ocsvm_jax.methods.base import State
+
+
+class Memory(NamedTuple):
+    """Ring buffer of the one-class SVMs of the last M steps.
+
+    Attributes:
+      entries: a `GuidanceAux` whose arrays have a leading axis of M; step i is at i % M. Between
+        `pack` and `unpack` a `Packed`.
+      steps: () total number of steps taken.
+    """
+
+    entries: Any
+    steps: Int[Array, ""]
+
+
+def empty(record: GuidanceAux, size: int) -> Memory:
+    """A ring for `size` records of this type: arrays, or their shapes and dtypes."""
+    zeros = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), record)
+    return Memory(zeros, jnp.int32(0))
+
+
+def remember(memory: Memory, record: GuidanceAux) -> Memory:
+    """The ring after another step."""
+    new = packed(record) if isinstance(memory.entries, Packed) else record
+    size = jax.tree.leaves(memory.entries)[0].shape[0]
+    slot = memory.steps % size
+    entries = jax.tree.map(lambda kept, entry: kept.at[slot].set(entry), memory.entries, new)
+    return Memory(entries, memory.steps + 1)
+
+
+def pack(state: State) -> State:
+    """The state with a ring whose slots are few vectors, see `Method.pack`."""
+    entries = packed(state.memory.entries, leading=1)
+    return state._replace(memory=state.memory._replace(entries=entries))
+
+
+def unpack(state: State) -> State:
+    """The state with the ring as it is stored."""
+    entries = state.memory.entries.unpacked()
+    return state._replace(memory=state.memory._replace(entries=entries))
