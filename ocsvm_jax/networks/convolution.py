@@ -3,8 +3,9 @@
 Two exact rewritings, derived beside the code, turn each 5x5 convolution of the autoencoder into one
 matrix product of a good size (see `ocsvm_jax.networks.forms`). On a CPU this makes a training step
 take about a third of the time, and about an eighth within a `jax.lax.scan`
-(`benchmarks/autoencoder_step.py`). On a GPU, 64 models under vmap take a quarter of the time, and
-XLA can launch a whole training step as one CUDA graph (`benchmarks/results/launches.md`).
+(`benchmarks/autoencoder_step.py`). On a GPU 64 models under vmap were measured to take a quarter of
+the time, and XLA launches a whole training step as one CUDA graph
+(`benchmarks/results/launches.md`).
 """
 
 import jax
