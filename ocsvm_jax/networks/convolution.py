@@ -84,7 +84,10 @@ def convolve_banded(
     # Column j = s*p + r of the output reads column p + floor(...) of x.
     source = np.arange(w)[:, None, None] + _floor_offset(kw, s)[None]  # (p, r, t)
     columns = source.reshape(1, s * w, kw) == np.arange(w)[:, None, None]  # (i, j, t)
-    matrices = bands(kernel, "drt,iju,tuco->dicrjo", rows, columns)
+    if s == 1:  # each tap along the height has an offset of its own: d = t
+        matrices = bands(kernel, "iju,tuco->ticjo", columns)
+    else:
+        matrices = bands(kernel, "drt,iju,tuco->dicrjo", rows, columns)
     y = _convolve_rows(x.reshape(b, h, w * c), matrices.reshape(len(rows), w * c, s * s * w * o))
     return y.reshape(b, h * s, w * s, o)  # (b, h, r, j, o): the phases r are rows already in order
 

@@ -102,24 +102,27 @@ def test_many_kernels_at_once_and_forward_mode():
 
 
 # One convolution or product for the value and each gradient. A CPU also builds the banded matrix,
-# and the gradient in the kernel, by two products each; a GPU by sums, without a launch for each.
+# and the gradient in the kernel, by a product each, or two if the image is upsampled; a GPU by
+# sums, without a launch for each.
 @pytest.mark.parametrize(
-    ("platform", "convolutions", "products"),
-    [("cpu", 0, 3 + 4), ("cuda", 0, 3), ("rocm", 3, 0), ("tpu", 3, 0)],
+    ("platform", "convolutions", "products", "for_matrices"),
+    [("cpu", 0, 3, 2), ("cuda", 0, 3, 0), ("rocm", 3, 0, 0), ("tpu", 3, 0, 0)],
 )
-@pytest.mark.parametrize("models", [None, 4])
-def test_auto_lowers_one_form_per_platform(platform, convolutions, products, models):
-    inputs = problem(4, 2, 6, 6, 2, 3, 2, dtype=jnp.float32)
+@pytest.mark.parametrize(("upsampling", "models"), [(1, None), (2, None), (2, 4)])
+def test_auto_lowers_one_form_per_platform(
+    platform, convolutions, products, for_matrices, upsampling, models
+):
+    inputs = problem(4, 2, 6, 6, 2, 3, upsampling, dtype=jnp.float32)
 
     def function(x, k, t):
-        return value_and_gradients("auto", x, k, t, 2)
+        return value_and_gradients("auto", x, k, t, upsampling)
 
     if models:
         function = jax.vmap(function)
         inputs = tuple(jnp.stack([a] * models) for a in inputs)
     text = jax.jit(function).trace(*inputs).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
-    assert text.count("stablehlo.dot_general") == products
+    assert text.count("stablehlo.dot_general") == products + upsampling * for_matrices
 
 
 def test_refuses_unknown_forms_and_even_kernels():

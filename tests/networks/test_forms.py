@@ -41,6 +41,7 @@ def test_bands_hold_the_entries_of_the_kernel_exactly(dtype):
 
 EQUATIONS = {  # with the shapes of its operands
     "drt,iju,tuco->dicrjo": ((3, 2, 5), (4, 8, 5), (5, 5, 2, 3)),
+    "iju,tuco->ticjo": ((4, 8, 5), (5, 5, 2, 3)),
     "pui,tuco->ticpo": ((4, 3, 7), (3, 3, 2, 3)),
 }
 
