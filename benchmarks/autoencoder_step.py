@@ -42,11 +42,9 @@ class Contestant(NamedTuple):
     compile_seconds: float
 
 
-def train_contestants(form: Form, images: jax.Array) -> list[Contestant]:
-    """The training step in JAX, as one call and as `SCAN_STEPS` steps of a `jax.lax.scan`."""
+def training_step(form: Form, images: jax.Array, key: jax.Array) -> tuple[Callable, Any]:
+    """A training step `(state, images) -> (state, loss)` of one model, and its first state."""
     model, optimizer = Autoencoder(conv=form), optax.adam(1e-3)
-    variables = model.init(jax.random.key(0), images)
-    state = variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
 
     def step(state, x):
         params, statistics, moments = state
@@ -59,6 +57,18 @@ def train_contestants(form: Form, images: jax.Array) -> list[Contestant]:
         (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         updates, moments = optimizer.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), statistics, moments), value
+
+    variables = model.init(key, images)
+    return step, (
+        variables["params"],
+        variables["batch_stats"],
+        optimizer.init(variables["params"]),
+    )
+
+
+def train_contestants(form: Form, images: jax.Array) -> list[Contestant]:
+    """The training step in JAX, as one call and as `SCAN_STEPS` steps of a `jax.lax.scan`."""
+    step, state = training_step(form, images, jax.random.key(0))
 
     def scan(state, xs):
         return jax.lax.scan(step, state, xs)

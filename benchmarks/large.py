@@ -11,19 +11,15 @@ section for RESULTS.md, and draws results/large.png: time against n.
 import argparse
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.svm import OneClassSVM
+from timing import clocked
 
 from ocsvm_jax import OCSVM, ocsvm_fit, rbf
 from ocsvm_jax.kernel_sums import kernel_sum
@@ -157,6 +153,12 @@ def objective(model: Any, x: jax.Array, nu: float, gamma: float) -> tuple[int, f
 
 def draw(sizes: tuple[int, ...]) -> None:
     """Seconds against n, nu = 0.1, d = 20, gamma "scale"; after the compilation."""
+    # Here alone: others take fits from this module, and need no pictures.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     times: dict[str, list[tuple[int, float]]] = {"ocsvm_jax, float32": [], "scikit-learn": []}
     peer_runs = True
     for n in sizes:
@@ -183,13 +185,6 @@ def draw(sizes: tuple[int, ...]) -> None:
     peers = dict(times["scikit-learn"])
     for n, seconds in times["ocsvm_jax, float32"]:
         print(f"| {n:,} | {seconds:.3f} | {f'{peers[n]:.3f}' if n in peers else 'not run'} |")
-
-
-def clocked(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    """Seconds and result of a call."""
-    began = time.perf_counter()
-    result = run(*arguments)
-    return time.perf_counter() - began, result
 
 
 def in_turn(runs: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:

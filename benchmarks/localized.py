@@ -13,13 +13,13 @@ import json
 import os
 import platform
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from timing import clocked
 
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.localized import fit_locations, score_locations
@@ -63,12 +63,6 @@ def scikit_learn(gamma: float, train: np.ndarray, query: np.ndarray) -> np.ndarr
     return np.concatenate(done)
 
 
-def timed(function, *arguments):
-    began = time.perf_counter()
-    out = function(*arguments)
-    return time.perf_counter() - began, out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voxels", type=int, default=68_000)
@@ -82,13 +76,13 @@ def main() -> None:
         function = jax.jit(partial(ours, gamma, False))
         run = partial(in_blocks, function, (train, query), block=given.block)
         one = (train[: given.block], query[: given.block])
-        compiled, _ = timed(partial(in_blocks, function, one, block=given.block))
+        compiled, _ = clocked(partial(in_blocks, function, one, block=given.block))
         seconds, peer = [], []
         scores = reference = np.empty(0)
         for _ in range(given.turns):
-            t, scores = timed(run)
+            t, scores = clocked(run)
             seconds.append(t)
-            t, reference = timed(scikit_learn, gamma, train, query)
+            t, reference = clocked(scikit_learn, gamma, train, query)
             peer.append(t)
         a, b = statistics.median(seconds), statistics.median(peer)
         row = {

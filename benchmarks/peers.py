@@ -104,6 +104,14 @@ def cvxpylayers_alpha(n: int) -> AlphaOf:
     return alpha
 
 
+def libsvm_rho(x: np.ndarray, nu: float, gamma: float) -> np.ndarray:
+    """rho (lanes,) of scikit-learn's fits to points (lanes, n, d), as if sum(alpha) were 1."""
+    from sklearn.svm import OneClassSVM
+
+    svm = OneClassSVM(nu=nu, gamma=gamma, tol=1e-8)  # pyright: ignore[reportArgumentType]
+    return np.array([-svm.fit(points).intercept_[0] / (nu * len(points)) for points in x])
+
+
 def installed(makers: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     """What the makers of installed peers make; of the others it prints why they are left out."""
     made: dict[str, Any] = {}

@@ -12,42 +12,24 @@ On an accelerator, 64 models are tried, too.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cards import blobs, card
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configs import mnistc  # noqa: E402
-from ocsvm_jax import data  # noqa: E402
-from ocsvm_jax.experiments import config as experiment  # noqa: E402
-from ocsvm_jax.experiments.method_fields import settings_of  # noqa: E402
-from ocsvm_jax.reports import provenance  # noqa: E402
-from ocsvm_jax.training import population  # noqa: E402
+from ocsvm_jax import data
+from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.method_fields import settings_of
+from ocsvm_jax.reports import provenance
+from ocsvm_jax.training import population
 
 STEPS, BATCH = 20, 100
 LONGEST = 4  # runs one after the other that are timed in a turn; more of them are as many times
 GUIDANCE_WEIGHTS, GAMMAS = (1e-3, 1e-2), (0.01, 0.1)
-
-
-def card(name: str, data_dir: str) -> Any:
-    """configs/mnistc.py for one method, in whose second phase both guidance routes are at work."""
-    config: Any = mnistc.get_config()
-    config.method.name, config.data.dir, config.train.epochs = name, data_dir, 2
-    return config
-
-
-def blobs() -> np.ndarray:
-    """Smooth random images: latents, and so the duals, are not degenerate."""
-    noise = np.random.default_rng(0).random(((STEPS + 1) * BATCH, 7, 7, 1))
-    return (255 * noise.repeat(4, 1).repeat(4, 2)).astype(np.uint8)
 
 
 def members_of(name: str, number: int) -> list[population.Member]:
@@ -60,18 +42,22 @@ def members_of(name: str, number: int) -> list[population.Member]:
     return [population.Member(points[i % len(points)], i, rows, held_out) for i in range(number)]
 
 
+def program_of(config: Any, number: int) -> population.Program:
+    """The programs of a population. What is measured is an epoch: patience plays no part."""
+    settings = settings_of(config, config.method.name) | {"num_epochs": config.train.epochs}
+    rate = config.train.learning_rate
+
+    def build(traced):
+        return experiment.method_of(settings | dict(traced), rate)
+
+    return population.Program(build, population.Plan(2, BATCH, 0, 1), number)
+
+
 class Contestant:
     """A population of `number` models that trains an epoch at a call."""
 
     def __init__(self, config: Any, number: int, images: jax.Array, start: Any = None):
-        settings = settings_of(config, config.method.name) | {"num_epochs": config.train.epochs}
-        rate = config.train.learning_rate
-
-        def build(traced):
-            return experiment.method_of(settings | dict(traced), rate)
-
-        # What is measured is an epoch: patience and checkpoints play no part.
-        program = population.Program(build, population.Plan(2, BATCH, 0, 1), number)
+        program = program_of(config, number)
         members = members_of(config.method.name, number)
         stacked = population._stacked(members)
         active, epoch = jnp.ones(number, bool), jnp.int32(1)
@@ -120,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     usual = "1,2,4,8,16" + ("" if jax.default_backend() == "cpu" else ",64")
     numbers = [int(number) for number in (arguments.models or usual).split(",")]
-    images, source = blobs(), "random blobs"
+    images, source = blobs((STEPS + 1) * BATCH), "random blobs"
     if arguments.data_dir:
         dataset = data.load(**card("ae", arguments.data_dir).data.to_dict())
         images, source = dataset.train.images[: len(images)], "MNIST-C"

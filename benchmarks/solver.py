@@ -8,7 +8,6 @@ installed. Contestants take turns; times are medians over the turns; compilation
 separately. Prints a Markdown section for RESULTS.md.
 """
 
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 from sklearn.svm import OneClassSVM
+from timing import compiled, interleaved
 
 from ocsvm_jax import gram, ocsvm_solve, rbf
 from ocsvm_jax.reports import provenance
 
 NU, GAMMA = 0.03, 0.01
-_CALLS = 5
 
 
 def main() -> None:
@@ -101,32 +100,6 @@ def many_problems(Ks: jax.Array) -> None:
         f"### 2,048 problems, n = 60, float64 (largest gap {gap:.0e}, {unconverged} unconverged)\n"
     )
     print_table("per problem", per_problem, seconds)
-
-
-def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
-    """The compiled function, and how long lowering and compilation took."""
-    began = time.perf_counter()
-    ready = jax.jit(function).lower(*arguments).compile()
-    return ready, time.perf_counter() - began
-
-
-def interleaved(contestants: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
-    """Median seconds of a call; they take turns, so that noise meets all alike.
-
-    A turn is several calls in a row, of which the first, with the caches full of a rival's data and
-    its threads still spinning, does not count.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for run in contestants.values():
-        jax.block_until_ready(run())
-    for _ in range(turns):
-        for name, run in contestants.items():
-            for call in range(_CALLS):
-                began = time.perf_counter()
-                jax.block_until_ready(run())
-                if call:
-                    seconds[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def print_table(what: str, times: dict[str, float], compile_seconds: float) -> None:
