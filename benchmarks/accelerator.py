@@ -41,15 +41,15 @@ from device.contest import Setting
 
 # Each with its share of the time: what matters most comes first.
 PARTS = {
-    "copy": 30,
-    "duals": 110,
+    "copy": 25,
+    "duals": 120,
     "step": 70,
-    "voxels": 90,
-    "populations": 90,
-    "large_fits": 70,
-    "training": 70,
+    "voxels": 80,
+    "populations": 100,
+    "large_fits": 80,
+    "training": 80,
     "sizes": 60,
-    "convolutions": 40,
+    "convolutions": 30,
     "many_duals": 60,
 }
 # A process that the limit does not end ends itself after so many seconds more.

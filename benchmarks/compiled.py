@@ -8,7 +8,8 @@ XLA compiles for a described device as it would on it, save for what it only fin
 (autotuning is off). Counted are launches, loop by loop: a launch costs some microseconds however
 little it computes, so a step of 100 launches cannot be fast; a loop whose length is not known (n)
 asks the host whether to go on at every turn. Also bytes, seconds of compilation and, of kernels
-written in Pallas for a GPU, registers and spills. Nothing runs: these are counts, not times. Each program is compiled in a process of its own, in its limit. Prints a Markdown table.
+written in Pallas for a GPU, registers and spills. Nothing runs: these are counts, not times. Each
+program is compiled in a process of its own, in its limit. Prints a Markdown table.
 
 The library chooses some forms by the default backend when it is traced. Here that is the CPU, so a
 choice of that kind is counted as it is on a CPU; those made in lowering are the target's.
@@ -107,7 +108,7 @@ def counted(name: str, target: str, dump: Path) -> dict[str, Any]:
     text = compiled.as_text() or ""
     loop = launches(text)
     names = targets.pallas_names(text)
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return {
         "launches": formula(loop),
         "tree": tree(loop),

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from timing import compiled, interleaved
 
-CALLS = 4  # of a turn; the first of them does not count
 QUEUE = 20  # calls that wait in the device's queue at once
 
 
@@ -57,7 +56,8 @@ class Setting(NamedTuple):
 
     def turns(self, share: float) -> dict[str, Any]:
         """Arguments of `interleaved`: 7 turns at most, in a share of the time left."""
-        return {"turns": 2 if self.quick else 7, "calls": CALLS, "seconds": share * self.left()}
+        turns, calls = self.pick((1, 2), (7, 4))
+        return {"turns": turns, "calls": calls, "seconds": share * self.left()}
 
 
 class Contestant(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import peers
 from timing import clocked, compiled
 
-from device.contest import Contestant, Row, Setting, attempts, contest, kernel_kind, prepared
+from device.contest import Contestant, Row, Setting, attempts, contest, kernel_kind
 from ocsvm_jax import Status, gram, ocsvm_solve, rbf
 
 NU, POINTS, D = 0.03, 60, 32
@@ -92,27 +92,30 @@ def in_float32(lanes: int, setting: Setting) -> Iterator[Row]:
 def in_float64(lanes: int, setting: Setting) -> Iterator[Row]:
     """Ours and qpax in turns."""
     x = points(lanes, setting.pick(10, POINTS))
+    n = x.shape[1]
     if jnp.asarray(x, jnp.float64).dtype != jnp.float64:
-        yield Row(
-            described(lanes, x.shape[1], GAMMAS[0]), "float64", None, "", note="no float64 here"
-        )
+        yield Row(described(lanes, n, GAMMAS[0]), "float64", None, "", note="no float64 here")
         return
-    functions = {"": solve} | setting.pick({}, {", value and gradient": value_and_gradient})
     theirs = peers.installed({"qpax": peers.qpax_alpha})
-    for what, function in functions.items():
+    for what, ours in {"": solve, ", value and gradient": value_and_gradient}.items():
+        functions = {"ocsvm_jax": ours}
+        functions |= {p: partial(peer_functional, a, bool(what)) for p, a in theirs.items()}
+        Ks = matrices(x, GAMMAS[0], np.float64)
+        ready = {name: compiled(function, Ks) for name, function in functions.items()}
         for gamma in setting.pick(GAMMAS[:1], GAMMAS):
             Ks = matrices(x, gamma, np.float64)
-            ours = prepared(function, Ks, units=lanes)
+            contestants = {
+                f"{name}, float64": Contestant(partial(run, Ks), lanes, seconds)
+                for name, (run, seconds) in ready.items()
+            }
             if not what:
-                ours = ours._replace(note=agreement(ours.run(), x, gamma))
-            contestants = {"ocsvm_jax, float64": ours}
-            for name, alpha in theirs.items():
-                both = partial(peer_functional, alpha, bool(what))
-                goal = "duals 2048 qpax" if lanes == 2048 and not what and gamma < 0.1 else ""
-                contestants[f"{name}, float64"] = prepared(both, Ks, units=lanes, goal=goal)
-            yield from contest(
-                described(lanes, x.shape[1], gamma, what), contestants, "s a problem", setting, 0.1
-            )
+                found = agreement(ready["ocsvm_jax"][0](Ks), x, gamma)
+                told = contestants["ocsvm_jax, float64"]._replace(note=found)
+                contestants["ocsvm_jax, float64"] = told
+            name = described(lanes, n, gamma, what)
+            for row in contest(name, contestants, "s a problem", setting, 0.1):
+                known = "qpax" in row.contestant and goal_of(lanes, gamma) == "duals 2048"
+                yield row._replace(goal="duals 2048 qpax" if known and not what else "")
 
 
 def peer_functional(alpha: Callable[..., Any], gradient: bool, Ks: jax.Array) -> Any:
