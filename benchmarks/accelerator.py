@@ -118,7 +118,7 @@ def run_process(name: str, limit: float, arguments: argparse.Namespace) -> repor
             code = process.wait(limit)
             ended = "done" if code == 0 else f"ended with code {code}"
         except subprocess.TimeoutExpired:
-            ended = f"stopped at its limit of {limit:.0f} s"
+            ended = f"stopped at its limit of {limit:.3g} s"
         finally:
             end(process)
     facts, found = report.read_rows(rows)

@@ -31,14 +31,16 @@ class Kernel(NamedTuple):
     threads: int | None
 
 
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
 def missing(target: str, jax_version: str) -> str:
     """Why nothing can be compiled for a target, with the command to type; "" if it can be."""
     if target == "v5e":
-        if importlib.util.find_spec("libtpu"):
-            return ""
-        return "libtpu is not installed: pip install libtpu"
-    names = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-    if any(importlib.util.find_spec(name) for name in names):
+        return "" if installed("libtpu") else "libtpu is not installed: pip install libtpu"
+    if installed("jax_cuda12_plugin") or installed("jax_cuda13_plugin"):
         return ""
     return (
         f"the CUDA plugin of JAX is not installed: pip install jax-cuda12-plugin=={jax_version} "
