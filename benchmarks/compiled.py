@@ -9,7 +9,8 @@ XLA compiles for a described device as it would on it, save for what it only fin
 little it computes, so a step of 100 launches cannot be fast; a loop whose length is not known (n)
 asks the host whether to go on at every turn. Also bytes, seconds of compilation and, of kernels
 written in Pallas for a GPU, registers and spills. Nothing runs: these are counts, not times. Each
-program is compiled in a process of its own, in its limit. Prints a Markdown table.
+program is compiled in a process of its own, in its limit. Prints a Markdown table. A TPU runs a
+program as a whole, so for it the counts are of operations.
 
 The library chooses some forms by the default backend when it is traced. Here that is the CPU, so a
 choice of that kind is counted as it is on a CPU; those made in lowering are the target's.
@@ -74,7 +75,7 @@ def in_a_process(name: str, target: str, seconds: float) -> dict[str, Any]:
         try:
             done = subprocess.run(
                 [sys.executable, __file__, *flags],
-                env=targets.environment(dump),
+                env=targets.environment(target, dump),
                 capture_output=True,
                 text=True,
                 timeout=seconds,

@@ -48,17 +48,20 @@ def missing(target: str, jax_version: str) -> str:
     )
 
 
-def environment(dump: str) -> dict[str, str]:
-    """The environment of a process that compiles: no device of its own is taken."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump}".strip()
-    # Without the second, libtpu asks the network which machine it runs on.
-    return os.environ | {
+def environment(target: str, dump: str) -> dict[str, str]:
+    """The environment of a process that compiles for a target: it takes no device."""
+    found = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "-1",
-        "TPU_SKIP_MDS_QUERY": "1",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "XLA_FLAGS": flags,
+        # libtpu asks the network on which machine it runs unless it is told.
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
     }
+    if target == "h100":
+        found["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump}".strip()
+    return found
 
 
 def sharding(target: str) -> Any:
