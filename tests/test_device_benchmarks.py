@@ -56,6 +56,7 @@ def test_the_limits_of_the_machine(tmp_path):
     told = (tmp_path / "results.md").read_text()
     assert "| 355 TFLOP/s |" in told
     assert "3eb48c8" in told
+    assert "Quick: small sizes" in told
 
 
 @pytest.mark.slow

@@ -97,7 +97,8 @@ def in_float64(lanes: int, setting: Setting) -> Iterator[Row]:
         yield Row(described(lanes, n, GAMMAS[0]), "float64", None, "", note="no float64 here")
         return
     theirs = peers.installed({"qpax": peers.qpax_alpha})
-    for what, ours in {"": solve, ", value and gradient": value_and_gradient}.items():
+    ours_of = {"": solve} | setting.pick({}, {", value and gradient": value_and_gradient})
+    for what, ours in ours_of.items():
         functions = {"ocsvm_jax": ours}
         functions |= {p: partial(peer_functional, a, bool(what)) for p, a in theirs.items()}
         Ks = matrices(x, GAMMAS[0], np.float64)

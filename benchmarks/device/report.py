@@ -53,6 +53,8 @@ def markdown(command: str, facts: dict[str, str], parts: list[Part]) -> str:
     said = [f"- {name}: {value}" for name, value in facts.items()]
     lines = ["# On this device", "", f"`{command}`", "", *said, ""]
     lines += [f"Goals are for one H100. Before: {BEFORE}.", ""]
+    if "--quick" in command:
+        lines += ["Quick: small sizes, compiled in haste. No figure is to be compared.", ""]
     for part in parts:
         lines += [f"## {part['part']}", "", f"{part['ended']}, {part['seconds']:.0f} s.", ""]
         if part["rows"]:

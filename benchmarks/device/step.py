@@ -37,14 +37,11 @@ def guidance(setting: Setting) -> Iterator[Row]:
     batch = setting.pick(20, BATCH)
     z = jax.random.normal(jax.random.key(0), (batch, 32), jnp.float32)
     loss = partial(guidance_loss, nu=0.03, gamma=0.01)
-    value = prepared(lambda z: loss(z)[0], z, goal="guidance")
-    both = prepared(
-        lambda z: jax.value_and_grad(lambda z: loss(z)[0])(z), z, goal="guidance gradient"
-    )
-    contestants = {
-        "value": value,
-        "value, queued": value.queued(),
-        "value and gradient": both,
-        "value and gradient, queued": both.queued(),
-    }
+    functions = {"value and gradient": jax.value_and_grad(lambda z: loss(z)[0])}
+    functions |= setting.pick({}, {"value": lambda z: loss(z)[0]})
+    goals = {"value": "guidance", "value and gradient": "guidance gradient"}
+    contestants = {}
+    for name, function in functions.items():
+        contestants[name] = prepared(function, z, goal=goals[name])
+        contestants[f"{name}, queued"] = contestants[name].queued()
     yield from contest(f"guidance_loss, b = {batch}", contestants, "s a call", setting)

@@ -45,6 +45,8 @@ def run(
     """One run by train.py in this process, everything included."""
     config = card(method, data_dir)
     config.data.name, config.train.epochs = source, epochs
+    if source == "digits":  # quick
+        config.eval.resamples = 20
     with tempfile.TemporaryDirectory() as workdir:
         seconds, _ = clocked(train.main, config, Path(workdir) / "run")
     what = f"configs/mnistc.py, {method}, {epochs} epochs, {source}"

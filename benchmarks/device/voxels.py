@@ -46,7 +46,7 @@ def slab(gamma: float, made: tuple[np.ndarray, np.ndarray], setting: Setting) ->
     resident = partial(function, *jax.device_put(made))
     first, scores = clocked(lambda: np.asarray(resident()))
     contestants = {"on the device": Contestant(resident, voxels, first, goal=f"voxels{end}")}
-    for block in setting.pick((64,), (voxels, 4096, 512)):
+    for block in setting.pick((voxels,), (voxels, 4096, 512)):
         run = partial(in_blocks, function, made, block=block)
         first, _ = clocked(run)
         goal, note = f"localized {block}{end}", f"first call, {-(-voxels // block):,} blocks"
