@@ -3,6 +3,7 @@
 The whole contract of the solver runs on them by `OCSVM_JAX_FUSED=interpret pytest tests/solver`.
 """
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -16,6 +17,10 @@ from support.problems import on_host, rbf_matrices
 from ocsvm_jax.guidance import guidance_loss
 from ocsvm_jax.solver import Status, dual, fused, ocsvm_solve
 from ocsvm_jax.solver.fused import programs
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
+)
 
 STEPS = 20_000
 
@@ -175,8 +180,26 @@ LATENTS = jax.ShapeDtypeStruct((20, 3), jnp.float32)
 
 
 def programs_in(function, argument, platform):
-    lowered = jax.jit(function).trace(argument).lower(lowering_platforms=(platform,))
+    with target(platform):
+        lowered = jax.jit(function).trace(argument).lower(lowering_platforms=(platform,))
     return lowered.as_text().count("triton")
+
+
+def target(platform):
+    """Where to lower for a platform."""
+    described = platform == "cuda" and described_gpu()
+    return jax.sharding.use_abstract_mesh(described) if described else nullcontext()
+
+
+def described_gpu():
+    """From JAX 0.12 on, Triton is lowered for a GPU that is there, or for one that is described."""
+    if jax.__version_info__ < (0, 12):
+        return None
+    device = jax.sharding.AbstractDevice(
+        device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu"
+    )
+    explicit = (jax.sharding.AxisType.Explicit,)
+    return jax.sharding.AbstractMesh((1,), ("x",), explicit, abstract_device=device)
 
 
 def misfit(z):
@@ -211,7 +234,7 @@ def test_other_platforms_get_the_loops(platform, offered):
 
 def test_lowered_for_cuda_under_shard_map(offered):
     """Pallas cannot interpret this, so that it is only lowered here."""
-    mesh = jax.make_mesh((1,), ("x",))
+    mesh = described_gpu() or jax.make_mesh((1,), ("x",))
     spec = PartitionSpec("x")
     argument = jax.ShapeDtypeStruct(
         MATRICES.shape, MATRICES.dtype, sharding=NamedSharding(mesh, spec)

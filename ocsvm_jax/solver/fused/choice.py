@@ -4,6 +4,7 @@ They are offered to the compiler, which takes them where it compiles for CUDA; a
 placed on another device gets the loops of plain JAX.
 """
 
+import importlib.util
 import os
 from typing import Any, Literal, TypeAlias
 
@@ -48,8 +49,11 @@ def choice(n: Any, dtype: Any) -> Choice:
 
 
 def _supported() -> bool:
-    """Whether JAX's default backend is a CUDA GPU that Triton supports."""
+    """Whether JAX's default backend is a CUDA GPU for which this JAX has Triton."""
     if jax.default_backend() != "gpu":
+        return False
+    # JAX 0.12 announces that a later release will do without.
+    if importlib.util.find_spec("jax.experimental.pallas.triton") is None:
         return False
     # ROCm has no such number; its GPUs have names such as "gfx90a".
     capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
