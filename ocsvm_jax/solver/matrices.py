@@ -5,6 +5,7 @@ points: (n, lanes) here, and (n,) in `fused_matrix`, where one program of an acc
 problem. Only what touches K, or depends on how lanes are stored, differs between the two.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -42,6 +43,16 @@ class Matrix(Protocol):
         """One entry of a vector."""
         ...
 
+    def diagonal_at(self, index: Int[Array, "1 *lanes"]) -> Float[Array, "1 *lanes"]:
+        """One entry of the diagonal."""
+        ...
+
+    def bound_at(
+        self, C: Float[Array, "n *lanes"], index: Int[Array, "1 *lanes"]
+    ) -> Float[Array, "1 *lanes"]:
+        """One of the upper bounds C on alpha."""
+        ...
+
     def solve_reduced(
         self, free: Bool[Array, "n *lanes"], rhs: Float[Array, "n *lanes"]
     ) -> Float[Array, "n *lanes"]:
@@ -52,6 +63,12 @@ class Matrix(Protocol):
         self, keys: Float[Array, "n *lanes"], values: Float[Array, "n *lanes"]
     ) -> Float[Array, "n *lanes"]:
         """For each point the sum of the values of all points with smaller keys, ties by index."""
+        ...
+
+    def unless(
+        self, there: Bool[Array, "1 *lanes"], value: Array, otherwise: Callable[[], Array]
+    ) -> Array:
+        """`value` in the lanes where it is there, and `otherwise()` in the others."""
         ...
 
     def any(self, flags: Bool[Array, "1 *lanes"]) -> Any:
@@ -85,6 +102,16 @@ class LaneMatrices(NamedTuple):
         lanes = jnp.arange(self.K.shape[0], dtype=jnp.int32)
         return values.at[index[0], lanes].get(mode="promise_in_bounds")[None]
 
+    def diagonal_at(self, index: Int[Array, "1 lanes"]) -> Float[Array, "1 lanes"]:
+        """See `Matrix`."""
+        return self.at(self.diagonal, index)
+
+    def bound_at(
+        self, C: Float[Array, "n lanes"], index: Int[Array, "1 lanes"]
+    ) -> Float[Array, "1 lanes"]:
+        """See `Matrix`."""
+        return self.at(C, index)
+
     def solve_reduced(
         self, free: Bool[Array, "n lanes"], rhs: Float[Array, "n lanes"]
     ) -> Float[Array, "n lanes"]:
@@ -106,6 +133,12 @@ class LaneMatrices(NamedTuple):
         tie = keys[None, :, :] == keys[:, None, :]
         lower_index = jnp.tril(jnp.ones((n, n), bool), -1)[:, :, None]
         return jnp.sum(jnp.where(earlier | (tie & lower_index), values[None, :, :], 0), axis=1)
+
+    def unless(
+        self, there: Bool[Array, "1 lanes"], value: Array, otherwise: Callable[[], Array]
+    ) -> Array:
+        """See `Matrix`."""
+        return jnp.where(there, value, otherwise())
 
     def any(self, flags: Bool[Array, "1 lanes"]) -> Bool[Array, ""]:
         """See `Matrix`."""

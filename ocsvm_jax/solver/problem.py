@@ -103,7 +103,8 @@ def start(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, 
     alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
     alpha = alpha / _sum(alpha)
     inside = jnp.min(jnp.where(part, C - alpha, 1), axis=0, keepdims=True) > 0
-    return _of_sum_one(jnp.where(inside, alpha, _fill(problem, row_sums)), C)
+    alpha = problem.matrix.unless(inside, alpha, lambda: _fill(problem, row_sums))
+    return _of_sum_one(alpha, C)
 
 
 def _fill(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, "n *lanes"]:

@@ -61,11 +61,11 @@ def _step(problem: Problem, s: Smo, target: Array, limit: Array) -> Smo:
     at, row = matrix.at, matrix.row
     i, low, gap = kkt.violation(alpha, g, C)
     K_i, excess = row(i), g - low
-    newton = excess / _curvature(matrix.diagonal, at(matrix.diagonal, i), K_i)
+    newton = excess / _curvature(matrix.diagonal, matrix.diagonal_at(i), K_i)
     gain = jnp.where((alpha > 0) & (excess > 0), excess * newton, -1)
     j = kkt.first_where_equal(gain, jnp.max(gain, axis=0, keepdims=True))
     alpha_i, alpha_j = at(alpha, i), at(alpha, j)
-    room = at(C, i) - alpha_i
+    room = matrix.bound_at(C, i) - alpha_i
     wanted = s.running & (gap > target) & (s.steps < limit)
     step = jnp.where(wanted, jnp.minimum(at(newton, j), jnp.minimum(room, alpha_j)), 0)
     moved = (alpha_i + step != alpha_i) | (alpha_j - step != alpha_j)

@@ -7,6 +7,28 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 
+def update(
+    row: Float[Array, " size"],
+    pivot: Float[Array, "..."],
+    here: Bool[Array, " size"],
+    done: Bool[Array, " size"],
+) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+    """The vectors c and m for which A - c m' is the next tableau of a Gauss-Jordan elimination.
+
+    The tableau is symmetric but for the sign of the blocks between rows that are done and rows that
+    are not, so that its column need not be read. With c_k = p - 1 and m_k = 1 + 1 / p the row and
+    the column of the pivot p come out right as well, without being set one by one.
+
+    Args:
+      row: (size,) row k.
+      pivot: its entry k.
+      here: (size,) true at k.
+      done: (size,) the rows that are done.
+    """
+    column = jnp.where(here, pivot - 1, jnp.where(done, -row, row))
+    return column, jnp.where(here, 1 + 1 / pivot, row / pivot)
+
+
 class _Elimination(NamedTuple):
     A: Float[Array, "size size"]
     done: Bool[Array, " size"]
@@ -31,12 +53,8 @@ def inverse(A: Float[Array, "size size"], which: Bool[Array, " size"]) -> Float[
         here = index == s.k
         row = jnp.sum(jnp.where(here[:, None], s.A, 0), axis=0)
         pivot = jnp.sum(jnp.where(here, row, 0), axis=0)
-        # The matrix stays symmetric but for the sign of the blocks between rows that are done and
-        # rows that are not, so that the column need not be read.
-        column = jnp.where(here, 0, jnp.where(s.done, -row, row))
-        multiple = jnp.where(here, 1, row) / pivot
-        others = jnp.where(here[None, :], 0, s.A) - column[:, None] * multiple[None, :]
-        A = jnp.where(here[:, None], multiple[None, :], others)
+        column, multiple = update(row, pivot, here, s.done)
+        A = s.A - column[:, None] * multiple[None, :]
         done = s.done | here
         return _Elimination(A, done, first(which & ~done))
 

@@ -1,14 +1,16 @@
 """What the iteration needs of K, inside the program that solves one problem."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import conditioning
 from ocsvm_jax.solver.fused import system
-from ocsvm_jax.solver.fused.tile import Tile, at, indices, scalar
+from ocsvm_jax.solver.fused.tile import Tile, at, block_rows, indices, scalar
 
 
 class FusedMatrix(NamedTuple):
@@ -17,29 +19,48 @@ class FusedMatrix(NamedTuple):
     Attributes:
       tile: K in memory.
       diagonal: (size,) its diagonal.
+      bound_ref: reference to the upper bounds on alpha.
+      blocks: () number of blocks of rows up to the last point that takes part.
       slots: the largest free set for which a system is solved. A larger one gets NaN, so that the
         iteration goes on without a Newton step.
     """
 
     tile: Tile
     diagonal: Float[Array, " size"]
+    bound_ref: Any
+    blocks: Int[Array, ""]
     slots: int
 
     def times(self, alpha: Float[Array, " size"]) -> Float[Array, " size"]:
-        """K alpha; sums of products, so never in TF32 or bfloat16."""
-        return self.tile.products(lambda K: K * alpha[None, :])
+        """See `Matrix`."""
+        return self.tile.times(alpha, self.blocks)
 
     def absolute_times(self, alpha: Float[Array, " size"]) -> Float[Array, " size"]:
-        """|K| alpha."""
-        return self.tile.products(lambda K: jnp.abs(K) * alpha[None, :])
+        """See `Matrix`."""
+        return self.tile.times(alpha, self.blocks, jnp.abs)
 
     def row(self, index: Int[Array, "1"]) -> Float[Array, " size"]:
-        """One row of K."""
+        """See `Matrix`."""
         return self.tile.row(index)
 
     def at(self, values: Float[Array, " size"], index: Int[Array, "1"]) -> Float[Array, "1"]:
-        """One entry of a vector."""
+        """See `Matrix`."""
         return at(values, index)
+
+    def diagonal_at(self, index: Int[Array, "1"]) -> Float[Array, "1"]:
+        """See `Matrix`; from memory, which is faster than from the registers of other threads."""
+        return self.tile.entries(index, index)
+
+    def bound_at(self, C: Float[Array, " size"], index: Int[Array, "1"]) -> Float[Array, "1"]:
+        """See `Matrix`; from memory."""
+        del C
+        return triton.load(self.bound_ref.at[index])
+
+    def solve_reduced(
+        self, free: Bool[Array, " size"], rhs: Float[Array, " size"]
+    ) -> Float[Array, " size"]:
+        """See `Matrix`; NaN if the free set has more points than there are slots."""
+        return system.solve(self.tile, free, rhs, self.slots)
 
     def sums_before(
         self, keys: Float[Array, " size"], values: Float[Array, " size"]
@@ -53,17 +74,18 @@ class FusedMatrix(NamedTuple):
             earlier = (key < keys) | ((key == keys) & (j < index))
             return sums + jnp.where(earlier, value, 0)
 
-        return lax.fori_loop(0, self.tile.last + 1, add, jnp.zeros_like(values))
+        rows = block_rows(self.tile.size)
+        return lax.fori_loop(0, self.blocks * rows, add, jnp.zeros_like(values))
+
+    def unless(
+        self, there: Bool[Array, "1"], value: Array, otherwise: Callable[[], Array]
+    ) -> Array:
+        """See `Matrix`."""
+        return lax.cond(self.any(there), lambda: value, otherwise)
 
     def any(self, flags: Bool[Array, "1"]) -> Bool[Array, ""]:
-        """The flag as a scalar."""
+        """See `Matrix`."""
         return scalar(flags.astype(jnp.int32)) > 0
-
-    def solve_reduced(
-        self, free: Bool[Array, " size"], rhs: Float[Array, " size"]
-    ) -> Float[Array, " size"]:
-        """See `Matrix`; NaN if the free set has more points than there are slots."""
-        return system.solve(self.tile, free, rhs, self.slots)
 
 
 class Conditioned(NamedTuple):
@@ -77,56 +99,50 @@ class Conditioned(NamedTuple):
     one_sign: Bool[Array, "1"]
 
 
-class _Seen(NamedTuple):
-    """What one pass over K finds."""
-
-    largest: Float[Array, "1"]
-    zero: Float[Array, "1"]  # NaN if an entry is not finite
-
-
-def conditioned(
-    ref: Any, member_ref: Any, n: int, part: Bool[Array, " size"], dtype: Any, slots: int
-) -> Conditioned:
+def conditioned(ref: Any, bound_ref: Any, C: Float[Array, " size"], slots: int) -> Conditioned:
     """As `conditioning.conditioned`, for a symmetric K in memory, which is left as it is."""
-    zero = jnp.zeros((1,), dtype)
-    given = Tile(ref, member_ref, n, part, jnp.ones((1,), dtype), zero)
-
-    def look(seen: _Seen, index: Array, K: Array, both: Array) -> _Seen:
-        del index, both
-        return _Seen(jnp.maximum(seen.largest, _largest(jnp.abs(K))), seen.zero + _total(0 * K))
-
-    seen = given.over_rows(look, _Seen(zero, zero))
-    finite = seen.zero == 0
-    unit, inverse = conditioning.units(seen.largest, finite)
+    part, size = C > 0, C.shape[0]
+    last = jnp.max(jnp.where(part, indices(size), 0), axis=0)
+    blocks = last // block_rows(size) + 1
+    zero, one = jnp.zeros((1,), C.dtype), jnp.ones((1,), C.dtype)
+    given, none = Tile(ref, one, zero), jnp.zeros((), C.dtype)
+    largest = given.over_blocks(lambda m, K, b: jnp.maximum(m, jnp.abs(K)), none, blocks)
+    # 0 times infinity and 0 times NaN are NaN, which equals nothing.
+    finite = _total(given.over_blocks(lambda m, K, b: m + 0 * K, none, blocks)) == 0
+    unit, inverse = conditioning.units(_largest(largest), finite)
     small = conditioning.may_underflow(given.diagonal(), unit)
-    any_small = jnp.sum(small, axis=0, dtype=jnp.int32, keepdims=True) > 0
+    any_small = jnp.sum(small & part, axis=0, dtype=jnp.int32, keepdims=True) > 0
     underflow = jnp.where(any_small, conditioning.underflow_bound(inverse), 0)
-    tile = given._replace(inverse=inverse)
-    tile, row_sums = _shifted(tile, tile.products(lambda K: K))
+    tile, row_sums = _shifted(given._replace(inverse=inverse), part, blocks)
     sign = conditioning.expected_sign(tile.shift)[:, None]
-    opposite = tile.over_rows(lambda m, i, K, b: jnp.maximum(m, _largest(-sign * K)), zero)
-    matrix = FusedMatrix(tile, tile.diagonal(), slots)
-    return Conditioned(matrix, unit, row_sums, underflow, finite, opposite <= 0)
+    opposite = tile.over_blocks(lambda m, K, b: jnp.maximum(m, -sign * K), none, blocks)
+    diagonal = jnp.where(part, tile.diagonal(), 0)
+    matrix = FusedMatrix(tile, diagonal, bound_ref, blocks, slots)
+    return Conditioned(matrix, unit, row_sums, underflow, finite, _largest(opposite) <= 0)
 
 
-def _shifted(tile: Tile, row_sums: Float[Array, " size"]) -> tuple[Tile, Float[Array, " size"]]:
+def _shifted(
+    tile: Tile, part: Bool[Array, " size"], blocks: Int[Array, ""]
+) -> tuple[Tile, Float[Array, " size"]]:
     """The tile with the common value subtracted where that rounds no entry, and its row sums."""
-    shift, tried = conditioning.common_value(tile.diagonal(), tile.part, row_sums)
+    everything = part.astype(tile.dtype)
+    row_sums = tile.times(everything, blocks)
+    shift, tried = conditioning.common_value(tile.diagonal(), part, row_sums)
     shift = jnp.where(tried, shift, 0).reshape((1,))
 
-    def look(error: Array, index: Array, K: Array, both: Array) -> Array:
-        del index
-        _, rounded = conditioning.less(K, shift[:, None], both)
-        return jnp.maximum(error, _largest(rounded))
+    def look(error: Array, K: Array, b: Array) -> Array:
+        del b
+        _, rounded = conditioning.less(K, shift[:, None], K == K)
+        return jnp.maximum(error, rounded)
 
-    error = tile.over_rows(look, jnp.zeros_like(tile.inverse))
+    error = _largest(tile.over_blocks(look, jnp.zeros((), tile.dtype), blocks))
     shifted = tile._replace(shift=jnp.where(error == 0, shift, 0))
-    return shifted, shifted.products(lambda K: K)
+    return shifted, shifted.times(everything, blocks)
 
 
 def _largest(A: Float[Array, "rows size"]) -> Float[Array, "1"]:
-    return jnp.max(jnp.max(A, axis=1), axis=0, keepdims=True)
+    return jnp.max(jnp.max(A, axis=0), axis=0, keepdims=True)
 
 
 def _total(A: Float[Array, "rows size"]) -> Float[Array, "1"]:
-    return jnp.sum(jnp.sum(A, axis=1), axis=0, keepdims=True)
+    return jnp.sum(jnp.sum(A, axis=0), axis=0, keepdims=True)

@@ -4,9 +4,10 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from ocsvm_jax.solver import kkt, rounds
 from ocsvm_jax.solver.dual import LaneSolution, in_given_units
@@ -57,9 +58,9 @@ def solve_lanes(
         number=struct((lanes,), K.dtype, K),
         integer=struct((lanes,), jnp.int32, K),
     )
-    # Points that take no part are left out by the programs: here XLA would compute with constants
-    # as large as K where no weights are given.
-    arrays = (0.5 * K + 0.5 * K.transpose(0, 2, 1), C, tol)
+    # Not a constant, as it is without weights: XLA would compute with constants as large as K.
+    C = lax.optimization_barrier(C)
+    arrays = (_padded(_symmetric(K, C > 0), size), _padded(C, size), tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
     found = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
@@ -79,10 +80,10 @@ def projected_inverses(
       free: (lanes, n) the free sets; the result is zero off them.
       interpret: run the program by XLA, operation by operation.
     """
-    n = free.shape[1]
-    slots = padded_size(n)
-    program = partial(_projected_inverse, n=n, slots=slots)
-    arrays, out = (K, free.astype(jnp.int32)), struct(K.shape, K.dtype, K)
+    slots = padded_size(free.shape[1])
+    program = partial(_projected_inverse, slots=slots)
+    arrays = _padded(K, slots), _padded(free.astype(jnp.int32), slots)
+    out = struct(K.shape, K.dtype, K)
     inverses = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
     # The program writes the rows and columns of the free set only.
     return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0)
@@ -99,6 +100,19 @@ def _results(vector: Any, number: Any, integer: Any) -> LaneSolution:
         num_steps=integer,
         status=integer,
     )
+
+
+def _symmetric(
+    K: Float[Array, "lanes n n"], part: Bool[Array, "lanes n"]
+) -> Float[Array, "lanes n n"]:
+    """The symmetric part of K; 0 where a point takes no part, which may hold anything."""
+    half = 0.5 * jnp.where(part[:, :, None] & part[:, None, :], K, 0)
+    return half + half.transpose(0, 2, 1)
+
+
+def _padded(x: Shaped[Array, "lanes ..."], size: int) -> Shaped[Array, "lanes ..."]:
+    """Zeros after each vector or around each matrix, to the size of a program's arrays."""
+    return jnp.pad(x, ((0, 0), *(((0, size - x.shape[1]),) * (x.ndim - 1))))
 
 
 def _warps(slots: int) -> int:
@@ -132,9 +146,8 @@ def _posed(
     K_ref: Any, C_ref: Any, tol_ref: Any, n: int, slots: int
 ) -> tuple[Problem, Conditioned, Bool[Array, " size"]]:
     """The problem as `dual.solve_lanes` poses it, and which points are there."""
-    there = indices(C_ref.shape[0]) < n
-    C = triton.load(C_ref, mask=there, other=0)
-    given = conditioned(K_ref, C_ref, n, C > 0, C.dtype, slots)
+    C = triton.load(C_ref)
+    given = conditioned(K_ref, C_ref, C, slots)
     problem = Problem(
         matrix=given.matrix,
         linear=jnp.zeros_like(C),
@@ -144,7 +157,7 @@ def _posed(
         underflow=given.underflow,
         one_sign=given.one_sign,
     )
-    return problem, given, there
+    return problem, given, indices(C.shape[0]) < n
 
 
 def _write(
@@ -175,10 +188,9 @@ def _write(
         triton.store(ref, value, mask=there if ref.shape == there.shape else None)
 
 
-def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, *, n: int, slots: int) -> None:
-    free = triton.load(free_ref, mask=indices(free_ref.shape[0]) < n, other=0) > 0
+def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, *, slots: int) -> None:
     one = jnp.ones((1,), out_ref.dtype)
-    tile = Tile(K_ref, free_ref, n, free, one, 0 * one)
-    of = system_of(tile, free, slots)
+    tile = Tile(K_ref, one, 0 * one)
+    of = system_of(tile, triton.load(free_ref) > 0, slots)
     both = of.used[:, None] & of.used[None, :]
     triton.store(out_ref.at[*pairs(of)], pseudo_inverse(scaled(tile, of), of), mask=both)

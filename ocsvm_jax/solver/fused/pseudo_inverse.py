@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ocsvm_jax.solver.fused.elimination import update
 from ocsvm_jax.solver.fused.system import System
-from ocsvm_jax.solver.fused.tile import indices
+from ocsvm_jax.solver.fused.tile import indices, product
 from ocsvm_jax.solver.kkt import first_where_equal
 
 # Pivots and lengths below this many rounding units a row count as 0.
@@ -67,12 +68,9 @@ def _eliminated(R: Float[Array, "slots slots"], which: Bool[Array, " slots"]) ->
         left = which & ~s.done
         here = left & (index == first_where_equal(jnp.where(left, s.diagonal, 0), pivot))
         row = jnp.sum(jnp.where(here[:, None], s.A, 0), axis=0)
-        # Symmetric but for the sign of the blocks between rows that are done and that are not.
-        column = jnp.where(here, 0, jnp.where(s.done, -row, row))
-        multiple = jnp.where(here, 1, row) / pivot
-        others = jnp.where(here[None, :], 0, s.A) - column[:, None] * multiple[None, :]
-        diagonal = jnp.where(here, 1 / pivot, s.diagonal - column * multiple)
-        A = jnp.where(here[:, None], multiple[None, :], others)
+        column, multiple = update(row, pivot, here, s.done)
+        diagonal = s.diagonal - column * multiple
+        A = s.A - column[:, None] * multiple[None, :]
         return _Tableau(A, diagonal, s.done | here)
 
     own = jnp.sum(jnp.where(index[:, None] == index[None, :], R, 0), axis=1)
@@ -94,12 +92,12 @@ def _projected(s: _Projection, tableau: _Tableau, of: System) -> _Projection:
     v = jnp.where(of.reference, -jnp.sum(v, axis=0, keepdims=True), v)
     v = v / _length(v)
     for _ in range(2):  # once more for what rounding left
-        v = v - _product(s.null, v)
+        v = v - product(s.null, v)
     length = _length(v)
     # Nothing is left of a vector that depends on the others.
     limit = _ROUNDING * index.shape[0] * float(jnp.finfo(v.dtype).eps)
     v = jnp.where(length > limit, v / jnp.where(length > limit, length, 1), 0)
-    Zv = _product(s.inverse, v)
+    Zv = product(s.inverse, v)
     inner = jnp.sum(v * Zv, axis=0, keepdims=True)
     half = Zv - 0.5 * inner * v
     inverse = s.inverse - v[:, None] * half[None, :] - half[:, None] * v[None, :]
@@ -121,7 +119,3 @@ def _with_reference(
 
 def _length(v: Float[Array, " slots"]) -> Float[Array, "1"]:
     return jnp.sqrt(jnp.sum(v * v, axis=0, keepdims=True))
-
-
-def _product(A: Float[Array, "m k"], v: Float[Array, " k"]) -> Float[Array, " m"]:
-    return jnp.sum(A * v[None, :], axis=1)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ocsvm_jax.solver import free_set
 from ocsvm_jax.solver.fused import elimination
-from ocsvm_jax.solver.fused.tile import Tile, at, indices, placed, taken
+from ocsvm_jax.solver.fused.tile import Tile, at, indices, placed, product, taken
 
 
 class System(NamedTuple):
@@ -46,8 +46,8 @@ def solve(
     at_p = jnp.sum(jnp.where(of.reference, right, 0), axis=0, keepdims=True)
     b = jnp.where(of.movable, of.scale * (right - at_p), 0)
     inverse = elimination.inverse(damped(tile, of), of.movable)
-    x = _product(inverse, b)
-    x = x + _product(inverse, b - _product(scaled(tile, of), x))
+    x = product(inverse, b)
+    x = x + product(inverse, b - product(scaled(tile, of), x))
     y = of.scale * x
     y = jnp.where(of.reference, -jnp.sum(y, axis=0, keepdims=True), y)
     return jnp.where(of.fits, placed(y, of.slots, free.shape[0]), jnp.nan)
@@ -59,8 +59,8 @@ def system_of(tile: Tile, free: Bool[Array, " size"], num_slots: int) -> System:
     count = jnp.sum(free, axis=0, dtype=jnp.int32, keepdims=True)
     before = jnp.cumsum(free, dtype=jnp.int32)
     position = jnp.where(free, before - 1, count + index - before)
-    here = position[None, :] == slot[:, None]
-    slots = jnp.sum(jnp.where(here, index[None, :], 0), axis=1, dtype=jnp.int32)
+    here = position[:, None] == slot[None, :]
+    slots = jnp.sum(jnp.where(here, index[:, None], 0), axis=0, dtype=jnp.int32)
     used = slot < count
     diagonal = jnp.where(used, tile.entries(slots, slots), 0)
     p = free_set.reference_index(diagonal, used)
@@ -101,10 +101,6 @@ def pairs(of: System) -> tuple[Int[Array, "slots slots"], Int[Array, "slots slot
     shape = (of.slots.shape[0], of.slots.shape[0])
     rows = jnp.broadcast_to(of.slots[:, None], shape)
     return rows, jnp.broadcast_to(of.slots[None, :], shape)
-
-
-def _product(A: Float[Array, "m k"], v: Float[Array, " k"]) -> Float[Array, " m"]:
-    return jnp.sum(A * v[None, :], axis=1)
 
 
 def _eye(size: int) -> Bool[Array, "size size"]:
