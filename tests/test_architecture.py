@@ -18,8 +18,8 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 # names of one line do not import one another, so that there can be no circle.
 LAYERS = {
     "": (
-        "blocks extras files forks networks suggestions",
-        "arrays data",
+        "devices extras files forks networks suggestions",
+        "arrays blocks data",
         "conformal kernels solver",
         "decision fit_arguments kernel_sums localized model_file",
         "calibrated guidance",

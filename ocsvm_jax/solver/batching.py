@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ocsvm_jax import devices
+
 # One AVX-512 register of float64, two of AVX2.
 _CPU_LANES = 8
 
@@ -88,9 +90,7 @@ def _on_platform(
 
 def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
     lanes = args[0].shape[0]
-    # Decided at trace time by the default backend. A computation placed on another device is
-    # still right, only slower.
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = devices.on_cpu()
     if not isinstance(lanes, int):
         # `jax.export` leaves the number of problems symbolic, and chunks would have to divide it.
         return _one_at_a_time(run, args) if on_cpu else run(*args)

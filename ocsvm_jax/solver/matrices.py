@@ -132,7 +132,10 @@ class LaneMatrices(NamedTuple):
         earlier = keys[None, :, :] < keys[:, None, :]
         tie = keys[None, :, :] == keys[:, None, :]
         lower_index = jnp.tril(jnp.ones((n, n), bool), -1)[:, :, None]
-        return jnp.sum(jnp.where(earlier | (tie & lower_index), values[None, :, :], 0), axis=1)
+        before = jnp.sum(jnp.where(earlier | (tie & lower_index), values[None, :, :], 0), axis=1)
+        # Otherwise XLA makes one kernel of the pairs and all that follows on a GPU, in tiles that
+        # grow with the lanes: for 65,536 lanes of n = 60 it compiles for minutes.
+        return lax.optimization_barrier(before)
 
     def unless(
         self, there: Bool[Array, "1 lanes"], value: Array, otherwise: Callable[[], Array]
