@@ -83,7 +83,7 @@ def get_config() -> ConfigDict:
     config.final.scores = ("-f", "log")
 
     config.maps = ConfigDict()
-    config.maps.block = 512  # locations on a device at a time
+    config.maps.block = 0  # locations on a device at a time; 0: as suits the device
     config.maps.nifti = "first_seed"  # score volumes to write; or "all", "none"
 
     config.eval = ConfigDict()

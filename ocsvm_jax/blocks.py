@@ -3,7 +3,7 @@
 The rows are independent of one another, so devices exchange nothing: each takes the next block when
 it has finished one, and the result does not depend on the number of devices. On a CPU, XLA runs
 much of a batch of small problems on one core, so there as many blocks run at once as there are
-cores.
+cores. An accelerator computes one block while the next is on its way to it.
 """
 
 import os
@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ocsvm_jax.block_sizes import IN_FLIGHT, rows_per_block
+
 # The environment variable that sets the number of XLA's threads.
 _THREADS = "NPROC"
 _FACTORISATION = re.compile(r"lapack_|blas_|stablehlo\.(cholesky|triangular_solve)")
@@ -27,7 +29,8 @@ def in_blocks(
     function: Callable[..., Any],
     arrays: Sequence[np.ndarray],
     *,
-    block: int,
+    block: int | None = None,
+    most: int | None = None,
     devices: Sequence[Any] | None = None,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> Any:
@@ -38,9 +41,13 @@ def in_blocks(
         with as many rows. Compile it once and pass the same object again: it only ever sees one
         size of block. It runs in other threads, where JAX's settings are those of the process, not
         those of a `with` around the call.
-      arrays: arrays of v rows each, on the host; each device holds one block at a time, a CPU a
-        few.
-      block: number of rows per block; the last block is filled up with its own first row.
+      arrays: arrays of v rows each, on the host; each device holds two blocks at a time, one that
+        is computed and one that is transferred, a CPU a few.
+      block: number of rows per block; the last block is filled up with its own first row. By
+        default 512 on a CPU. On an accelerator all rows then go in as few blocks of one size as
+        possible, of 65,536 rows at most, such that two take no more than half of its memory.
+      most: with no `block`, the number of rows of the longest of several calls with one function,
+        so that all have the same block and the function is compiled once; v by default.
       devices: devices to spread the blocks over; all local ones by default.
       progress: called in the caller's thread with the number of rows that have just been done.
 
@@ -49,7 +56,8 @@ def in_blocks(
 
     Raises:
       ValueError: if the arrays have no rows or different numbers of rows, there is no device, a
-        block has no rows, or a result of the function does not have one row per row of the block.
+        block has no rows, `most` is less than v, or a result of the function does not have one row
+        per row of the block.
     """
     rows = {len(a) for a in arrays}
     if len(rows) != 1 or rows == {0}:
@@ -57,15 +65,19 @@ def in_blocks(
             f"the arrays have {sorted(rows)} rows; they must all have the same number, at least 1."
         )
     (v,) = rows
-    if block < 1:
+    if block is not None and block < 1:
         raise ValueError(f"block is {block}; a block must have at least 1 row.")
+    if most is not None and most < v:
+        raise ValueError(f"most is {most}; it must be at least the number of rows, {v}.")
     devices = jax.local_devices() if devices is None else list(devices)
     if not devices:
         raise ValueError("devices is empty; leave it out to use all local ones.")
-    at_once = len(devices)
-    if devices[0].platform == "cpu":
-        # Also in another thread, so that it is traced under the settings it will run with.
-        with ThreadPoolExecutor(1) as pool:
+    # In another thread, so that the function is traced under the settings it will run with.
+    with ThreadPoolExecutor(1) as pool:
+        if block is None:
+            block = pool.submit(rows_per_block, function, arrays, most or v, devices).result()
+        at_once = IN_FLIGHT * len(devices)
+        if devices[0].platform == "cpu":
             parts = [_filled(a[:block], block) for a in arrays]
             at_once = pool.submit(_most_on_a_cpu, function, parts).result()
     free: SimpleQueue[Any] = SimpleQueue()

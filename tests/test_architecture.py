@@ -19,8 +19,8 @@ PACKAGE = Path(ocsvm_jax.__file__).parent
 LAYERS = {
     "": (
         "devices extras files forks networks suggestions",
-        "arrays blocks data",
-        "conformal kernels solver",
+        "arrays block_sizes data",
+        "blocks conformal kernels solver",
         "decision fit_arguments kernel_sums localized model_file",
         "calibrated guidance",
         "methods model",

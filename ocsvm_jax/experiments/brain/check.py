@@ -24,7 +24,7 @@ _RULES = {
     "method.order": one_of(("activation_norm", "norm_activation")),
     "method.centre_sd": check_centre_sd,
     "maps.nifti": one_of(("first_seed", "all", "none")),
-    "maps.block": at_least(1),
+    "maps.block": at_least(0),
     "train.steps": at_least(1),
     "train.locations": at_least(1),
     "eval.erosion": at_least(0),

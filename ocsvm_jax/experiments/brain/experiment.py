@@ -143,7 +143,7 @@ def run_one(context: Context, name: str, seed: int) -> Run:
         tested,
         locations,
         directory / "maps",
-        block=plan.maps.block,
+        block=plan.maps.block or None,
         label=f"{name} seed {seed}",
     )
     times.append(time.perf_counter())

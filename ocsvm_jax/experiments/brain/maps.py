@@ -2,7 +2,7 @@
 
 The models of a whole volume are never in memory together: those of a 1 mm cerebrum would take
 5.6 GB. The host holds the latents of one slice, 4 * 16 bytes per voxel and subject (twice that
-while they are concatenated), and the devices hold one block of locations. A slice is finished when
+while they are concatenated), and the devices hold two blocks of locations. A slice is finished when
 its file exists; a killed run continues after it.
 
 Memory that grows with the volumes, in bytes:
@@ -46,7 +46,7 @@ def make_maps(
     locations: Bool[np.ndarray, "z x y"],
     directory: Path,
     *,
-    block: int,
+    block: int | None = None,
     devices: Sequence[Any] | None = None,
     label: str = "",
 ) -> dict[str, list[Float[np.ndarray, "n v"]]]:
@@ -58,7 +58,7 @@ def make_maps(
       cohorts: the cohorts to judge.
       locations: voxels to score, see `locations_of`.
       directory: for one file per slice; slices whose files exist are not computed again.
-      block: number of locations on a device at a time.
+      block: number of locations on a device at a time, see `in_blocks`.
       devices: default: all local devices.
       label: title of the progress bar.
 
@@ -67,6 +67,7 @@ def make_maps(
     """
     directory.mkdir(parents=True, exist_ok=True)
     features, score = jax.jit(mapper.features), jax.jit(mapper.score)
+    longest = int(locations.sum(axis=(1, 2)).max())
     bar = tqdm(total=int(locations.sum()), unit="voxel", desc=label, disable=None)
 
     def made(k: int) -> Scores:
@@ -75,7 +76,9 @@ def make_maps(
             bar.update(len(where))
             return _load(path)
         arrays = _slice_arrays(features, train, cohorts, k, where)
-        scores = in_blocks(score, arrays, block=block, devices=devices, progress=bar.update)
+        scores = in_blocks(
+            score, arrays, block=block, most=longest, devices=devices, progress=bar.update
+        )
         with whole_file(path) as file:
             np.savez(file, **scores)  # pyright: ignore[reportArgumentType]
         return scores

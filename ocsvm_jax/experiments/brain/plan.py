@@ -48,7 +48,7 @@ class FinalPlan(NamedTuple):
 class MapsPlan(NamedTuple):
     """Block size of the maps, and which of them are written as NIfTI files."""
 
-    block: int
+    block: int  # 0: as suits the device
     nifti: str
 
 

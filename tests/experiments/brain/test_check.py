@@ -163,7 +163,7 @@ NOTHING = float("nan")
         ("train.locations", 0, r"train\.locations is 0"),
         ("train.patience", -1, r"train\.patience is -1; it must be at least 0"),
         ("train.checkpoint_every", 0, r"train\.checkpoint_every is 0"),
-        ("maps.block", 0, r"maps\.block is 0"),
+        ("maps.block", -1, r"maps\.block is -1"),
         ("maps.nifti", "first", r"maps\.nifti is 'first'.*Did you mean 'first_seed"),
         ("eval.resamples", 0, r"eval\.resamples is 0"),
         ("eval.erosion", -1, r"eval\.erosion is -1; it must be at least 0"),
