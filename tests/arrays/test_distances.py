@@ -3,6 +3,7 @@
 The error of each is held to the multiple of the rounding unit that the docstrings state.
 """
 
+import re
 from functools import partial
 
 import jax
@@ -14,7 +15,7 @@ from oracles import distances as exact
 
 from ocsvm_jax.arrays import distances
 from ocsvm_jax.arrays.distances import absolute_distances, squared_distances, squared_distances_to
-from ocsvm_jax.kernel_sums import _CENTRES, _POINTS, kernel_sum
+from ocsvm_jax.kernel_sums import _CENTRES, _ENTRIES, _POINTS, kernel_sum
 from ocsvm_jax.kernels import gram, laplacian, rbf, scaled
 
 pytestmark = pytest.mark.optimised
@@ -271,3 +272,12 @@ def test_the_way_of_accelerators(term):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), here, there
         )
+
+
+def test_an_accelerator_takes_few_large_tiles():
+    """A tile takes the time of its launches there; the program is lowered, not run."""
+    points, centres = jnp.zeros((300_000, 20), jnp.float32), jnp.zeros((512, 20), jnp.float32)
+    traced = kernel_sum.trace(rbf(0.1), centres, centres[:, 0], points)
+    for platform, tile in (("cpu", _POINTS), ("cuda", _ENTRIES // 512)):
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert max(int(q) for q in re.findall(r"tensor<512x(\d+)xf32>", program)) == tile
