@@ -23,11 +23,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ocsvm_jax import devices
 from ocsvm_jax.solver import kkt
 from ocsvm_jax.solver.inverse import inverse_and_pivot
 
 # Up to this n, n^2 comparisons find the free indices faster than n sequential writes.
 _FEW = 128
+# An accelerator gathers nothing for up to so many points, in matrices of so many entries together.
+_ONE_SIZE, _IN_CACHE = 64, 2**20
 
 
 class Reduction(NamedTuple):
@@ -66,7 +69,12 @@ def gathered_sizes(n: int) -> tuple[int, ...]:
 
 def at_smallest_size(free: Bool[Array, "lanes n"], function: Callable[[int], Any]) -> Any:
     """function(size) for the smallest of `gathered_sizes` that holds the free set of every lane."""
-    sizes = gathered_sizes(free.shape[1])
+    lanes, n = free.shape
+    sizes = gathered_sizes(n)
+    if not devices.on_cpu() and n <= _ONE_SIZE and lanes * n * n <= _IN_CACHE:
+        # Few small matrices take the time of their launches, whatever their size, and the choice
+        # waits for the host. All that `function` does would be compiled once per size.
+        sizes = (n,)
     largest = jnp.max(jnp.sum(free, axis=1, dtype=jnp.int32))
     branch = jnp.sum(jnp.asarray(sizes[:-1], dtype=jnp.int32) < largest, dtype=jnp.int32)
     return lax.switch(branch, [partial(function, size) for size in sizes])

@@ -67,6 +67,33 @@ def test_the_sum_over_pairs_of_points_is_written_to_memory():
     assert readers == ["optimization_barrier"]
 
 
+def test_few_small_problems_are_compiled_for_one_size_of_free_set(monkeypatch):
+    """All that is done with the free set once, where a CPU's program holds it for 32 and for n."""
+
+    def choices(lanes, n):
+        def total(K):
+            return jnp.sum(jax.vmap(lambda K: ocsvm_solve(K, 0.1).rho)(K))
+
+        jax.clear_caches()
+        jaxpr = jax.make_jaxpr(jax.grad(total))(jnp.ones((lanes, n, n)))
+        names = [equation.primitive.name for equation in _equations(jaxpr.jaxpr)]
+        return names.count("eigh"), names.count("cond")
+
+    eighs, conds = choices(2, 50)
+    many = choices(300, 60)
+    assert choices(2, 100)[0] > eighs
+    monkeypatch.setattr(devices, "on_cpu", lambda: True)
+    assert choices(2, 50) == (2 * eighs, many[1]) > (eighs, conds)
+    assert many[0] == 2 * eighs
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _inner(equation):
+            yield from _equations(inner)
+
+
 def _inner(equation):
     for value in equation.params.values():
         for one in value if isinstance(value, tuple | list) else [value]:
