@@ -19,12 +19,18 @@ _MOST = 2**16
 IN_FLIGHT = 2
 # The part of the memory that blocks may take, and what is assumed where a device does not tell.
 _SHARE, _UNKNOWN_MEMORY = 0.5, 4 * 2**30
-# Temporary arrays at a time, in units of the largest array of the program: more than the 1.1 to 4.6
-# that the localised SVM, compiled for an H100, takes (benchmarks/results/device_blocks.md).
+# Temporary arrays at a time, in units of the largest stored array of the program: more than the 1.1
+# to 5.2 of the localised SVM compiled for an H100 (benchmarks/results/device_blocks.md).
 _TEMPORARY = 8
 # For a function that cannot be lowered: its need, in units of its arguments.
 _OF_ARGUMENTS = 32
 _MULTIPLE = 32
+# Operations whose results are stored. All others can be fused with what reads them, such as the
+# differences of all pairs of points with their sum over the coordinates.
+_STORED = re.compile(
+    r"stablehlo\.(dot_general|convolution|reduce|gather|scatter|sort|while|custom_call|"
+    r"dynamic_update_slice|cholesky|triangular_solve)\b|func\.func|\bcall @|^\s*}\) :"
+)
 _TENSOR = re.compile(r"tensor<((?:\d+x)+)(?:complex<)?[a-z]+(\d+)")
 
 
@@ -80,7 +86,11 @@ def bytes_per_row(function: Callable[..., Any], arrays: Sequence[np.ndarray], ro
 
 
 def _largest_array(program: str) -> int:
-    """Bytes of the largest array in the text of a program."""
-    found = set(_TENSOR.findall(program))
+    """Bytes of the largest array that a program, given as its text, has to store."""
+    found = set()
+    for line in program.splitlines():
+        if _STORED.search(line):
+            types = line if "func.func" in line else line.rpartition("->")[2]
+            found.update(_TENSOR.findall(types))
     sizes = (math.prod(map(int, shape[:-1].split("x"))) * max(int(b), 8) // 8 for shape, b in found)
     return max(sizes, default=0)
