@@ -93,7 +93,7 @@ LAYERS = {
     "solver.fused": (
         "calls choice elimination tile",
         "system",
-        "matrix",
+        "matrix pseudo_inverse",
         "programs",
     ),
     "sklearn": (

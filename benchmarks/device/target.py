@@ -60,6 +60,8 @@ def environment(target: str, dump: str) -> dict[str, str]:
         "TPU_WORKER_HOSTNAMES": "localhost",
     }
     if target == "h100":
+        # The programs for a GPU, which are offered by default where one is there.
+        found["OCSVM_JAX_FUSED"] = "on"
         found["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump}".strip()
     return found
 
