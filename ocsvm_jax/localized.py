@@ -8,6 +8,7 @@ all devices, and on a CPU on all cores.
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, section on localised one-class SVMs.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,9 @@ from ocsvm_jax.solver import ocsvm_solve
 
 _TINY = 1e-30  # smaller than every alpha that is not 0
 _HIGHEST = lax.Precision.HIGHEST
+# Locations whose matrices an accelerator holds at once: at n = 60 some 130 MB, and enough problems
+# to fill it twice over.
+_AT_ONCE = 4096
 
 
 class LocalizedModel(NamedTuple):
@@ -120,11 +124,29 @@ def fit_locations(
             solution.status,
         )
 
-    if none_missing and not devices.on_cpu():
+    if devices.on_cpu():
+        return jax.vmap(one)(z, present)
+    if none_missing:
         # All locations share one row: XLA would fold each reduction of a (v, n) constant while it
         # compiles, 9 s each for 68,000 locations.
-        return jax.vmap(one, in_axes=(0, None))(z, jnp.ones(z.shape[1], bool))
-    return jax.vmap(one)(z, present)
+        whole = jnp.ones(z.shape[1], bool)
+        return _in_parts(jax.vmap(lambda z: one(z, whole)), z)
+    return _in_parts(jax.vmap(one), z, present)
+
+
+def _in_parts(function: Callable[..., LocalizedModel], *arrays: Array) -> LocalizedModel:
+    """`function(*arrays)`, of so many locations after another that their matrices take little."""
+    v = arrays[0].shape[0]
+    parts = max(1, -(-v // _AT_ONCE))
+    if parts == 1:
+        return function(*arrays)
+    size = -(-v // parts)
+    # Copies of the first locations fill up the last part.
+    fill = parts * size - v
+    padded = [jnp.concatenate([x, x[:fill]]) if fill else x for x in arrays]
+    blocks = tuple(x.reshape((parts, size, *x.shape[1:])) for x in padded)
+    out = lax.map(lambda block: function(*block), blocks)
+    return jax.tree.map(lambda x: x.reshape((parts * size, *x.shape[2:]))[:v], out)
 
 
 def _warn_of_cast(z: Any, present: Array) -> None:

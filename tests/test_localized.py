@@ -12,6 +12,7 @@ from oracles import libsvm, optimality
 from oracles.differences import directional
 from scipy.spatial.distance import cdist
 
+from ocsvm_jax import localized
 from ocsvm_jax.decision import decision_function
 from ocsvm_jax.kernels import gram, rbf
 from ocsvm_jax.localized import (
@@ -107,6 +108,23 @@ def test_a_missing_subject_takes_no_part_to_the_last_digit():
         assert optimality.gap(K, alpha, bounds) < 1e-12
         lower, upper = optimality.rho_interval(K, alpha, bounds)
         np.testing.assert_allclose(model.rho[i] + 1, [lower, upper], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("v", [6, 7])
+def test_an_accelerator_takes_locations_in_parts(v, missing, monkeypatch):
+    """With and without a last part to fill up; the model is that of all at once."""
+    rng = np.random.default_rng(v)
+    z = jnp.asarray(rng.normal(size=(v, 9, 2)))
+    present = jnp.asarray(rng.random((v, 9)) < 0.8) if missing else None
+    expected = fit_locations(z, present, nu=0.3, gamma=0.2)
+    monkeypatch.setattr(localized.devices, "on_cpu", lambda: False)
+    monkeypatch.setattr(localized, "_AT_ONCE", 3)
+    jax.clear_caches()
+    found = fit_locations(z, present, nu=0.3, gamma=0.2)
+    jax.clear_caches()
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
 
 
 def test_where_all_are_missing():
