@@ -12,8 +12,8 @@ written in Pallas for a GPU, registers and spills. Nothing runs: these are count
 program is compiled in a process of its own, in its limit. Prints a Markdown table. A TPU runs a
 program as a whole, so for it the counts are of operations.
 
-The library chooses some forms by the default backend when it is traced. Here that is the CPU, so a
-choice of that kind is counted as it is on a CPU; those made in lowering are the target's.
+The library chooses some forms by the default backend when it is traced. Here that is the CPU, so it
+is told otherwise (ocsvm_jax.devices, OCSVM_JAX_FUSED).
 """
 
 import argparse
@@ -96,6 +96,9 @@ def counted(name: str, target: str, dump: Path) -> dict[str, Any]:
     from device.launches import formula, launches, tree
     from device.programs import PROGRAMS
 
+    from ocsvm_jax import devices
+
+    devices.on_cpu = lambda: False
     program = PROGRAMS[name]()
     where = targets.sharding(target)
     shapes = jax.tree.map(

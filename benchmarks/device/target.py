@@ -139,5 +139,7 @@ def _kernel(name: str, said: str, launches: str) -> Kernel:
 def pallas_names(text: str) -> set[str]:
     """The names of the kernels written in Pallas that a compiled module calls."""
     calls = (line for line in text.splitlines() if "custom_call_target=" in line)
-    named = (re.search(r'op_name="[^"]*?([^/"]+)/pallas_call', line) for line in calls)
-    return {match[1] for match in named if match}
+    # Triton's own name of it, or what stands before it in JAX's name of the operation.
+    name = re.compile(r'\bname = "([^"]+)"|op_name="[^"]*?([^/"]+)/pallas_call')
+    named = (list(name.finditer(line)) for line in calls if "pallas_call" in line)
+    return {found[-1][1] or found[-1][2] for found in named if found}

@@ -15,6 +15,7 @@ def call(
     out: Any,
     known: Any = None,
     *,
+    name: str,
     warps: int,
     interpret: bool,
 ) -> Any:
@@ -29,6 +30,7 @@ def call(
       arrays: all with an axis of problems in front.
       out: a pytree of the shapes of the results.
       known: a pytree of the same shapes, whose memory becomes that of the results.
+      name: of the program, for profiles.
       warps: groups of 32 threads of a program.
       interpret: run by XLA, operation by operation.
     """
@@ -44,6 +46,7 @@ def call(
         input_output_aliases={len(arrays) + i: i for i in range(len(before))},
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=interpret,
+        name=name,
     )(*given)
     return jax.tree.unflatten(tree, results)
 

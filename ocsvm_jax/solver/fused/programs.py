@@ -63,11 +63,12 @@ def solve_lanes(
     arrays = (_padded(_symmetric(K, C > 0), size), _padded(C, size), tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
-    found = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
+    how = {"name": "ocsvm_solve", "interpret": interpret}
+    found = call(program, arrays, out, warps=_warps(slots), **how)
     if slots == size:
         return found
     program = partial(_continue, n=n, slots=size, max_steps=max_steps)
-    return call(program, arrays, out, found, warps=_warps(size), interpret=interpret)
+    return call(program, arrays, out, found, warps=_warps(size), **how)
 
 
 def projected_inverses(
@@ -84,7 +85,8 @@ def projected_inverses(
     program = partial(_projected_inverse, slots=slots)
     arrays = _padded(K, slots), _padded(free.astype(jnp.int32), slots)
     out = struct(K.shape, K.dtype, K)
-    inverses = call(program, arrays, out, warps=_warps(slots), interpret=interpret)
+    how = {"name": "ocsvm_projected_inverse", "interpret": interpret}
+    inverses = call(program, arrays, out, warps=_warps(slots), **how)
     # The program writes the rows and columns of the free set only.
     return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0)
 
