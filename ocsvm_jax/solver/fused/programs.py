@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.solver import kkt, rounds
 from ocsvm_jax.solver.dual import LaneSolution, in_given_units
@@ -58,9 +58,10 @@ def solve_lanes(
         number=struct((lanes,), K.dtype, K),
         integer=struct((lanes,), jnp.int32, K),
     )
-    # Not a constant, as it is without weights: XLA would compute with constants as large as K.
-    C = lax.optimization_barrier(C)
-    arrays = (_padded(_symmetric(K, C > 0), size), _padded(C, size), tol)
+    if lanes > _FEW:
+        # Without weights it is a constant, and XLA would compute with constants as large as K.
+        C = lax.optimization_barrier(C)
+    arrays = (_padded(_symmetric(K, C > 0)), C, tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
     how = {"name": "ocsvm_solve", "interpret": interpret}
@@ -82,8 +83,8 @@ def projected_inverses(
       interpret: run the program by XLA, operation by operation.
     """
     slots = padded_size(free.shape[1])
-    program = partial(_projected_inverse, slots=slots)
-    arrays = _padded(K, slots), _padded(free.astype(jnp.int32), slots)
+    program = partial(_projected_inverse, n=free.shape[1], slots=slots)
+    arrays = _padded(K), free.astype(jnp.int32)
     out = struct(K.shape, K.dtype, K)
     how = {"name": "ocsvm_projected_inverse", "interpret": interpret}
     inverses = call(program, arrays, out, warps=_warps(slots), **how)
@@ -112,9 +113,10 @@ def _symmetric(
     return half + half.transpose(0, 2, 1)
 
 
-def _padded(x: Shaped[Array, "lanes ..."], size: int) -> Shaped[Array, "lanes ..."]:
-    """Zeros after each vector or around each matrix, to the size of a program's arrays."""
-    return jnp.pad(x, ((0, 0), *(((0, size - x.shape[1]),) * (x.ndim - 1))))
+def _padded(K: Float[Array, "lanes n n"]) -> Float[Array, "lanes size size"]:
+    """Zeros around each matrix, to the size of a program's arrays."""
+    fill = padded_size(K.shape[1]) - K.shape[1]
+    return jnp.pad(K, ((0, 0), (0, fill), (0, fill)))
 
 
 def _warps(slots: int) -> int:
@@ -148,7 +150,8 @@ def _posed(
     K_ref: Any, C_ref: Any, tol_ref: Any, n: int, slots: int
 ) -> tuple[Problem, Conditioned, Bool[Array, " size"]]:
     """The problem as `dual.solve_lanes` poses it, and which points are there."""
-    C = triton.load(C_ref)
+    there = indices(K_ref.shape[0]) < n
+    C = triton.load(C_ref, mask=there, other=0)
     given = conditioned(K_ref, C_ref, C, slots)
     problem = Problem(
         matrix=given.matrix,
@@ -159,7 +162,7 @@ def _posed(
         underflow=given.underflow,
         one_sign=given.one_sign,
     )
-    return problem, given, indices(C.shape[0]) < n
+    return problem, given, there
 
 
 def _write(
@@ -190,9 +193,10 @@ def _write(
         triton.store(ref, value, mask=there if ref.shape == there.shape else None)
 
 
-def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, *, slots: int) -> None:
+def _projected_inverse(K_ref: Any, free_ref: Any, out_ref: Any, *, n: int, slots: int) -> None:
     one = jnp.ones((1,), out_ref.dtype)
     tile = Tile(K_ref, one, 0 * one)
-    of = system_of(tile, triton.load(free_ref) > 0, slots)
+    free = triton.load(free_ref, mask=indices(slots) < n, other=0) > 0
+    of = system_of(tile, free, slots)
     both = of.used[:, None] & of.used[None, :]
     triton.store(out_ref.at[*pairs(of)], pseudo_inverse(scaled(tile, of), of), mask=both)
