@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--target", choices=targets.TARGETS, default="h100")
     parser.add_argument("--programs", default="", help="parts of names, divided by commas; all")
     parser.add_argument("--seconds", type=float, default=120, help="the limit of a program")
-    parser.add_argument("--trees", action="store_true", help="the launches of each loop by kind")
+    parser.add_argument(
+        "--trees", action="store_true", help="launches and instructions, loop by loop"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--dump", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -115,7 +117,7 @@ def counted(name: str, target: str, dump: Path) -> dict[str, Any]:
     memory: Any = compiled.memory_analysis()
     return {
         "launches": formula(loop),
-        "tree": tree(loop),
+        "tree": "\n".join([tree(loop), *in_kernels(dump, names)]),
         "lowering": between - began,
         "compilation": done - between,
         "bytes": memory.argument_size_in_bytes + memory.output_size_in_bytes,
@@ -123,6 +125,21 @@ def counted(name: str, target: str, dump: Path) -> dict[str, Any]:
         "pallas": sorted(names),
         "kernels": [k._asdict() for k in targets.kernels(dump, names)] if names else [],
     }
+
+
+def in_kernels(dump: Path, names: set[str]) -> list[str]:
+    """The instructions of kernels written in Pallas, loop by loop."""
+    from device.instructions import of_kernel
+
+    told = []
+    for name in sorted(names):
+        told.append(
+            f"  in {name}, instructions (exchanges, loads, barriers) of a turn of each loop:"
+        )
+        for loop in of_kernel(dump, name):
+            counts = f"{loop.instructions} ({loop.shuffles}, {loop.loads}, {loop.barriers})"
+            told.append(f"    {'  ' * loop.depth}{counts}")
+    return told
 
 
 def line(name: str, found: dict[str, Any]) -> str:

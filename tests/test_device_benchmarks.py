@@ -201,6 +201,35 @@ def test_launches_are_counted_loop_by_loop(module):
     assert module("device.contest").kernel_kind(HLO.replace("triton", "other")) == "XLA's loop"
 
 
+PTX = """
+.visible .entry mine(
+.param .u64 x
+)
+{
+mov.u32 %r1, 0;
+$L__BB0_1:
+ld.global.b32 %r2, [%rd1];
+add.s32 %r1, %r1, %r2;
+$L__BB0_2:
+shfl.sync.bfly.b32 %r3, %r2, 16, 31, -1;
+@%p1 bra $L__BB0_2;
+bar.sync 0;
+@%p2 bra $L__BB0_1;
+ret;
+}
+"""
+
+
+def test_instructions_are_counted_loop_by_loop(module, tmp_path):
+    instructions = module("device.instructions")
+    (tmp_path / "a.ptx").write_text(PTX)
+    assert instructions.of_kernel(tmp_path, "other") == []
+    whole, outer, inner = instructions.of_kernel(tmp_path, "mine")
+    assert whole == (0, 2, 0, 0, 0)
+    assert outer == (1, 4, 0, 1, 1)
+    assert inner == (2, 2, 1, 0, 0)
+
+
 def test_what_ptxas_says_of_a_kernel(module, monkeypatch, tmp_path):
     target = module("device.target")
     assembler = tmp_path / "ptxas"

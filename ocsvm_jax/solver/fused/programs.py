@@ -64,12 +64,13 @@ def solve_lanes(
     arrays = (_padded(_symmetric(K, C > 0)), C, tol)
     quick = max_steps if slots == size else min(_QUICK * n, max_steps)
     program = partial(_solve, n=n, slots=slots, max_steps=quick)
-    how = {"name": "ocsvm_solve", "interpret": interpret}
-    found = call(program, arrays, out, warps=_warps(slots), **how)
+    found = call(program, arrays, out, name="ocsvm_solve", warps=_warps(slots), interpret=interpret)
     if slots == size:
         return found
     program = partial(_continue, n=n, slots=size, max_steps=max_steps)
-    return call(program, arrays, out, found, warps=_warps(size), **how)
+    return call(
+        program, arrays, out, found, name="ocsvm_rest", warps=_warps(size), interpret=interpret
+    )
 
 
 def projected_inverses(
@@ -86,8 +87,8 @@ def projected_inverses(
     program = partial(_projected_inverse, n=free.shape[1], slots=slots)
     arrays = _padded(K), free.astype(jnp.int32)
     out = struct(K.shape, K.dtype, K)
-    how = {"name": "ocsvm_projected_inverse", "interpret": interpret}
-    inverses = call(program, arrays, out, warps=_warps(slots), **how)
+    name, warps = "ocsvm_projected_inverse", _warps(slots)
+    inverses = call(program, arrays, out, name=name, warps=warps, interpret=interpret)
     # The program writes the rows and columns of the free set only.
     return jnp.where(free[:, :, None] & free[:, None, :], inverses, 0)
 
