@@ -135,9 +135,11 @@ def _shifted(
         _, rounded = conditioning.less(K, shift[:, None], K == K)
         return jnp.maximum(error, rounded)
 
-    error = _largest(tile.over_blocks(look, jnp.zeros((), tile.dtype), blocks))
+    # No pass over K where there is nothing to subtract.
+    trials = jnp.where(tried, blocks, 0)
+    error = _largest(tile.over_blocks(look, jnp.zeros((), tile.dtype), trials))
     shifted = tile._replace(shift=jnp.where(error == 0, shift, 0))
-    return shifted, shifted.times(everything, blocks)
+    return shifted, jnp.where(tried, shifted.times(everything, trials), row_sums)
 
 
 def _largest(A: Float[Array, "rows size"]) -> Float[Array, "1"]:

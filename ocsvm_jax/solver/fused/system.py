@@ -1,5 +1,6 @@
 """The linear system of a free set, inside the program of one problem; see `solver.free_set`."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -23,7 +24,6 @@ class System(NamedTuple):
       to_reference: K_ip.
       offset: K_pp.
       damping: what is added to the diagonal.
-      fits: whether every free index has a slot.
     """
 
     slots: Int[Array, " slots"]
@@ -34,13 +34,22 @@ class System(NamedTuple):
     to_reference: Float[Array, " slots"]
     offset: Float[Array, "1"]
     damping: Float[Array, "1"]
-    fits: Bool[Array, "1"]
 
 
 def solve(
     tile: Tile, free: Bool[Array, " size"], rhs: Float[Array, " size"], num_slots: int
 ) -> Float[Array, " size"]:
     """As `free_set.solve_reduced`; NaN if the free set has more points than there are slots."""
+    solved = partial(_solve, tile, free, rhs, num_slots)
+    if num_slots >= free.shape[0]:
+        return solved()
+    fits = jnp.sum(free, axis=0, dtype=jnp.int32) <= num_slots
+    return lax.cond(fits, solved, lambda: jnp.full_like(rhs, jnp.nan))
+
+
+def _solve(
+    tile: Tile, free: Bool[Array, " size"], rhs: Float[Array, " size"], num_slots: int
+) -> Float[Array, " size"]:
     of = system_of(tile, free, num_slots)
     right = taken(rhs, of.slots)
     at_p = jnp.sum(jnp.where(of.reference, right, 0), axis=0, keepdims=True)
@@ -50,11 +59,11 @@ def solve(
     x = x + product(inverse, b - product(scaled(tile, of), x))
     y = of.scale * x
     y = jnp.where(of.reference, -jnp.sum(y, axis=0, keepdims=True), y)
-    return jnp.where(of.fits, placed(y, of.slots, free.shape[0]), jnp.nan)
+    return placed(y, of.slots, free.shape[0])
 
 
 def system_of(tile: Tile, free: Bool[Array, " size"], num_slots: int) -> System:
-    """Gathers a free set into slots, without those that have no slot."""
+    """Gathers a free set of at most `num_slots` points."""
     index, slot = indices(free.shape[0]), indices(num_slots)
     count = jnp.sum(free, axis=0, dtype=jnp.int32, keepdims=True)
     before = jnp.cumsum(free, dtype=jnp.int32)
@@ -77,7 +86,6 @@ def system_of(tile: Tile, free: Bool[Array, " size"], num_slots: int) -> System:
         to_reference=to_p,
         offset=K_pp,
         damping=free_set.damping(jnp.maximum(count, 32).astype(length.dtype), length.dtype),
-        fits=count <= num_slots,
     )
 
 
