@@ -35,6 +35,19 @@ def offered(monkeypatch):
     monkeypatch.setenv("OCSVM_JAX_FUSED", "on")
 
 
+@pytest.fixture
+def extremes_skip_nan(monkeypatch):
+    """Minimum and maximum as Triton compiles them: of the numbers that are not NaN."""
+    monkeypatch.setattr(jnp, "max", jnp.nanmax)
+    monkeypatch.setattr(jnp, "min", jnp.nanmin)
+    monkeypatch.setattr(jnp, "maximum", jnp.fmax)
+    monkeypatch.setattr(jnp, "minimum", jnp.fmin)
+    monkeypatch.setattr(jnp, "clip", lambda x, low, high: jnp.fmin(jnp.fmax(x, low), high))
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 def bounds(n, nu, w=None):
     """(lanes, n) upper bounds on alpha in float32."""
     return np.stack([optimality.upper_bounds(n, v, w) for v in nu]).astype(np.float32)
@@ -104,6 +117,34 @@ def test_a_free_set_larger_than_the_slots(few, monkeypatch):
     found = jax.jit(run)(K, bounds(n, [0.01]), jnp.full(1, -1.0, jnp.float32))
     assert_solved(K, [0.01], np.ones(n), found)
     assert np.all(np.asarray(found.alpha) > 0)
+
+
+def test_a_free_set_larger_than_the_slots_on_a_gpu(extremes_skip_nan, monkeypatch):
+    """As above, for a K that is nearly constant. The shift of K makes the objective negative.
+
+    The Newton step is NaN. Clipped by a minimum that skips NaN it is 0, which would be the better.
+    """
+    monkeypatch.setattr(programs, "_FEW", 0)
+    n = 60
+    rng = np.random.default_rng(5)
+    x = np.diag(rng.uniform(0.995, 1.005, n)) + 1e-3 * rng.normal(size=(n, n))
+    K = np.exp(-0.01 * np.sum((x[:, None] - x[None]) ** 2, axis=-1))[None].astype(np.float32)
+    found = solved(K, bounds(n, [0.01]), jnp.full(1, -1.0, jnp.float32))
+    assert_solved(K, [0.01], np.ones(n), found)
+    assert np.all(np.asarray(found.alpha) > 0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, np.nan, np.inf])
+def test_a_constant_matrix_on_a_gpu(value, extremes_skip_nan):
+    """No alpha follows from the model that the iteration starts with: it is NaN."""
+    n, nu = 20, np.array([0.01, 0.2, 1.0], np.float32)
+    K = np.full((3, n, n), value, np.float32)
+    found = solved(K, bounds(n, nu), jnp.full(3, -1.0, jnp.float32))
+    if np.isfinite(value):
+        assert_solved(K, nu, np.ones(n), found)
+    else:
+        assert np.all(found.status == Status.INVALID)
+        assert np.all(np.isfinite(found.alpha))
 
 
 def test_points_without_weight_may_hold_anything():
