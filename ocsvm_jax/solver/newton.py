@@ -54,7 +54,7 @@ def _newton_step(problem: Problem, s: _Face) -> _Face:
     terms = 0.5 * step * ((g - level) + (g_moved - level))
     change = jnp.sum(terms, axis=0, keepdims=True)
     slack = 4 * jnp.finfo(g.dtype).eps * jnp.sum(jnp.abs(step) * size, axis=0, keepdims=True)
-    # Asked of p: a GPU's minimum and maximum skip NaN, so that the clipped alpha may hold none.
+    # Asked of p, since minimum and maximum on a GPU skip NaN: the clipped alpha may hold none.
     finite = jnp.sum(jnp.abs(p), axis=0, keepdims=True) < jnp.inf
     accept = s.cut & (change <= slack) & finite
     return _Face(jnp.where(accept, moved, alpha), jnp.where(accept, g_moved, g), accept & cut)

@@ -102,7 +102,7 @@ def start(problem: Problem, row_sums: Float[Array, "n *lanes"]) -> Float[Array, 
     rho = level(active)
     alpha = jnp.where(active, jnp.maximum((rho - c) * stiffness, 0), 0)
     alpha = alpha / _sum(alpha)
-    # The model has no alpha, but NaN, for a K whose entries are all 0, and a GPU's minimum skips NaN.
+    # For a K whose entries are all 0 the model gives NaN, which the minimum on a GPU would skip.
     outside = part & ~(C - alpha > 0)
     inside = jnp.sum(outside, axis=0, dtype=jnp.int32, keepdims=True) == 0
     alpha = problem.matrix.unless(inside, alpha, lambda: _fill(problem, row_sums))
