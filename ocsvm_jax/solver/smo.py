@@ -1,8 +1,8 @@
 """Sequential minimal optimisation (SMO): two variables per step, one problem or many at once.
 
 The second-order choice of the pair is that of Fan, Chen and Lin (2005). A step consists of about
-twenty small XLA kernels, and on small problems its time is proportional to their number; on an
-accelerator all steps of a problem are one kernel (fused.py).
+twenty small XLA kernels, and on small problems its time is proportional to their number; on a GPU a
+whole solve is one kernel (the package `fused`).
 """
 
 from typing import NamedTuple

@@ -3,8 +3,8 @@
 Elimination takes the largest remaining pivot each time and stops where the rest is rounding. Where
 it has eliminated B and left D, the tableau holds R_BB^-1 and W = R_BB^-1 R_BD. The first solves
 the system with x_D = 0; the columns of (-W, 1) span the null space. Its vectors, in terms of alpha,
-are made orthogonal one after the other and projected out, which
-leaves the solution of minimum norm.
+are made orthogonal one after the other and projected out, which leaves the solution of minimum
+norm.
 """
 
 from typing import NamedTuple
