@@ -1,7 +1,8 @@
 """What the iteration needs of K, for many problems at once, in plain JAX.
 
 The iteration itself (smo, newton, dual) is written for vectors whose first axis runs over the
-points: (n, lanes) here, and (n,) in `fused.matrix`, where one program on a GPU solves one problem. Only what touches K, or depends on how lanes are stored, differs between the two.
+points: (n, lanes) here, and (n,) in `fused.matrix`, where one program on a GPU solves one problem.
+Only what touches K, or depends on how lanes are stored, differs between the two.
 """
 
 from collections.abc import Callable
