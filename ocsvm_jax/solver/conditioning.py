@@ -1,10 +1,10 @@
 """K in a form that keeps its digits: symmetric, scaled, and with a common value subtracted."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 # Binary exponent to which the largest entry of K is scaled.
 _TOP = 112
@@ -154,7 +154,7 @@ def may_underflow(
     The bits are compared, since arithmetic may treat subnormal numbers as zero.
     """
     info = jnp.finfo(diagonal.dtype)
-    integer = jnp.int64 if diagonal.dtype.itemsize == 8 else jnp.int32
+    integer = _integer(diagonal)
     bits = lax.bitcast_convert_type(diagonal, integer) & integer(jnp.iinfo(integer).max)
     limit = jnp.maximum(info.tiny / info.eps * jnp.minimum(unit, 1), info.tiny)
     return (bits > 0) & (bits < lax.bitcast_convert_type(limit, integer))
@@ -162,14 +162,27 @@ def may_underflow(
 
 def _power_of_two(x: Float[Array, "..."], more: int) -> tuple[Float[Array, "..."], ...]:
     """A power of two near 2^more x, for positive x, and its inverse; both are normal numbers."""
-    bits = -int(jnp.finfo(x.dtype).minexp) - 2
+    info, integer = jnp.finfo(x.dtype), _integer(x)
+    bits, bias = -int(info.minexp) - 2, 1 - int(info.minexp)
     _, exponent = jnp.frexp(x)
-    exponent = jnp.clip(exponent + more, -bits, bits).astype(jnp.int32)
-    one = jnp.ones_like(x)
-    return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
+    exponent = jnp.clip(exponent + more, -bits, bits).astype(integer)
+
+    def power(exponent: Int[Array, "..."]) -> Float[Array, "..."]:
+        # Put together from its bits: on a GPU `ldexp` is a general power, and hardly exact.
+        return lax.bitcast_convert_type((exponent + bias) << info.nmant, x.dtype)
+
+    return power(exponent), power(-exponent)
 
 
 def _few_bits(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x rounded to eight binary digits, so that it can be subtracted from more numbers exactly."""
-    mantissa, exponent = jnp.frexp(x)
-    return jnp.ldexp(jnp.floor(256 * mantissa + 0.5) / 256, exponent)
+    integer = _integer(x)
+    dropped = jnp.finfo(x.dtype).nmant - 7
+    half, last = integer(1 << (dropped - 1)), integer(-1 << dropped)
+    bits = lax.bitcast_convert_type(x, integer)
+    return lax.bitcast_convert_type((bits + half) & last, x.dtype)
+
+
+def _integer(x: Array) -> Any:
+    """The integers of the same size."""
+    return jnp.int64 if x.dtype.itemsize == 8 else jnp.int32
