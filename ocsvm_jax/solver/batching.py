@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ocsvm_jax import devices
 
@@ -82,10 +84,50 @@ def _on_platform(
     # The number of programs must be known when they are compiled.
     if fused is None or not isinstance(lanes, int) or lanes == 0:
         return _in_chunks(run, args)
+    if jax.device_count() > 1:
+        fused = _divisible(fused)
     if everywhere:
         return fused(*args)
     plain = lambda *args: _in_chunks(run, args)  # noqa: E731
     return lax.platform_dependent(*args, cuda=fused, default=plain)
+
+
+def _divisible(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run`, of which each device takes its own lanes where automatic axes share them out.
+
+    XLA cannot divide a program that it did not write: without this, every device would get all.
+    """
+
+    def positional(*args: jax.Array) -> Any:
+        return run(*args)
+
+    whole = custom_partitioning(positional)
+
+    def along_lanes(mesh: Any, given: Any, shapes: Any) -> Any:
+        lanes = given[0].sharding.spec[:1] or (None,)
+        return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(*lanes)), shapes)
+
+    def infer(mesh: Any, given: Any, results: Any) -> Any:
+        return along_lanes(mesh, given, results)
+
+    def partition(mesh: Any, given: Any, results: Any) -> Any:
+        return mesh, run, along_lanes(mesh, given, results), along_lanes(mesh, given, given)
+
+    whole.def_partition(
+        partition=partition, infer_sharding_from_operands=infer, sharding_rule=_along_lanes
+    )
+    return whole
+
+
+def _along_lanes(mesh: Any, given: Any, results: Any) -> str:
+    """The rule for Shardy: all arrays are divided along their first axis, or none."""
+    del mesh
+    shapes = [x.shape for x in (*given, *jax.tree.leaves(results))]
+    names = [
+        " ".join(["lanes", *(f"axis{i}{k}" for k in range(1, len(shape)))])
+        for i, shape in enumerate(shapes)
+    ]
+    return f"{', '.join(names[: len(given)])} -> {', '.join(names[len(given) :])}"
 
 
 def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:

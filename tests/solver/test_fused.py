@@ -3,6 +3,8 @@
 The whole contract of the solver runs on them by `OCSVM_JAX_FUSED=interpret pytest tests/solver`.
 """
 
+import subprocess
+import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -13,6 +15,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from oracles import optimality
 from support.problems import on_host, rbf_matrices
+from support.processes import environment
 
 from ocsvm_jax.guidance import guidance_loss
 from ocsvm_jax.solver import Status, dual, fused, ocsvm_solve
@@ -302,3 +305,37 @@ def test_an_unknown_wish_is_refused(monkeypatch):
     monkeypatch.setenv("OCSVM_JAX_FUSED", "yes")
     with pytest.raises(ValueError, match=r"OCSVM_JAX_FUSED is 'yes'.*auto, on, off, interpret"):
         ocsvm_solve(jnp.eye(3), 0.5)
+
+
+PLACED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from ocsvm_jax.solver import ocsvm_solve
+assert jax.device_count() == 2
+x = np.random.default_rng(0).normal(size=(6, 8, 3))
+K = jnp.asarray(np.exp(-0.3 * np.sum((x[:, :, None] - x[:, None, :]) ** 2, axis=-1)), jnp.float32)
+mesh = jax.make_mesh((2,), ("problems",), axis_types=(AxisType.Auto,))
+
+@jax.jit
+def both(K):
+    slope = jax.vmap(jax.grad(lambda K: ocsvm_solve(K, 0.4).rho))
+    return jax.vmap(lambda K: ocsvm_solve(K, 0.4).alpha)(K), slope(K)
+
+expected = both(K)
+placed = jax.device_put(K, NamedSharding(mesh, P("problems")))
+found = both(placed)
+for a, e in zip(found, expected, strict=True):
+    assert a.sharding.spec[0] == "problems", a.sharding
+    np.testing.assert_allclose(a, e, rtol=0, atol=1e-6)
+text = both.lower(placed).compile().as_text()
+assert "all-gather" not in text and "all-reduce" not in text
+"""
+
+
+@pytest.mark.slow
+def test_automatic_axes_divide_the_problems():
+    """XLA cannot divide a program it did not write, and would give all to every device."""
+    command = [sys.executable, "-c", PLACED]
+    settings = environment(devices=2) | {"OCSVM_JAX_FUSED": "interpret"}
+    done = subprocess.run(command, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -27,8 +27,8 @@ def choice(n: Any, dtype: Any) -> Choice:
 
     The environment variable OCSVM_JAX_FUSED decides when a function is traced: "auto" (the default)
     offers the fused programs if JAX's default backend is a GPU that they support, "on" always (to
-    compile for a GPU on a machine without one), "off" never; "interpret" runs them operation by
-    operation on any device, slowly, for tests.
+    compile for a GPU on a machine without one), "off" never (to serialise with `jax.export`).
+    "interpret" runs them operation by operation on any device, slowly, for tests.
 
     Args:
       n: number of points, symbolic under `jax.export` with symbolic shapes.
