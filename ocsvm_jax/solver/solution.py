@@ -52,11 +52,11 @@ class OCSVMSolution(NamedTuple):
         at a bound equals that bound.
       gap: () an upper bound on the violation of the optimality conditions, max over alpha_j > 0 of
         (K alpha)_j minus min over alpha_i < C_i of (K alpha)_i, in units of K. Each (K alpha)_i is
-        taken at the unfavourable end of its rounding error, (1 + sqrt(n) / 8) eps (|K| alpha)_i (the
-        next power of two in place of n in the programs for a GPU), so the bound holds for the K
+        taken at the unfavourable end of its rounding error, (1 + sqrt(n) / 8) eps (|K| alpha)_i,
+        with the next power of two for n in the programs for a GPU. So the bound holds for the K
         that was given, whatever the range of its entries (subnormal ones count as 0). At a
         solution the gap is about the size of that rounding error.
-    num_steps: () number of two-variable steps taken.
+      num_steps: () number of two-variable steps taken.
       status: () one of `Status`.
     """
 
