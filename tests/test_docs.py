@@ -191,7 +191,9 @@ def _commands(page):
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=_page_name)
-def test_the_fields_in_its_commands_exist(page):
+def test_the_fields_in_its_commands_exist(page, monkeypatch):
+    # The cards lie beside the package, not in it.
+    monkeypatch.syspath_prepend(ROOT)
     for command in _commands(page):
         if not (card := re.search(r"--config=configs/(\w+)\.py", command)):
             continue
