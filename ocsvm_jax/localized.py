@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, Num, Shaped
 from ocsvm_jax import devices, forks
 from ocsvm_jax.arrays.arguments import as_float, as_numbers, float_dtype, is_concrete
 from ocsvm_jax.arrays.distances import squared_distances
+from ocsvm_jax.arrays.parts import in_parts
 from ocsvm_jax.arrays.points import warn_of_cast
 from ocsvm_jax.arrays.scaling import check_resolvable, standardized
 from ocsvm_jax.kernels import resolve_gamma
@@ -130,23 +131,17 @@ def fit_locations(
         # All locations share one row: XLA would fold each reduction of a (v, n) constant while it
         # compiles, 9 s each for 68,000 locations.
         whole = jnp.ones(z.shape[1], bool)
-        return _in_parts(jax.vmap(lambda z: one(z, whole)), z)
-    return _in_parts(jax.vmap(one), z, present)
+        return _with_room(jax.vmap(lambda z: one(z, whole)), z)
+    return _with_room(jax.vmap(one), z, present)
 
 
-def _in_parts(function: Callable[..., LocalizedModel], *arrays: Array) -> LocalizedModel:
-    """`function(*arrays)`, of so many locations after another that their matrices take little."""
+def _with_room(function: Callable[..., LocalizedModel], *arrays: Array) -> LocalizedModel:
+    """`function(*arrays)`, of at most `_AT_ONCE` locations after another."""
     v = arrays[0].shape[0]
-    parts = max(1, -(-v // _AT_ONCE))
-    if parts == 1:
+    if v <= _AT_ONCE:
         return function(*arrays)
-    size = -(-v // parts)
-    # Copies of the first locations fill up the last part.
-    fill = parts * size - v
-    padded = [jnp.concatenate([x, x[:fill]]) if fill else x for x in arrays]
-    blocks = tuple(x.reshape((parts, size, *x.shape[1:])) for x in padded)
-    out = lax.map(lambda block: function(*block), blocks)
-    return jax.tree.map(lambda x: x.reshape((parts * size, *x.shape[2:]))[:v], out)
+    parts = -(-v // _AT_ONCE)
+    return in_parts(function, arrays, -(-v // parts))
 
 
 def _warn_of_cast(z: Any, present: Array) -> None:

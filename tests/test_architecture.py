@@ -31,7 +31,7 @@ LAYERS = {
         "reports",
         "experiments",
     ),
-    "arrays": ("arguments distances pytrees", "packing scaling summary", "casts", "points"),
+    "arrays": ("arguments distances parts pytrees", "packing scaling summary", "casts", "points"),
     "conformal": ("values", "p_values selection threshold"),
     "data": (
         "base corruptions nifti phantom",

@@ -17,6 +17,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ocsvm_jax import devices
+from ocsvm_jax.arrays.parts import in_parts
 
 # One AVX-512 register of float64, two of AVX2.
 _CPU_LANES = 8
@@ -142,13 +143,7 @@ def _in_chunks(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:
         return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), out)
     if not on_cpu or lanes <= _CPU_LANES:
         return run(*args)
-    chunks = -(-lanes // _CPU_LANES)
-    # The last chunk is filled up with copies of the first lanes, which take as long as real ones.
-    fill = chunks * _CPU_LANES - lanes
-    padded = [jnp.concatenate([x, x[:fill]]) if fill else x for x in args]
-    blocks = tuple(x.reshape((chunks, _CPU_LANES, *x.shape[1:])) for x in padded)
-    out = lax.map(lambda block: run(*block), blocks)
-    return jax.tree.map(lambda x: x.reshape((chunks * _CPU_LANES, *x.shape[2:]))[:lanes], out)
+    return in_parts(run, args, _CPU_LANES)
 
 
 def _one_at_a_time(run: Callable[..., Any], args: tuple[jax.Array, ...]) -> Any:

@@ -252,7 +252,7 @@ def projected_inverse(
       scale: (size,) the diagonal of D.
       reference: (size,) true at the slot of p.
     """
-    return _with_reference(scale[:, None] * inverse * scale[None, :], reference)
+    return with_reference(scale[:, None] * inverse * scale[None, :], reference)
 
 
 def pseudo_inverse(
@@ -293,10 +293,10 @@ def pseudo_inverse(
     values, directions = jnp.linalg.eigh(_product(null, null.T))
     unseen = jnp.where(values > 100 * size * jnp.finfo(dtype).eps, directions, 0)
     off = jnp.eye(size, dtype=dtype) - _product(unseen, unseen.T)
-    return _product(_product(off, _with_reference(some, reference)), off)
+    return _product(_product(off, with_reference(some, reference)), off)
 
 
-def _with_reference(
+def with_reference(
     inverse: Float[Array, "m m"], reference: Bool[Array, " m"]
 ) -> Float[Array, "m m"]:
     """Adds the row and column of the reference, so that all rows and columns sum to zero."""

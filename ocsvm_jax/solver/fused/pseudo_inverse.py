@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ocsvm_jax.solver.free_set import with_reference
 from ocsvm_jax.solver.fused.elimination import update
 from ocsvm_jax.solver.fused.system import System
 from ocsvm_jax.solver.fused.tile import indices, product
@@ -45,7 +46,7 @@ def pseudo_inverse(R: Float[Array, "slots slots"], of: System) -> Float[Array, "
     done = tableau.done
     both = done[:, None] & done[None, :]
     some = jnp.where(both, tableau.A * (of.scale[:, None] * of.scale[None, :]), 0)
-    start = _Projection(_with_reference(some, of.reference), 0 * R, of.used & ~of.reference & ~done)
+    start = _Projection(with_reference(some, of.reference), 0 * R, of.used & ~of.reference & ~done)
     end = lax.while_loop(
         lambda s: jnp.max(s.left.astype(jnp.int32), axis=0) > 0,
         lambda s: _projected(s, tableau, of),
@@ -107,14 +108,6 @@ def _projected(s: _Projection, tableau: _Tableau, of: System) -> _Projection:
 def _first(which: Bool[Array, " slots"]) -> Int[Array, "1"]:
     size = which.shape[0]
     return jnp.min(jnp.where(which, indices(size), size - 1), axis=0, keepdims=True)
-
-
-def _with_reference(
-    inverse: Float[Array, "slots slots"], reference: Bool[Array, " slots"]
-) -> Float[Array, "slots slots"]:
-    """Adds the row and column of the reference, so that all rows and columns sum to zero."""
-    rows = jnp.where(reference[:, None], -jnp.sum(inverse, axis=0)[None, :], inverse)
-    return jnp.where(reference[None, :], -jnp.sum(rows, axis=1)[:, None], rows)
 
 
 def _length(v: Float[Array, " slots"]) -> Float[Array, "1"]:
