@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Int, Num
 from ocsvm_jax.arrays.arguments import as_float
 from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.decision import decision_function
+from ocsvm_jax.dual_of_points import solve_gram
 from ocsvm_jax.kernels import Kernel, gram, rbf, resolve_gamma
-from ocsvm_jax.solver import OCSVMSolution, ocsvm_solve
+from ocsvm_jax.solver import OCSVMSolution
 
 
 class GuidanceAux(NamedTuple):
@@ -162,7 +163,7 @@ def solve_halves(
         number = resolve_gamma(gamma, z_sv)
         number = lax.stop_gradient(number) if isinstance(gamma, str) else number
         kernel = rbf(number)
-    solution = ocsvm_solve(gram(kernel, z_sv), nu)
+    solution = solve_gram(kernel, z_sv, nu)
     used = solution if differentiate_dual else lax.stop_gradient(solution)
     return Halves(z_sv, z_L, mean_sv, std_sv, mean_L, std_L, number, kernel, used)
 

@@ -24,8 +24,9 @@ from ocsvm_jax.arrays.distances import squared_distances
 from ocsvm_jax.arrays.parts import in_parts
 from ocsvm_jax.arrays.points import warn_of_cast
 from ocsvm_jax.arrays.scaling import check_resolvable, standardized
+from ocsvm_jax.dual_of_points import RBF_MINUS_1
 from ocsvm_jax.kernels import resolve_gamma
-from ocsvm_jax.solver import ocsvm_solve
+from ocsvm_jax.solver.pairwise import Points, solve_points
 
 _TINY = 1e-30  # smaller than every alpha that is not 0
 _HIGHEST = lax.Precision.HIGHEST
@@ -112,8 +113,7 @@ def fit_locations(
         if not standardize:
             scaled, mean, std = z, jnp.zeros_like(mean), jnp.ones_like(std)
         number = resolve_gamma(gamma, scaled, weight)
-        K = jnp.expm1(-number * squared_distances(z, z, 1 / std))
-        solution = ocsvm_solve(K, nu, sample_weight=weight)
+        solution = solve_points(RBF_MINUS_1, Points(z, 1 / std, number), nu, sample_weight=weight)
         return LocalizedModel(
             z,
             solution.alpha,
@@ -135,7 +135,7 @@ def fit_locations(
     return _with_room(jax.vmap(one), z, present)
 
 
-def _with_room(function: Callable[..., LocalizedModel], *arrays: Array) -> LocalizedModel:
+def _with_room(function: Callable[..., Any], *arrays: Array) -> Any:
     """`function(*arrays)`, of at most `_AT_ONCE` locations after another."""
     v = arrays[0].shape[0]
     if v <= _AT_ONCE:
@@ -170,7 +170,7 @@ def score_locations(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> 
     def one(model: LocalizedModel, queries: Array) -> Array:
         return model.rho - _sum(model, _log_kernel(model, queries))
 
-    return jax.vmap(one)(model, _checked(model, queries))
+    return _scores(one, model, queries)
 
 
 def log_score_locations(
@@ -205,7 +205,20 @@ def log_score_locations(
             jnp.log1p(model.rho) - log_total,
         )
 
-    return jax.vmap(one)(model, _checked(model, queries))
+    return _scores(one, model, queries)
+
+
+def _scores(
+    one: Callable[[LocalizedModel, Array], Array],
+    model: LocalizedModel,
+    queries: Num[ArrayLike, "v m d"],
+) -> Float[Array, "v m"]:
+    """Applies a score of one location to all."""
+    queries = _checked(model, queries)
+    if devices.on_cpu():
+        return jax.vmap(one)(model, queries)
+    of_some = lambda *rows: jax.vmap(one)(LocalizedModel(*rows[:-1]), rows[-1])  # noqa: E731
+    return _with_room(of_some, *model, queries)
 
 
 def _checked(model: LocalizedModel, queries: Num[ArrayLike, "v m d"]) -> Float[Array, "v m d"]:

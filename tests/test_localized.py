@@ -113,15 +113,20 @@ def test_a_missing_subject_takes_no_part_to_the_last_digit():
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("v", [6, 7])
 def test_an_accelerator_takes_locations_in_parts(v, missing, monkeypatch):
-    """With and without a last part to fill up; the model is that of all at once."""
+    """With and without a last part to fill up; model and scores are those of all at once."""
     rng = np.random.default_rng(v)
-    z = jnp.asarray(rng.normal(size=(v, 9, 2)))
+    z, queries = (jnp.asarray(rng.normal(size=(v, n, 2))) for n in (9, 4))
     present = jnp.asarray(rng.random((v, 9)) < 0.8) if missing else None
-    expected = fit_locations(z, present, nu=0.3, gamma=0.2)
+
+    def results():
+        model = fit_locations(z, present, nu=0.3, gamma=0.2)
+        return model, score_locations(model, queries), log_score_locations(model, queries)
+
+    expected = results()
     monkeypatch.setattr(localized.devices, "on_cpu", lambda: False)
     monkeypatch.setattr(localized, "_AT_ONCE", 3)
     jax.clear_caches()
-    found = fit_locations(z, present, nu=0.3, gamma=0.2)
+    found = results()
     jax.clear_caches()
     for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)

@@ -20,6 +20,7 @@ alpha_i = C_i / sum_B C, and rho keeps the weights of `kkt.rho_weights`. At a ch
 set, the derivative belongs to the side on which the solve ended.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,13 +94,34 @@ def ocsvm_solve(
       True
     """
     K, nu, w, gap_bound, steps = check_arguments(K, nu, sample_weight, tol, max_steps)
+    how = fused.choice(K.shape[0], K.dtype)
+
+    def iterate(C: Float[Array, " n"]) -> dual.LaneSolution:
+        return _iterate(*lax.stop_gradient((K, C, gap_bound)), steps, how)
+
+    return with_derivatives(iterate, K, nu, w)
+
+
+def with_derivatives(
+    iterate: Callable[[Float[Array, " n"]], dual.LaneSolution],
+    K: Float[Array, "n n"],
+    nu: Float[Array, ""],
+    w: Float[Array, " n"],
+) -> OCSVMSolution:
+    """The solution, as a differentiable function of K, nu and the weights.
+
+    Args:
+      iterate: solves the dual of K for the upper bounds on alpha; its derivative is not used.
+      K: (n, n) Gram matrix, which is read for derivatives only.
+      nu: scalar in (0, 1].
+      w: (n,) weights, as `check_arguments` returns them.
+    """
     total = jnp.sum(w)
     part = w > 0
     valid = (nu > 0) & (nu <= 1) & jnp.all(w >= 0) & (total > 0) & jnp.isfinite(total)
     # An invalid problem is replaced by a valid one for the iteration, and its solution by NaN.
     C = jnp.where(valid, w / jnp.where(valid, nu * total, 1), 1)
-    how = fused.choice(K.shape[0], K.dtype)
-    solved = _iterate(*lax.stop_gradient((K, C, gap_bound)), steps, how)
+    solved = iterate(C)
     valid = valid & (solved.status != Status.INVALID)
     # Only the derivative needs this K; without a derivative the compiler removes it.
     K = jnp.where(valid, meaningful(K, part), 0)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ocsvm_jax.solver.fused.choice import Choice, choice
 
-__all__ = ["Choice", "choice", "projected_inverses", "solve_lanes"]
+__all__ = ["Choice", "choice", "projected_inverses", "solve_lanes", "solve_points"]
 
 
 def solve_lanes(
@@ -29,6 +29,24 @@ def solve_lanes(
     from ocsvm_jax.solver.fused import programs
 
     return programs.solve_lanes(K, C, tol, max_steps=max_steps, interpret=interpret)
+
+
+def solve_points(
+    kernel: Any,
+    x: Float[Array, "lanes n d"],
+    factor: Float[Array, "lanes d"],
+    parameter: Float[Array, " lanes"],
+    C: Float[Array, "lanes n"],
+    tol: Float[Array, " lanes"],
+    *,
+    max_steps: int,
+    interpret: bool,
+) -> Any:
+    """As `solve_lanes`, of a K that the program makes from points; see `solver.pairwise`."""
+    from ocsvm_jax.solver.fused import programs
+
+    given = (x, factor, parameter, C, tol)
+    return programs.solve_points(kernel, *given, max_steps=max_steps, interpret=interpret)
 
 
 def projected_inverses(

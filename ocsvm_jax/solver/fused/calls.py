@@ -22,8 +22,8 @@ def call(
     """Runs a program for each problem.
 
     A program sees the rows of its problem: numbers as (1,), vectors as (size,) and matrices as
-    (size, size), where size is `padded_size`; it must not touch what lies beyond the n that are
-    there.
+    (size, size), where size is the `padded_size` of each axis; it must not touch what lies beyond
+    the entries that are there.
 
     Args:
       program: takes references to the arrays, to what is known, and to the results.
@@ -69,5 +69,5 @@ def _rows(x: Any) -> pl.BlockSpec:
     rest = x.ndim - 1
     if rest == 0:
         return pl.BlockSpec((1,), lambda i: (i,))
-    sizes = (padded_size(x.shape[1]),) * rest
+    sizes = tuple(padded_size(k) for k in x.shape[1:])
     return pl.BlockSpec((None, *sizes), lambda i: (i, *(0,) * rest))

@@ -1,7 +1,7 @@
 """The programs: one solves one dual, from K to rho, and one inverts the system of one free set."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from ocsvm_jax.solver import kkt, rounds
 from ocsvm_jax.solver.dual import LaneSolution, in_given_units
 from ocsvm_jax.solver.fused.calls import call, padded_size, struct
+from ocsvm_jax.solver.fused.gram import write_gram
 from ocsvm_jax.solver.fused.matrix import Conditioned, conditioned
 from ocsvm_jax.solver.fused.pseudo_inverse import pseudo_inverse
 from ocsvm_jax.solver.fused.system import pairs, scaled, system_of
@@ -50,26 +51,95 @@ def solve_lanes(
       max_steps: bound on the two-variable steps of each lane.
       interpret: run the program by XLA, operation by operation.
     """
+    plan, C = _planned(C, max_steps)
+    arrays = (_padded(_symmetric(K, C > 0)), C, tol)
+    program = partial(_solve, **plan.first)
+    found = call(
+        program, arrays, plan.out, name="ocsvm_solve", warps=plan.warps, interpret=interpret
+    )
+    return _finished(found, arrays, plan, interpret)
+
+
+def solve_points(
+    kernel: Any,
+    x: Float[Array, "lanes n d"],
+    factor: Float[Array, "lanes d"],
+    parameter: Float[Array, " lanes"],
+    C: Float[Array, "lanes n"],
+    tol: Float[Array, " lanes"],
+    *,
+    max_steps: int,
+    interpret: bool,
+) -> LaneSolution:
+    """As `solve_lanes`, of a K that the program makes from points.
+
+    Args:
+      kernel: see `solver.pairwise.Pairwise`.
+      x: (lanes, n, d) points.
+      factor: (lanes, d) factors of their coordinates.
+      parameter: (lanes,) parameter of the kernel.
+      C: (lanes, n) as in `solve_lanes`.
+      tol: (lanes,) as in `solve_lanes`.
+      max_steps: as in `solve_lanes`.
+      interpret: as in `solve_lanes`.
+    """
+    plan, C = _planned(C, max_steps)
+    size = padded_size(C.shape[1])
+    out = plan.out, struct((C.shape[0], size, size), C.dtype, C)
+    program = partial(_solve_points, kernel=kernel, d=x.shape[2], interpret=interpret, **plan.first)
+    arrays = (x, factor, parameter, C, tol)
+    found, K = call(
+        program, arrays, out, name="ocsvm_points", warps=plan.warps, interpret=interpret
+    )
+    return _finished(found, (K, C, tol), plan, interpret)
+
+
+class _Plan(NamedTuple):
+    """The programs that solve a number of problems.
+
+    Attributes:
+      first: arguments of the program that sees all problems.
+      warps: its number of warps.
+      second: arguments of the one that continues, or None.
+      out: the shapes of the results.
+    """
+
+    first: dict[str, int]
+    warps: int
+    second: dict[str, int] | None
+    out: LaneSolution
+
+
+def _planned(C: Float[Array, "lanes n"], max_steps: int) -> tuple[_Plan, Float[Array, "lanes n"]]:
+    """The plan, and C in the form to give to the programs."""
     lanes, n = C.shape
     size = padded_size(n)
     slots = size if lanes <= _FEW else min(size, max(32, size // 2))
+    whole = {"n": n, "slots": size, "max_steps": max_steps}
+    quick = {"n": n, "slots": slots, "max_steps": min(_QUICK * n, max_steps)}
     out = _results(
-        vector=struct((lanes, n), K.dtype, K),
-        number=struct((lanes,), K.dtype, K),
-        integer=struct((lanes,), jnp.int32, K),
+        vector=struct((lanes, n), C.dtype, C),
+        number=struct((lanes,), C.dtype, C),
+        integer=struct((lanes,), jnp.int32, C),
     )
     if lanes > _FEW:
         # Without weights it is a constant, and XLA would compute with constants as large as K.
         C = lax.optimization_barrier(C)
-    arrays = (_padded(_symmetric(K, C > 0)), C, tol)
-    quick = max_steps if slots == size else min(_QUICK * n, max_steps)
-    program = partial(_solve, n=n, slots=slots, max_steps=quick)
-    found = call(program, arrays, out, name="ocsvm_solve", warps=_warps(slots), interpret=interpret)
     if slots == size:
+        return _Plan(whole, _warps(size), None, out), C
+    return _Plan(quick, _warps(slots), whole, out), C
+
+
+def _finished(
+    found: LaneSolution, arrays: tuple[Array, ...], plan: _Plan, interpret: bool
+) -> LaneSolution:
+    """What the first program found, continued where it did not converge."""
+    if plan.second is None:
         return found
-    program = partial(_continue, n=n, slots=size, max_steps=max_steps)
+    program = partial(_continue, **plan.second)
+    warps = _warps(plan.second["slots"])
     return call(
-        program, arrays, out, found, name="ocsvm_rest", warps=_warps(size), interpret=interpret
+        program, arrays, plan.out, found, name="ocsvm_rest", warps=warps, interpret=interpret
     )
 
 
@@ -130,6 +200,24 @@ def _solve(
     problem, given, there = _posed(K_ref, C_ref, tol_ref, n, slots)
     state = rounds.iterate(problem, start(problem, given.row_sums), max_steps)
     _write(out, there, problem, given, state, max_steps)
+
+
+def _solve_points(
+    x_ref: Any,
+    factor_ref: Any,
+    parameter_ref: Any,
+    C_ref: Any,
+    tol_ref: Any,
+    *out: Any,
+    kernel: Any,
+    d: int,
+    interpret: bool,
+    **settings: Any,
+) -> None:
+    *results, K_ref = out
+    points = (x_ref, factor_ref, parameter_ref)
+    write_gram(kernel, points, C_ref, K_ref, n=settings["n"], d=d, interpret=interpret)
+    _solve(K_ref, C_ref, tol_ref, *results, **settings)
 
 
 def _continue(
