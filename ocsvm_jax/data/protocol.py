@@ -14,9 +14,9 @@ class Part(NamedTuple):
 
     Attributes:
       split: "train" or "test", the split of the source.
-      half: None for all digits of that split; 0 or 1 for those at even or odd positions within
-        their class. All corruptions have the digits in the same order, so a digit is in the same
-        half under each of them.
+      half: None for all digits of that split; 0 or 1 for those in the first or second half of its
+        file. All corruptions have the digits in the same order, so a digit is in the same half
+        under each of them. The digits of one writer are neighbours, so hardly a writer is in both.
     """
 
     split: str
@@ -100,8 +100,9 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
       seed: seed of `numpy.random.default_rng`.
 
     Returns:
-      The images to train on and the `ceil(fraction * n)` images set aside, each in their
-      original order.
+      The images to train on, in their original order, and the `ceil(fraction * n)` images set
+      aside, in random order: the batches of early stopping then mix corruptions as those of the
+      training do.
 
     Raises:
       ValueError: if the fraction is out of range or leaves nothing to train on.
@@ -111,7 +112,7 @@ def holdout(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Imag
 
 
 def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that `holdout` keeps and of those it sets aside.
+    """Indices of the images that `holdout` keeps, sorted, and of those it sets aside, shuffled.
 
     Args:
       count: number of images.
@@ -128,7 +129,9 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
             f"{count - aside}: both parts need at least one image."
         )
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[aside:]), np.sort(order[:aside])
+    # Losses of a whole batch (guidance, pairs, batch centres) depend on what else is in it, and the
+    # images are sorted by corruption: in that order a held-out batch would hold a single one.
+    return np.sort(order[aside:]), order[:aside]
 
 
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
@@ -198,13 +201,14 @@ def _select(
 def _rows(
     labels: np.ndarray, classes: Sequence[int], part: Part, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    of_class = [np.flatnonzero(labels == c) for c in classes]
+    rows = np.flatnonzero(np.isin(labels, classes))
     if part.half is not None:
-        of_class = [rows[part.half :: 2] for rows in of_class]
-    for c, rows in zip(classes, of_class, strict=True):
-        if not len(rows):
-            raise ValueError(f"half {part.half} of class {c} is empty in {where}: too few images.")
-    rows = np.sort(np.concatenate(of_class))
+        rows = rows[(rows >= len(labels) // 2) == part.half]
+        if missing := sorted(set(classes) - set(labels[rows].tolist())):
+            raise ValueError(
+                f"classes {missing} are not in the {('first', 'second')[part.half]} half of {where}: "
+                "use protocol='paper', or files in which the classes are mixed."
+            )
     return rows, labels[rows]
 
 

@@ -51,7 +51,9 @@ def test_arrays_in_fortran_order_and_small_integer_labels(tmp_path, folder, arra
     assert_same(load("mnist_c", dir=str(again)), load("mnist_c", dir=str(folder)))
 
 
-def test_other_classes_and_corruptions(folder):
+def test_other_classes_and_corruptions(folder, arrays):
+    labels = arrays["stripe/test_labels.npy"]
+    first, second = (np.isin(half, (0, 1, 2, 9)) for half in (labels[:15], labels[15:]))
     data = load(
         "mnist_c",
         dir=str(folder),
@@ -61,8 +63,8 @@ def test_other_classes_and_corruptions(folder):
         test_corruptions=["stripe", "identity"],
         protocol="leak_free",
     )
-    # 30 test images show each digit three times: two at even positions and one at an odd one.
-    assert [len(part.images) for part in data[1:]] == [12, 2 * 4 * 2, 2 * 4 * 1]
+    # 30 test images, under two corruptions: validation has those of the first 15.
+    assert [len(part.images) for part in data[1:]] == [12, 2 * first.sum(), 2 * second.sum()]
 
 
 def test_a_source_may_hold_few_corruptions(tmp_path, arrays):
@@ -193,5 +195,6 @@ def test_no_digit_is_on_both_sides_of_the_leak_free_protocol():
     chosen = {"train_corruptions": ("identity",), "test_corruptions": ("identity",)}
     data = load("mnist_c", dir=str(REAL), protocol="leak_free", **chosen)
     train, valid, test = ({image.tobytes() for image in part.images} for part in data[1:])
-    assert (len(valid), len(test)) == (505 + 487, 505 + 487)
+    assert len(valid) + len(test) == 1010 + 974
+    assert abs(len(valid) - len(test)) < 30
     assert not train & valid and not train & test and not valid & test

@@ -4,7 +4,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from ocsvm_jax.data import Dataset, ImageSet, Source, holdout
+from ocsvm_jax.data import Dataset, ImageSet, Source, holdout, holdout_rows
 from ocsvm_jax.data.protocol import build
 
 CORRUPTIONS = ("plain", "blurred", "striped", "bright")
@@ -51,11 +51,20 @@ def test_paper_takes_the_positions_that_the_classes_occupy():
     assert stamps(data.test) == expected("train", ("striped", "bright"), (0, 1, 2, 4, 5, 6, 7, 9))
 
 
-def test_leak_free_divides_each_class_by_position():
+def test_leak_free_divides_the_file_in_the_middle():
     data = build(make(), **REQUEST | {"protocol": "leak_free"})
-    # Class 3 of split "test" lies at 1, 3, 5, 7 and class 8 at 0, 4, 6.
-    assert stamps(data.valid) == expected("test", ("striped", "bright"), (0, 1, 5, 6))
-    assert stamps(data.test) == expected("test", ("striped", "bright"), (3, 4, 7))
+    # Class 3 of split "test" lies at 1, 3, 5, 7 and class 8 at 0, 4, 6 of 9 positions.
+    assert stamps(data.valid) == expected("test", ("striped", "bright"), (0, 1, 3))
+    assert stamps(data.test) == expected("test", ("striped", "bright"), (4, 5, 6, 7))
+
+
+def test_leak_free_keeps_a_writer_on_one_side():
+    """Ten writers, each with a run of all ten digits, as in MNIST: none is in both sets."""
+    labels = np.tile(np.array([3, 8, 5, 3, 8, 3, 8, 5, 3, 8]), 10)
+    data = build(make(lambda _, split: labels), **REQUEST | {"protocol": "leak_free"})
+    valid, test = ({row // 10 for _, _, row in stamps(part)} for part in (data.valid, data.test))
+    assert valid == {0, 1, 2, 3, 4}
+    assert test == {5, 6, 7, 8, 9}
 
 
 def test_both_protocols_train_on_the_same_images():
@@ -132,7 +141,7 @@ def test_leak_free_refuses_corruptions_in_different_order():
 
 def test_leak_free_refuses_a_class_too_small_to_divide():
     labels = {"train": LABELS["train"], "test": np.array([3, 3, 8])}
-    with pytest.raises(ValueError, match="half 1 of class 8 is empty"):
+    with pytest.raises(ValueError, match=r"classes \[8\] are not in the first half of split 'test'"):
         build(make(lambda _, split: labels[split]), **REQUEST | {"protocol": "leak_free"})
 
 
@@ -153,8 +162,8 @@ def test_holdout_divides_every_field_alike(count, fraction, aside):
     kept, held = holdout(numbered(count), fraction, seed=0)
     assert len(held.images) == aside
     assert sorted([*kept.classes, *held.classes]) == list(range(count))
+    assert np.all(np.diff(kept.classes) > 0)
     for part in (kept, held):
-        assert np.all(np.diff(part.classes) > 0)
         assert part.corruption.tolist() == [f"c{i}" for i in part.classes]
         assert {len(field) for field in part} == {len(part.classes)}
 
@@ -163,6 +172,28 @@ def test_holdout_depends_on_the_seed_alone():
     first, again, other = (holdout(numbered(50), 0.2, seed)[1].classes for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_batches_mix_what_the_images_are_sorted_by(seed):
+    """Early stopping sees batches of the held-out images as they come, training random ones.
+
+    3 x 600 sorted images, 180 held out: a random batch of 30 holds 10 of each third on average,
+    with a hypergeometric standard deviation of 2.4.
+    """
+    _, held = holdout_rows(1800, 0.1, seed)
+    batches = np.reshape(held // 600, (6, 30))
+    counts = np.stack([np.bincount(batch, minlength=3) for batch in batches])
+    assert np.min(counts) >= 1
+    assert np.abs(counts - np.bincount(held // 600) / 6).max() < 4 * 2.4
+
+
+def test_which_images_are_held_out_does_not_depend_on_their_order():
+    """Those that the first draw of the seed puts in front, by NumPy."""
+    kept, held = holdout_rows(100, 0.2, seed=7)
+    expected = np.random.default_rng(7).permutation(100)[:20]
+    np.testing.assert_array_equal(held, expected)
+    np.testing.assert_array_equal(kept, np.setdiff1d(np.arange(100), expected))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])

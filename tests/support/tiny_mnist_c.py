@@ -9,7 +9,7 @@ import numpy as np
 from ocsvm_jax.data import Dataset
 
 CORRUPTIONS = ("identity", "motion_blur", "translate", "stripe", "canny_edges", "brightness")
-COUNTS = {"train": 60, "test": 30}  # of which a tenth shows each digit
+COUNTS = {"train": 60, "test": 30}  # in runs of ten, each with every digit once
 
 Arrays = dict[str, np.ndarray]  # "<corruption>/<split>_<kind>.npy" -> content
 
@@ -18,7 +18,7 @@ def make_arrays() -> Arrays:
     rng = np.random.default_rng(0)
     content = {}
     for split, count in COUNTS.items():
-        labels = rng.permutation(np.arange(count) % 10)
+        labels = rng.permuted(np.arange(count).reshape(-1, 10), axis=1).ravel() % 10
         for corruption in CORRUPTIONS:
             shape = (count, 28, 28, 1)
             content[f"{corruption}/{split}_images.npy"] = rng.integers(0, 256, shape, np.uint8)
