@@ -23,7 +23,7 @@ from support.training import without_times
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.images import run as image_runs
-from ocsvm_jax.experiments.workdir import read_config, sole_user
+from ocsvm_jax.experiments.workdir import TRAINING, read_config, sole_user
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import loop as training
 
@@ -96,6 +96,7 @@ def test_files(finished):
     figures = {p.name for p in (finished.workdir / "figures").iterdir()}
     assert figures == {"roc.png", "histograms.png", "losses.png", "latent.png"}
     written = json.loads((finished.workdir / "config.json").read_text())
+    assert written.pop("training_version") == TRAINING
     assert written == experiment.plain(experiment.resolved(small_config()))
     assert [entry["epoch"] for entry in history(finished.workdir)] == [1, 2, 3]
     assert [entry["beta2"] for entry in history(finished.workdir)] == [0, 0, 1]

@@ -205,9 +205,10 @@ def _rows(
     if part.half is not None:
         rows = rows[(rows >= len(labels) // 2) == part.half]
         if missing := sorted(set(classes) - set(labels[rows].tolist())):
+            half = ("first", "second")[part.half]
             raise ValueError(
-                f"classes {missing} are not in the {('first', 'second')[part.half]} half of {where}: "
-                "use protocol='paper', or files in which the classes are mixed."
+                f"classes {missing} are not in the {half} half of {where}: use protocol='paper', "
+                "or files in which the classes are mixed."
             )
     return rows, labels[rows]
 

@@ -27,6 +27,10 @@ except ImportError:  # Windows
     fcntl = None
 
 CONFIG_FILE = "config.json"
+# Raised whenever the same card and the same data train another model, which must not go on from a
+# checkpoint of before nor stand in one table with it; the changes are in CHANGELOG.md.
+TRAINING = 2
+_TRAINING = "training_version"  # its name in config.json, beside the fields of the card
 # Parts of the identity of volumes, besides their cohorts.
 GRID, EXCLUDED = "the voxel grid, or the slices that are read", "the voxels of data.exclude"
 _DATA_FILE = "data.json"  # identity of the data of all runs in a directory
@@ -38,12 +42,15 @@ _PLACES = ("data.dir", "data.lesions")
 def check(workdir: Path, config: Config, free: Sequence[str] = ()) -> None:
     """Raises ValueError if `workdir` cannot be entered with this configuration; changes nothing.
 
+    Nor can it be if its runs were trained by another version of the training, see `TRAINING`.
+
     Args:
       workdir: a new or empty directory, or one from an earlier call with this configuration.
       config: the configuration.
       free: fields ("seed"), or groups of fields ("eval."), that may differ from before.
     """
     if (workdir / CONFIG_FILE).exists():
+        _check_version(workdir)
         known = any((workdir / name).exists() for name in (_DATA_FILE, _IMAGES_FILE))
         free = (*free, *_PLACES) if known else free
         lines = _other_fields(plain(config), _read(workdir), free)
@@ -101,7 +108,7 @@ def entered(
             _check_data(workdir, data)
         path, now = workdir / CONFIG_FILE, plain(config)
         if not path.exists() or _read(workdir) != now:
-            write_json(path, now, indent=2)
+            write_json(path, now | {_TRAINING: TRAINING}, indent=2)
         if data is not None:
             _note_data(workdir, data)
         yield
@@ -180,7 +187,20 @@ def read_config(workdir: Path) -> Config:
 
 
 def _read(workdir: Path) -> dict[str, Any]:
-    return without_foreign(_read_object(workdir / CONFIG_FILE))
+    content = _read_object(workdir / CONFIG_FILE)
+    content.pop(_TRAINING, None)
+    return without_foreign(content)
+
+
+def _check_version(workdir: Path) -> None:
+    there = _read_object(workdir / CONFIG_FILE).get(_TRAINING, 1)
+    if there != TRAINING:
+        raise ValueError(
+            f"{workdir} holds runs of another version of this program: training version {there}, "
+            f"and this one trains other models from the same card, version {TRAINING} "
+            "(CHANGELOG.md). Pass another --workdir, or go on with the version that began it. "
+            "Nothing was changed."
+        )
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from ocsvm_jax.experiments import config as cards
 from ocsvm_jax.experiments.config import plain, resolved
-from ocsvm_jax.experiments.workdir import check, entered, read_config, same_data
+from ocsvm_jax.experiments.workdir import TRAINING, check, entered, read_config, same_data
 
 ROOT = Path(__file__).parents[2]
 DATA = {"training": "a", "paper, test": "b"}
@@ -62,7 +62,7 @@ def test_workdir_of_another_configuration(config, tmp_path):
 def test_a_config_of_before(config, tmp_path):
     """Once a config.json held the fields of all methods: those of others are not looked at."""
     enter(tmp_path, config)
-    old = plain(config)
+    old = plain(config) | {"training_version": TRAINING}
     old["method"] |= {"kl_weight": 0.1, "similarity": "cosine", "pretrain": 0.5}
     (tmp_path / "config.json").write_text(json.dumps(old))
     before = contents(tmp_path)
@@ -74,6 +74,25 @@ def test_a_config_of_before(config, tmp_path):
     config.method.nu = 0.5
     with pytest.raises(ValueError, match=r"method\.nu: 0\.03 there, 0\.5 now"):
         enter(tmp_path, config)
+
+
+@pytest.mark.parametrize("version", [None, TRAINING - 1, TRAINING + 1])
+def test_runs_of_another_version_of_the_training_do_not_go_on(config, tmp_path, version):
+    """The same card would train another model; config.json of before has no version."""
+    enter(tmp_path, config)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written.pop("training_version") == TRAINING
+    assert written == plain(config)
+    other = {} if version is None else {"training_version": version}
+    (tmp_path / "config.json").write_text(json.dumps(written | other))
+    before = contents(tmp_path)
+    message = rf"training version {version or 1}, and this one trains .* version {TRAINING}"
+    for function in (enter, check):
+        with pytest.raises(ValueError, match=message):
+            function(tmp_path, config)
+    assert contents(tmp_path) == before
+    # It can be read: what was trained can still be evaluated.
+    assert plain(read_config(tmp_path)) == plain(config)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
