@@ -113,15 +113,14 @@ VARIANTS: dict[str, Variant] = {
     "OgAE, authors, Keras": Variant("ogae", _OGAE, AUTHORS, conventions=KERAS),
     "OgAE, authors, no early stopping": Variant("ogae", _OGAE, AUTHORS, {"patience": 0}),
     # The authors' Keras code calls encoder and decoder of this one outside of the model's call,
-    # where a batch norm takes its running statistics and does not update them; and its distance
-    # is a mean over the latent dimensions where it is a sum here. What else differs there is left
-    # out: its heads and its output layer have no bias, and the centre is that of the last batch.
+    # where a batch norm takes its running statistics and does not update them. What else differs
+    # there is left out: the centre is that of the last batch.
     "DVAESVDD": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}),
     "DVAESVDD, frozen": Variant("dvaesvdd", _DISTANCE, {"vae_weight": 10.0}, frozen=True),
     "DVAESVDD, authors' loss": Variant(
         "dvaesvdd",
         _DISTANCE,
-        {"vae_weight": CARD.method.latent_dim * 0.1, "kl_weight": 1.0},
+        {"vae_weight": 0.1, "kl_weight": 1.0},
         conventions=KERAS,
         frozen=True,
     ),
@@ -143,8 +142,8 @@ VARIANTS: dict[str, Variant] = {
 def method_of(variant: Variant, settings: Mapping[str, Any], rate: float) -> Method:
     """The method of a variant, on its network."""
     recipe = METHODS[variant.method]
-    encoder = Encoder(recipe.heads * settings["latent_dim"], **variant.conventions)
-    network = Network(from_flax(encoder), from_flax(Decoder(**variant.conventions)))
+    encoder = Encoder(recipe.heads * settings["latent_dim"], recipe.bias, **variant.conventions)
+    network = Network(from_flax(encoder), from_flax(Decoder(recipe.bias, **variant.conventions)))
     if variant.frozen:
         network = Network(*map(_frozen, network))
     optimizer = optax.adam(rate)

@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
     config.method.schedule = "constant"  # or "two_phase"
     config.method.betas = (1.0, 1.0)  # (expander, compactor)
     config.method.betas_second = (1.0, 1.0)
-    config.method.similarity_weight = 0.1  # alpha in the paper; "sae"
+    config.method.similarity_weight = 0.05  # alpha in the paper; "sae"
 
     config.train = ConfigDict()
     config.train.epochs = 10

@@ -57,8 +57,8 @@ def method_of(settings: Mapping[str, Any], learning_rate: float) -> Method:
     """
     at_least(1)("method.latent_dim", settings["latent_dim"])
     recipe = METHODS[settings["name"]]
-    encoder = Encoder(recipe.heads * settings["latent_dim"], recipe.encoder_bias)
-    network = Network(from_flax(encoder), from_flax(Decoder()))
+    encoder = Encoder(recipe.heads * settings["latent_dim"], recipe.bias)
+    network = Network(from_flax(encoder), from_flax(Decoder(recipe.bias)))
     return built(recipe, network, optax.adam(learning_rate), settings)
 
 

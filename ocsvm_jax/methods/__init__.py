@@ -20,10 +20,10 @@ METHODS: dict[str, Recipe] = {
         turned_ogae,
         traced=("guidance_weight", "turned_weight", "nu", "gamma", "betas", "betas_second"),
     ),
-    "deep_svdd": Recipe(deep_svdd, encoder_bias=False),
-    "soft_deep_svdd": Recipe(soft_deep_svdd, encoder_bias=False, traced=("nu",)),
-    "dspsvdd": Recipe(dspsvdd, encoder_bias=False, traced=("reconstruction_weight",)),
-    "dvaesvdd": Recipe(dvaesvdd, heads=2, traced=("vae_weight", "kl_weight")),
+    "deep_svdd": Recipe(deep_svdd, bias=False),
+    "soft_deep_svdd": Recipe(soft_deep_svdd, bias=False, traced=("nu",)),
+    "dspsvdd": Recipe(dspsvdd, bias=False, traced=("reconstruction_weight",)),
+    "dvaesvdd": Recipe(dvaesvdd, heads=2, bias=False, traced=("vae_weight", "kl_weight")),
 }
 
 __all__ = ["METHODS", "Method", "Recipe"]

@@ -76,14 +76,14 @@ class Recipe(NamedTuple):
     Attributes:
       build: `build(network, optimizer, **arguments) -> Method`, see `fields`.
       heads: encoder outputs per latent dimension: 2 for a mean and a log-variance.
-      encoder_bias: whether the encoder may have additive parameters.
+      bias: whether the layers of encoder and decoder may have biases.
       traced: names of arguments that may be traced numbers or tuples of them: one compiled program
         then trains many models that differ in their values.
     """
 
     build: Callable[..., Method]
     heads: int = 1
-    encoder_bias: bool = True
+    bias: bool = True
     traced: tuple[str, ...] = ()
 
     @property

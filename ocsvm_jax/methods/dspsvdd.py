@@ -23,7 +23,7 @@ def dspsvdd(
     """Minimises mean |z - c|^2 + gamma * mean squared error; scores "distance", |z - c|^2.
 
     Args:
-      network: encoder without biases, and decoder.
+      network: encoder and decoder, without biases.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
       pretrain: share of the epochs, in [0, 1), that train the autoencoder first; 0 for none.

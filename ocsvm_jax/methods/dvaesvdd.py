@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import Forward, Method, encoded, gradient_method, plain_score
-from ocsvm_jax.methods.hypersphere import squared_distance
 from ocsvm_jax.methods.vae import (
     mean_head,
     mean_reconstruction_score,
@@ -45,14 +44,16 @@ def dvaesvdd(
     vae_weight: Number = 1.0,
     kl_weight: Number = 0.1,
 ) -> Method:
-    """Minimises alpha * (MSE + beta_KL * KL) + mean |z - c|^2; scores "distance", |mu - c|^2.
+    """Minimises alpha * (MSE + beta_KL * KL) + |z - c|^2; scores "distance", |mu - c|^2.
 
-    The centre c of a step is the mean of the batch's sampled latents z; the score uses its average
-    over about the last hundred steps. The score "reconstruction" is that of the variational
-    autoencoder.
+    Both squared distances are the mean over the latent dimensions, as in the authors' code; KL is
+    the sum over them, as in `vae`. The centre c of a step is the mean of the batch's sampled
+    latents z; the score uses its average over about the last hundred steps. The score
+    "reconstruction" is that of the variational autoencoder.
 
     Args:
-      network: an encoder with twice as many outputs as the decoder has inputs (mean, log-variance).
+      network: an encoder with twice as many outputs as the decoder has inputs (mean, log-variance);
+        neither with biases.
       optimizer: an Optax transformation.
       vae_weight: alpha of the paper, finite and at least 0; may be traced.
       kl_weight: beta_KL of the paper, finite and at least 0; may be traced.
@@ -69,7 +70,7 @@ def dvaesvdd(
             network, params, stats, memory.noise, images, kl_weight, train
         )
         centre = jnp.mean(z, axis=0)
-        distance = jnp.mean(squared_distance(z, centre))
+        distance = jnp.mean(_distance(z, centre))
         loss = vae_weight * variational + distance
         parts = {"loss": loss, **parts, "distance": distance}
         return loss, Forward(stats, parts, jax.lax.stop_gradient(centre), z)
@@ -78,7 +79,7 @@ def dvaesvdd(
 
     def score(state, images):
         heads, _ = encoded(network, state.params, state.stats, images, False)
-        distance = squared_distance(mean_head(heads), state.memory.centre)
+        distance = _distance(mean_head(heads), state.memory.centre)
         return {"distance": plain_score(distance), **reconstruction(state, images)}
 
     def init_memory(params, stats, images, key):
@@ -95,6 +96,11 @@ def dvaesvdd(
         init_memory=init_memory,
         remember=_remember,
     )
+
+
+def _distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Float[Array, " b"]:
+    """|z - c|^2 / d for each latent."""
+    return jnp.mean((z - centre[None, :]) ** 2, axis=1)
 
 
 def _remember(memory: Memory, centre: Float[Array, " d"]) -> Memory:

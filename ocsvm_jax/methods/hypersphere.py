@@ -83,7 +83,7 @@ def sphere_method(
     """Builds a method that scores "distance", |z - c|^2.
 
     Args:
-      network: encoder, without additive parameters, and decoder.
+      network: encoder and decoder, without biases.
       optimizer: an Optax transformation.
       loss_of: `loss_of(distances, sphere) -> ()`, the loss given the squared distances of a batch.
       num_epochs: length of the training.

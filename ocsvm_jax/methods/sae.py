@@ -27,7 +27,7 @@ def sae(
     similarity_weight: Number = 0.1,
     similarity: str = "cosine",
 ) -> Method:
-    """Minimises MSE(x1) + MSE(x2) - alpha * similarity(z1, z2); scores "reconstruction".
+    """Minimises (MSE(x1) + MSE(x2)) / 2 - alpha * similarity(z1, z2); scores "reconstruction".
 
     Image i of the first half of a batch is paired with image i of the second half.
 
@@ -72,7 +72,8 @@ def sae_objective(
         first = z[..., :half, :].reshape(-1, z.shape[-1])
         second = z[..., half : 2 * half, :].reshape(-1, z.shape[-1])
         alike = jnp.mean(measure(first, second))
-        loss = 2 * reconstruction - similarity_weight * alike
+        # The mean over the batch is half of MSE(x1) + MSE(x2), which is what alpha is weighed by.
+        loss = reconstruction - similarity_weight * alike
         parts = {"loss": loss, "reconstruction": reconstruction, "similarity": alike}
         return loss, Forward(stats, parts, (), z)
 

@@ -27,6 +27,9 @@ def vae(
 ) -> Method:
     """Minimises mean squared error + beta_KL * KL; scores "reconstruction", from the mean.
 
+    The KL divergence of a latent is the sum over its dimensions, as in the paper, while the squared
+    error is the mean over pixels.
+
     Args:
       network: an encoder with twice as many outputs as the decoder has inputs (mean, log-variance).
       optimizer: an Optax transformation.
@@ -94,9 +97,9 @@ def variational_loss(
 ) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "*b d"], Any]:
     """MSE + kl_weight * KL, its parts, the sampled latents, and the new statistics.
 
-    Both terms are means, of the squared error over pixels and of the KL divergence over latent
-    dimensions, so that neither depends on the size of images or latents. Latents of held-out images
-    are not sampled: they are the means.
+    MSE is the mean over images and pixels; KL, of N(mean, exp(log_var)) from N(0, 1), is the mean
+    over images of the sum over latent dimensions. Latents of held-out images are not sampled: they
+    are the means.
     """
     heads, encoder_stats = encoded(network, params, stats, images, train)
     mean, log_var = jnp.split(heads, 2, axis=-1)
@@ -106,7 +109,7 @@ def variational_loss(
         z = mean + jnp.exp(log_var / 2) * draw
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
     reconstruction = mean_error(images, x_hat)
-    kl = jnp.mean(mean**2 + jnp.exp(log_var) - log_var - 1) / 2
+    kl = jnp.mean(jnp.sum(mean**2 + jnp.exp(log_var) - log_var - 1, axis=-1)) / 2
     parts = {"reconstruction": reconstruction, "kl": kl}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats}
     return reconstruction + kl_weight * kl, parts, z, stats

@@ -141,7 +141,7 @@ class Network(nn.Module, kw_only=True):
             **options,
         )
 
-    def norm(self, train: bool, **options) -> nn.BatchNorm:
+    def norm(self, train: bool, name: str) -> nn.BatchNorm:
         """A batch norm over all axes but the channels."""
         return nn.BatchNorm(
             use_running_average=not train,
@@ -151,7 +151,7 @@ class Network(nn.Module, kw_only=True):
             param_dtype=self.param_dtype,
             # If this were on, the running statistics would be float32 between float64 layers.
             force_float32_reductions=jnp.dtype(self.param_dtype).itemsize <= 4,
-            **options,
+            name=name,
         )
 
 
@@ -160,8 +160,9 @@ class Encoder(Network):
 
     Attributes:
       latent_dim: number of latent dimensions; twice as many for the two heads of a VAE.
-      use_bias: False leaves out all additive parameters (of the dense layer and the batch norms),
-        which Deep SVDD requires: with them, the encoder could map everything to the centre.
+      use_bias: False leaves out the bias of the dense layer, as the authors do for Deep SVDD. The
+        batch norms keep their shift. (Ruff et al. leave that out, too: with any additive parameter
+        an encoder could map everything to the centre. See `ocsvm_jax.evaluation.collapse`.)
     """
 
     latent_dim: int = 32
@@ -187,7 +188,7 @@ class Encoder(Network):
         x = x.astype(self.dtype)
         for i, features in enumerate((4, 8)):
             x = self.convolution(features, name=f"conv{i}")(x)
-            x = self.norm(train, use_bias=self.use_bias, name=f"norm{i}")(x)
+            x = self.norm(train, name=f"norm{i}")(x)
             # The LeakyReLU is increasing, so it commutes with the maximum and is applied after it,
             # to a quarter of the values.
             x = nn.leaky_relu(max_pool(x), self.negative_slope)
@@ -196,17 +197,25 @@ class Encoder(Network):
 
 
 class Decoder(Network):
-    """Latents to images."""
+    """Latents to images.
+
+    Attributes:
+      use_bias: False leaves out the biases of the dense layer and of the last convolution, as the
+        authors do for Deep SVDD. The batch norms keep their shift.
+    """
+
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], train: bool = False) -> Float[Array, "b 28 28 1"]:
         """Images of the latents z, values in (0, 1); `train` as in `Encoder`."""
-        x = self.dense(z.shape[-1], 7 * 7 * 8, name="dense")(z.astype(self.dtype))
+        fan, bias = z.shape[-1], self.use_bias
+        x = self.dense(fan, 7 * 7 * 8, use_bias=bias, name="dense")(z.astype(self.dtype))
         x = x.reshape(x.shape[0], 7, 7, 8)
         for i, features in enumerate((8, 4)):
             x = self.convolution(features, upsampling=2, transposed=True, name=f"conv{i}")(x)
             x = nn.leaky_relu(self.norm(train, name=f"norm{i}")(x), self.negative_slope)
-        return nn.sigmoid(self.convolution(1, transposed=True, use_bias=True, name="conv2")(x))
+        return nn.sigmoid(self.convolution(1, transposed=True, use_bias=bias, name="conv2")(x))
 
 
 class Autoencoder(Network):
@@ -214,7 +223,7 @@ class Autoencoder(Network):
 
     Attributes:
       latent_dim: number of latent dimensions.
-      use_bias: of the encoder; the decoder keeps its biases.
+      use_bias: of both parts.
     """
 
     latent_dim: int = 32
@@ -223,7 +232,7 @@ class Autoencoder(Network):
     def setup(self):
         """Creates both parts with the same settings."""
         self.encoder = Encoder(self.latent_dim, self.use_bias, **self.conventions())
-        self.decoder = Decoder(**self.conventions())
+        self.decoder = Decoder(self.use_bias, **self.conventions())
 
     def encode(self, x: Float[Array, "b 28 28 1"], train: bool = False) -> Float[Array, "b d"]:
         """Latents of the images x, see `Encoder`."""

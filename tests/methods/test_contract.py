@@ -356,7 +356,7 @@ class Mlp(nnx.Module):
 def test_an_nnx_module_as_encoder(name):
     """Of an encoder, a method needs `init` and `apply`; split/merge makes them of an nnx module."""
     recipe = METHODS[name]
-    make = functools.partial(Mlp, recipe.heads * LATENT, recipe.encoder_bias)
+    make = functools.partial(Mlp, recipe.heads * LATENT, recipe.bias)
     graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
 
     def init(key, x):

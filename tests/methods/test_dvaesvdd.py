@@ -36,13 +36,13 @@ def heads(state, images):
 
 
 def test_held_out_loss():
-    """alpha (MSE + beta KL) + mean |z - c|^2 with z the means and c their mean, by NumPy."""
+    """alpha (MSE + beta KL) + |z - c|^2 / d with z the means and c their mean, by NumPy."""
     method, _, state = build()
     images = normal_images(seed=1)
     mean, log_var = heads(state, images)
     error = squared_errors(images, decodings(state.params["decoder"], mean)).mean()
-    kl = (mean**2 + np.exp(log_var) - 1 - log_var).mean() / 2
-    distance = np.sum((mean - mean.mean(axis=0)) ** 2, axis=1).mean()
+    kl = np.sum(mean**2 + np.exp(log_var) - 1 - log_var, axis=1).mean() / 2
+    distance = np.mean((mean - mean.mean(axis=0)) ** 2)
     expected = ALPHA * (error + KL_WEIGHT * kl) + distance
     np.testing.assert_allclose(method.loss(state, images), expected, rtol=1e-5)
 
@@ -50,14 +50,14 @@ def test_held_out_loss():
 def test_loss_of_a_step():
     """The distance of drawn latents: its expectation has a closed form.
 
-    Of n independent z_i of means mu_i and variances v_i, mean |z_i - mean z|^2 has the expectation
-    mean |mu_i - mean mu|^2 + (1 - 1/n) mean sum v_i.
+    Of n independent z_i of means mu_i and variances v_i, mean |z_i - mean z|^2 / d has the
+    expectation mean |mu_i - mean mu|^2 / d + (1 - 1/n) mean v_i.
     """
     _, update, state = build()
     images = normal_images(seed=1)
     mean, log_var = heads(state, images)
-    expected = np.sum((mean - mean.mean(axis=0)) ** 2, axis=1).mean()
-    expected += (1 - 1 / len(mean)) * np.sum(np.exp(log_var), axis=1).mean()
+    expected = np.mean((mean - mean.mean(axis=0)) ** 2)
+    expected += (1 - 1 / len(mean)) * np.mean(np.exp(log_var))
     distances = []
     for key in range(200):
         noise = jax.random.key_data(jax.random.key(key))
@@ -108,14 +108,14 @@ def test_centre_is_that_of_the_drawn_latents():
 
 @pytest.mark.parametrize("images", [normal_images(seed=1), strange_images()])
 def test_scores(images):
-    """|mu - c|^2, and the error of the decoded mean: nothing is drawn."""
+    """|mu - c|^2 / d, and the error of the decoded mean: nothing is drawn."""
     method, update, state = build(rate=0.01)
     for _ in range(3):
         state, _ = update(state, normal_images(), jnp.int32(0))
     scores = method.score(state, images)
     assert set(scores) == {"distance", "reconstruction"}
     mean, _ = heads(state, images)
-    distance = np.sum((mean - np.asarray(state.memory.centre, np.float64)) ** 2, axis=1)
+    distance = np.mean((mean - np.asarray(state.memory.centre, np.float64)) ** 2, axis=1)
     np.testing.assert_allclose(total(scores["distance"]), distance, rtol=1e-4)
     error = squared_errors(images, decodings(state.params["decoder"], mean))
     np.testing.assert_allclose(total(scores["reconstruction"]), error, rtol=1e-5)

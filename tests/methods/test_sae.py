@@ -42,7 +42,7 @@ def test_loss(kind):
     z, half = encodings(state.params["encoder"], images), BATCH // 2
     error = squared_errors(images, decodings(state.params["decoder"], z))
     similarity = similarities(z[:half], z[half:], kind).mean()
-    expected = error[:half].mean() + error[half:].mean() - WEIGHT * similarity
+    expected = (error[:half].mean() + error[half:].mean()) / 2 - WEIGHT * similarity
     _, parts = update(state, images, jnp.int32(0))
     np.testing.assert_allclose(parts["similarity"], similarity, rtol=1e-5)
     np.testing.assert_allclose(parts["reconstruction"], error.mean(), rtol=1e-5)
@@ -109,10 +109,9 @@ def test_black_images_do_not_break_the_training():
 
 
 def test_without_similarity_it_is_the_autoencoder():
-    """Of twice the loss, so half the step."""
     images, states = normal_images(), []
-    for name, rate in (("ae", 0.2), ("sae", 0.1)):
-        method = built(name, NETWORK, optax.sgd(rate), similarity_weight=0.0)
+    for name in ("ae", "sae"):
+        method = built(name, NETWORK, optax.sgd(0.1), similarity_weight=0.0)
         state, _ = jax.jit(method.update)(
             method.init(images, jax.random.key(0)), images, jnp.int32(0)
         )

@@ -61,7 +61,7 @@ class Transposed(nn.Module):
 
 def network(name: str, shape: tuple[int, ...]) -> Network:
     recipe = METHODS[name]
-    features, bias = recipe.heads * LATENT, recipe.encoder_bias
+    features, bias = recipe.heads * LATENT, recipe.bias
     if shape == VECTOR:
         return Network(mlp(features, bias), mlp(VECTOR[0], True))
     return Network(from_flax(Convolutions(features, bias)), from_flax(Transposed()))

@@ -176,16 +176,34 @@ def test_evaluation_treats_every_image_alone_and_training_does_not(images):
     assert jnp.abs(in_batch - z).max() > 1e-2
 
 
-def test_encoder_without_biases_maps_zero_to_zero(images):
+def without_layer_biases(shapes):
+    return {k: v for k, v in shapes.items() if k.startswith("norm") or "bias" not in k}
+
+
+def test_without_biases_only_the_batch_norms_shift(images):
     model = Autoencoder(use_bias=False)
     variables = some_variables(model, images)
-    assert set(shapes(variables["params"]["encoder"])) == {k for k in ENCODER if "bias" not in k}
-    assert shapes(variables["params"]["decoder"]) == DECODER
-    # With the statistics of this batch: the running mean is additive too, but not trained.
+    for part, full in (("encoder", ENCODER), ("decoder", DECODER)):
+        assert shapes(variables["params"][part]) == without_layer_biases(full)
+        # Without the shifts, zero maps to zero, with the statistics of this batch: the running mean
+        # is additive too, but not trained. The decoder ends in a sigmoid.
+        for norm in ("norm0", "norm1"):
+            shift = variables["params"][part][norm]
+            shift["bias"] = jnp.zeros_like(shift["bias"])
+    black = (jnp.zeros_like(images), jnp.zeros((6, 32), jnp.float32))
+    for method, x, expected in zip(("encode", "decode"), black, (0, 0.5), strict=True):
+        y, _ = model.apply(variables, x, True, method=method, mutable=["batch_stats"])
+        np.testing.assert_array_equal(y, jnp.full(y.shape, expected, y.dtype))
+
+
+def test_a_shift_of_the_batch_norms_reaches_the_latents(images):
+    """What the authors' Deep SVDD encoders have, and those of Ruff et al. have not."""
+    model = Autoencoder(use_bias=False)
+    variables = some_variables(model, images)
     z, _ = model.apply(
         variables, jnp.zeros_like(images), True, method="encode", mutable=["batch_stats"]
     )
-    np.testing.assert_array_equal(z, jnp.zeros((6, 32), jnp.float32))
+    assert jnp.abs(z).max() > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,16 @@ def dense(
 def network(name: str) -> Network:
     """A linear encoder and a decoder as the recipe of this method asks for."""
     recipe = METHODS[name]
-    encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.encoder_bias)
-    return Network(encoder, DECODER)
+    encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.bias)
+    return Network(encoder, decoder(recipe.bias))
 
 
-DECODER = dense((28, 28, 1), jax.nn.sigmoid)
+def decoder(bias: bool = True) -> Pair:
+    """A sigmoid of a linear map."""
+    return dense((28, 28, 1), jax.nn.sigmoid, bias)
+
+
+DECODER = decoder()
 NETWORK = network("ae")
 
 
@@ -113,7 +118,7 @@ def encodings(params, images) -> np.ndarray:
 
 def decodings(params, z) -> np.ndarray:
     """What the decoder makes of latents, by NumPy in float64."""
-    y = z @ np.asarray(params["weights"], np.float64) + np.asarray(params["bias"], np.float64)
+    y = z @ np.asarray(params["weights"], np.float64) + np.asarray(params.get("bias", 0.0))
     return (1 / (1 + np.exp(-y))).reshape(-1, 28, 28, 1)
 
 

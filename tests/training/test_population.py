@@ -368,7 +368,7 @@ ALL = Plan(epochs=4, batch_size=BATCH, patience=0, checkpoint_every=2)
 
 def method_of(name, traced):
     recipe = METHODS[name]
-    encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.encoder_bias)
+    encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.bias)
     network = Network(encoder, dense((28, 28, 1), jax.nn.sigmoid))
     # Momentum: the optimizer has a state, and does not magnify rounding as Adam's first steps do.
     return built(name, network, optax.sgd(0.05, momentum=0.9), **SETTINGS | traced)

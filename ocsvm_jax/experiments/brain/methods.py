@@ -41,7 +41,7 @@ def _ogae(network: Network, error: Error, settings: Mapping[str, Any]) -> Object
 
 
 def _sae(network: Network, error: Error, settings: Mapping[str, Any]) -> Objective:
-    """Reconstruction errors of both subjects - alpha * cosine, over pairs at the same location."""
+    """Mean error of both subjects - alpha * cosine, over pairs at the same location."""
     return sae_objective(network, similarity_weight=settings["similarity_weight"], error=error)
 
 

@@ -179,7 +179,7 @@ def test_sae_compares_the_halves_of_a_location(example):
     norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     similarity = np.mean((first * second).sum(axis=-1) / norms)
     value = method("sae", similarity_weight=0.7).loss(state, patches)
-    assert float(value) == pytest.approx(2 * error(patches, x_hat, 2) - 0.7 * similarity, rel=1e-5)
+    assert float(value) == pytest.approx(error(patches, x_hat, 2) - 0.7 * similarity, rel=1e-5)
 
 
 @pytest.mark.parametrize("sd", [0, 2.0])
