@@ -78,8 +78,8 @@ LAYERS = {
     ),
     "methods": (
         "arguments base turning",
-        "ae hypersphere ring sae vae",
-        "ogae",
+        "ae radius ring sae vae",
+        "hypersphere ogae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),
     "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),

@@ -20,6 +20,7 @@ from ocsvm_jax.methods.base import (
     Batch,
     Forward,
     Method,
+    Parts,
     State,
     encoded,
     forward,
@@ -27,6 +28,7 @@ from ocsvm_jax.methods.base import (
     mean_error,
     plain_score,
 )
+from ocsvm_jax.methods.radius import FIXED, Radius
 from ocsvm_jax.networks.pair import Network
 
 _SMALLEST_COORDINATE = 0.1
@@ -39,11 +41,13 @@ class Sphere(NamedTuple):
       centre: (d,) the centre c, 0 until it is set.
       squared_radius: () R^2; only the soft boundary changes it.
       started: () whether pretraining is over and the centre is set.
+      moving: what moves the radius, see `Radius`.
     """
 
     centre: Float[Array, " d"]
     squared_radius: Float[Array, ""]
     started: Bool[Array, ""]
+    moving: Any
 
 
 def pretraining_epochs(pretrain: float, num_epochs: int) -> int:
@@ -63,9 +67,9 @@ def squared_distance(z: Float[Array, "b d"], centre: Float[Array, " d"]) -> Floa
     return jnp.sum((z - centre[None, :]) ** 2, axis=1)
 
 
-def mean_distance(distances: Float[Array, " b"], sphere: Any) -> Float[Array, ""]:
+def mean_distance(distances: Float[Array, " b"], squared_radius: Any) -> Float[Array, ""]:
     """The loss of a hard boundary: the mean squared distance from the centre."""
-    del sphere
+    del squared_radius
     return jnp.mean(distances)
 
 
@@ -77,7 +81,7 @@ def sphere_method(
     num_epochs: int,
     pretrain: float,
     reconstruction_weight: Number | None = None,
-    remember: Callable[[Sphere, Array, Array], Sphere] = lambda sphere, distances, epoch: sphere,
+    radius: Radius = FIXED,
     warm_up: int = 0,
 ) -> Method:
     """Builds a method that scores "distance", |z - c|^2.
@@ -85,12 +89,12 @@ def sphere_method(
     Args:
       network: encoder and decoder, without biases.
       optimizer: an Optax transformation.
-      loss_of: `loss_of(distances, sphere) -> ()`, the loss given the squared distances of a batch.
+      loss_of: `loss_of(distances, R^2) -> ()`, the loss given the squared distances of a batch.
       num_epochs: length of the training.
       pretrain: share of the epochs, in [0, 1), that train the autoencoder first.
       reconstruction_weight: weight of the mean squared error added to the loss; None to drop the
         decoder after pretraining.
-      remember: `remember(sphere, distances, epoch) -> sphere`, after each step past pretraining.
+      radius: how R^2 moves.
       warm_up: number of first epochs, including pretraining, that early stopping ignores because
         their loss differs from that of later epochs.
     """
@@ -101,7 +105,7 @@ def sphere_method(
     def objective(params, stats, sphere, images, epoch, train):
         z, error, stats = see(params, stats, sphere, images, epoch, train)
         distances = squared_distance(z, sphere.centre)
-        guided = loss_of(distances, sphere)
+        guided = loss_of(distances, sphere.squared_radius)
         if reconstruction_weight is not None:
             guided = guided + reconstruction_weight * error
         loss = jnp.where(sphere.started, guided, error)
@@ -123,10 +127,10 @@ def sphere_method(
 
     def prepare(state: State, mean_of: Callable[..., Array], epoch: Array):
         def start(state: State) -> State:
-            sphere = state.memory._replace(
-                centre=off_the_origin(mean_of(partial(_mean_latent, network, state))),
-                started=jnp.bool(True),
-            )
+            centre = off_the_origin(mean_of(partial(_mean_latent, network, state)))
+            away = mean_of(partial(_mean_distance, network, state, centre))
+            squared = radius.begin(state.memory.squared_radius, away)
+            sphere = Sphere(centre, squared, jnp.bool(True), radius.init(squared))
             return state._replace(memory=sphere, opt_state=optimizer.init(state.params))
 
         state = jax.lax.cond(epoch == epochs_before, start, lambda state: state, state)
@@ -136,13 +140,14 @@ def sphere_method(
         del key
         z = jax.eval_shape(lambda: encoded(network, params, stats, images, False)[0])
         zero = jnp.zeros((), z.dtype)
-        return Sphere(jnp.zeros(z.shape[1:], z.dtype), zero, jnp.bool(False))
+        return Sphere(jnp.zeros(z.shape[1:], z.dtype), zero, jnp.bool(False), radius.init(zero))
 
     def after_step(sphere: Sphere, record: tuple[Array, Array]) -> Sphere:
-        new = remember(sphere, *record)
+        squared, moving = radius.move(sphere.squared_radius, sphere.moving, *record)
+        new = sphere._replace(squared_radius=squared, moving=moving)
         return jax.tree.map(lambda a, b: jnp.where(sphere.started, a, b), new, sphere)
 
-    return gradient_method(
+    method = gradient_method(
         network,
         optimizer,
         objective,
@@ -152,6 +157,19 @@ def sphere_method(
         remember=after_step,
         prepare=prepare,
     )
+    return method if radius.its_turn is None else _in_turns(method, radius.its_turn)
+
+
+def _in_turns(method: Method, its_turn: Callable[[Any], Bool[Array, ""]]) -> Method:
+    """The method whose network, and its optimizer, hold still in the steps of the radius."""
+
+    def update(state: State, images: Batch, epoch: Array) -> tuple[State, Parts]:
+        new, parts = method.update(state, images, epoch)
+        holds = state.memory.started & its_turn(state.memory.moving)
+        still = state._replace(memory=new.memory)
+        return jax.tree.map(lambda a, b: jnp.where(holds, a, b), still, new), parts
+
+    return method._replace(update=update)
 
 
 def _sight(
@@ -190,6 +208,14 @@ def _sight(
 def _mean_latent(network: Network, state: State, images: Batch) -> Float[Array, " d"]:
     """Mean latent of a batch in training mode."""
     return jnp.mean(encoded(network, state.params, state.stats, images, True)[0], axis=0)
+
+
+def _mean_distance(
+    network: Network, state: State, centre: Float[Array, " d"], images: Batch
+) -> Float[Array, ""]:
+    """Mean squared distance of a batch from the centre in training mode."""
+    z, _ = encoded(network, state.params, state.stats, images, True)
+    return jnp.mean(squared_distance(z, centre))
 
 
 def off_the_origin(centre: Float[Array, " d"]) -> Float[Array, " d"]:

@@ -32,7 +32,8 @@ EPOCHS, BEFORE = 5, 2  # of these, the first two are the pretraining
 
 
 def build(name, optimizer=None, **changes):
-    changes |= {"reconstruction_weight": GAMMA, "nu": NU}
+    # That of a trained radius is in test_soft_deep_svdd.py.
+    changes |= {"reconstruction_weight": GAMMA, "nu": NU, "radius": "quantile"}
     return built(name, network(name), optimizer or optax.sgd(RATE), **changes)
 
 

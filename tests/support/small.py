@@ -86,6 +86,7 @@ SETTINGS = {
     "similarity": "cosine",
     "similarity_weight": 0.1,
     "pretrain": 0.0,
+    "radius": "trained",
     "reconstruction_weight": 1.0,
     "vae_weight": 1.0,
 }
