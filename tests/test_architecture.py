@@ -31,7 +31,12 @@ LAYERS = {
         "reports",
         "experiments",
     ),
-    "arrays": ("arguments distances parts pytrees", "packing scaling summary", "casts", "points"),
+    "arrays": (
+        "arguments dimensions distances parts pytrees",
+        "packing scaling summary",
+        "casts",
+        "points",
+    ),
     "conformal": ("values", "p_values selection threshold"),
     "data": (
         "base corruptions nifti phantom",

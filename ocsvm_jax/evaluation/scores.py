@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from ocsvm_jax.arrays.dimensions import effective_dimensions
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.evaluation import collapse
 from ocsvm_jax.evaluation.contrast import Units, Views, log_views
@@ -226,13 +227,3 @@ def collapsed_scores(images: BothWays) -> list[str]:
         for name, values in own_scores(images).items()
         if collapse.collapsed(values, sizes if name == "distance" else None)
     ]
-
-
-def effective_dimensions(z: Float[np.ndarray, "n d"]) -> float:
-    """(sum of the covariance's eigenvalues)^2 / sum of their squares: d if all are equal, 1 if one.
-
-    Known as participation ratio; 0 for latents that are all the same.
-    """
-    covariance = np.atleast_2d(np.cov(z.astype(np.float64).T))
-    squares = np.sum(covariance**2)
-    return float(np.trace(covariance) ** 2 / squares) if squares > 0 else 0.0

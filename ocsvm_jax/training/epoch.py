@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from ocsvm_jax.arrays.dimensions import effective_dimensions
 from ocsvm_jax.arrays.packing import Packed, packed
 from ocsvm_jax.methods.base import Method, Score
 
@@ -100,7 +101,11 @@ def epoch_function(method: Method, batch_size: int, seed: int) -> Callable[..., 
 def one_epoch(
     method: Method, run: Run, epoch: Int[Array, ""], feed: Feed, seed: Any, batch_size: int
 ) -> tuple[Run, Mapping[str, Array]]:
-    """Shuffled steps, then the held-out loss; can be traced, also under vmap.
+    """Shuffled steps, then the held-out images; can be traced, also under vmap.
+
+    The parts are the means of those of the steps, "valid_loss", the held-out loss, and
+    "dimensions", the effective number of dimensions of the held-out latents: near 1, the network
+    has compressed them to one direction.
 
     Args:
       method: the method to train.
@@ -125,9 +130,9 @@ def one_epoch(
     state, preparing = method.prepare(run.state, mean_of, epoch)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, run.state)  # as the steps need it
     state, parts = steps_over(batches, images, method, state, epoch)
-    loss = _held_out_loss(method, state, feed, batch_size)
+    loss, dimensions = _held_out(method, state, feed, batch_size)
     run = advanced(run, state, loss, epoch + 1, preparing)
-    return run, {**parts, "valid_loss": loss}
+    return run, {**parts, "valid_loss": loss, "dimensions": dimensions}
 
 
 def steps_over(
@@ -172,14 +177,24 @@ def advanced(
     )
 
 
-def _held_out_loss(method: Method, state: Any, feed: Feed, batch_size: int) -> Float[Array, ""]:
-    """Mean loss over whole batches of the training size: some losses depend on that size."""
+def _held_out(
+    method: Method, state: Any, feed: Feed, batch_size: int
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean loss over whole batches of the training size, and effective dimensions of their latents.
+
+    Some losses depend on the size of the batch.
+    """
     size = min(batch_size, feed.held_out.shape[0] // 2 * 2)
     blocks = feed.held_out.shape[0] // size
     batches = feed.held_out[: blocks * size].reshape(blocks, size)
-    return jnp.mean(
-        jax.lax.map(lambda index: method.loss(state, to_unit(feed.images[index])), batches)
-    )
+
+    def see(index: Int[Array, " b"]) -> tuple[Array, Array]:
+        images = to_unit(feed.images[index])
+        # Both encode the images; XLA does so once.
+        return method.loss(state, images), method.encode(state, images)
+
+    losses, latents = jax.lax.map(see, batches)
+    return jnp.mean(losses), effective_dimensions(latents.reshape(-1, latents.shape[-1]))
 
 
 def kept_state(run: Run, patience: int) -> Any:

@@ -47,7 +47,13 @@ def counting_method(valid_losses=(), diverge_at=None, prepare=None) -> Method:
             return -epoch.astype(jnp.float32)
         return table[epoch - 1]
 
-    return Method(init, update, None, None, loss, prepare or unprepared)
+    return Method(init, update, None, encode, loss, prepare or unprepared)
+
+
+def encode(state, images):
+    """Brightness of the four quarters of an image, or of a vector."""
+    quarters = jnp.split(images.reshape(images.shape[0], -1)[:, : images[0].size // 4 * 4], 4, 1)
+    return jnp.stack([jnp.mean(quarter, axis=1) for quarter in quarters], axis=1)
 
 
 def unprepared(state, mean_of, epoch):
@@ -304,9 +310,35 @@ def test_held_out_loss_is_a_mean_over_whole_batches(images):
     method = counting_method()._replace(loss=loss)
     for m, used, size in ((23, 20, 10), (7, 6, 6)):
         feed = epochs.feed_of(images, images[:m])
-        value = epochs._held_out_loss(method, None, feed, BATCH)
+        value, _ = epochs._held_out(method, None, feed, BATCH)
         np.testing.assert_allclose(value, np.mean(images[:used] / 255), rtol=1e-5)
         assert sizes.pop() == size
+
+
+@pytest.mark.parametrize(("m", "used"), [(23, 20), (7, 6)])
+def test_dimensions_are_those_of_the_held_out_latents(images, m, used):
+    """By the eigenvalues of NumPy's covariance, of the latents that the held-out loss sees."""
+    method = counting_method()
+    run = epochs.start(method, images, BATCH, 3)
+    feed = epochs.feed_of(images, images[:m])
+    _, parts = epochs.epoch_function(method, BATCH, 3)(run, feed)
+    grey = images[:used].reshape(used, 4, -1) / 255
+    values = np.linalg.eigvalsh(np.cov(grey.mean(axis=2).T))
+    expected = values.sum() ** 2 / (values**2).sum()
+    np.testing.assert_allclose(parts["dimensions"], expected, rtol=1e-4)
+    assert 1 < expected < 4
+
+
+def test_a_history_of_before_goes_on_with_dimensions(images, whole, tmp_path):
+    """Earlier versions did not write them; their lines are kept as they are."""
+    train(counting_method(), images, tmp_path, epochs=2)
+    older = [{k: v for k, v in e.items() if k != "dimensions"} for e in on_disk(tmp_path)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in older))
+    resumed, entries = train(counting_method(), images, tmp_path)
+    assert_same_bits(resumed, whole[1])
+    assert entries[:2] == older
+    assert without_times(entries[2:]) == without_times(whole[2][2:])
+    assert all("dimensions" in entry for entry in entries[2:])
 
 
 @pytest.mark.parametrize("damage", ['{"epoch": 3, "lo', "\x00\x00", '{"epoch": 3'])

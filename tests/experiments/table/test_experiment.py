@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import collapse
-from ocsvm_jax.evaluation.scores import effective_dimensions
 from ocsvm_jax.experiments.table import experiment, judge, testing
 from ocsvm_jax.experiments.table.progress import Progress
 from ocsvm_jax.experiments.table.record import to_json
@@ -413,15 +412,6 @@ def test_an_axis_that_is_no_setting(tmp_path):
         config.table.grids.vae = {"kl_wieght": (1.0,)}
     with pytest.raises(ValueError, match=r"names 'kl_wieght'.*Did you mean 'kl_weight"):
         experiment.main(config, tmp_path / "t")
-
-
-def test_effective_dimensions():
-    rng = np.random.default_rng(0)
-    z = rng.standard_normal((2000, 8))
-    assert effective_dimensions(z) == pytest.approx(8, abs=0.2)
-    line = rng.standard_normal((2000, 1)) * np.arange(1, 9)[None, :]
-    assert effective_dimensions(line + 5) == pytest.approx(1)
-    assert effective_dimensions(np.ones((10, 8))) == 0
 
 
 def test_holdout_rows_are_those_of_holdout():
