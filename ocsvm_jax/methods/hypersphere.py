@@ -128,8 +128,7 @@ def sphere_method(
     def prepare(state: State, mean_of: Callable[..., Array], epoch: Array):
         def start(state: State) -> State:
             centre = off_the_origin(mean_of(partial(_mean_latent, network, state)))
-            away = mean_of(partial(_mean_distance, network, state, centre))
-            squared = radius.begin(state.memory.squared_radius, away)
+            squared = jnp.full_like(state.memory.squared_radius, radius.first**2)
             sphere = Sphere(centre, squared, jnp.bool(True), radius.init(squared))
             return state._replace(memory=sphere, opt_state=optimizer.init(state.params))
 
@@ -208,14 +207,6 @@ def _sight(
 def _mean_latent(network: Network, state: State, images: Batch) -> Float[Array, " d"]:
     """Mean latent of a batch in training mode."""
     return jnp.mean(encoded(network, state.params, state.stats, images, True)[0], axis=0)
-
-
-def _mean_distance(
-    network: Network, state: State, centre: Float[Array, " d"], images: Batch
-) -> Float[Array, ""]:
-    """Mean squared distance of a batch from the centre in training mode."""
-    z, _ = encoded(network, state.params, state.stats, images, True)
-    return jnp.mean(squared_distance(z, centre))
 
 
 def off_the_origin(centre: Float[Array, " d"]) -> Float[Array, " d"]:

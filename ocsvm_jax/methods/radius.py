@@ -17,22 +17,23 @@ from ocsvm_jax.methods.arguments import Number
 Distances = Float[Array, " b"]
 Scalar = Float[Array, ""]
 
+_FIRST = 0.1
+
 
 class Radius(NamedTuple):
     """A rule for R^2. Without any of these functions R is 0, and all steps are the network's.
 
     Attributes:
+      first: R when the centre is set.
       init: `init(R^2) -> moving`, what the rule remembers between steps.
-      begin: `begin(R^2, mean) -> R^2` when the centre is set, with the mean squared distance from
-        it.
       move: `move(R^2, moving, distances, epoch) -> (R^2, moving)`, after each step past
         pretraining, with the squared distances before it.
       its_turn: `its_turn(moving) -> ()`, whether the step is the radius's: the network then holds
         still.
     """
 
+    first: float = 0.0
     init: Callable[[Scalar], Any] = lambda squared: ()
-    begin: Callable[[Scalar, Scalar], Scalar] = lambda squared, mean: squared
     move: Callable[..., tuple[Scalar, Any]] = lambda squared, moving, distances, epoch: (
         squared,
         moving,
@@ -65,8 +66,9 @@ def trained(optimizer: optax.GradientTransformation, nu: Number) -> Radius:
 
     The turns change with every step: the first is the network's, with R held; the second is R's,
     by the derivative of the same loss in R, with the network held; and so on. Of the steps of an
-    epoch the network therefore takes half. R starts at the root of the mean squared distance: at
-    0, where the derivative is 0, it would stay.
+    epoch the network therefore takes half. R starts at 0.1, as far as the centre is from 0 in each
+    dimension at least. It would stay at 0, where the derivative is 0; and from above the distances,
+    where no image draws the network, it would take long to come down.
 
     Args:
       optimizer: that of the network; R has a state of its own.
@@ -91,8 +93,8 @@ def trained(optimizer: optax.GradientTransformation, nu: Number) -> Radius:
         return squared, Turns(moving.steps + 1, opt_state)
 
     return Radius(
+        first=_FIRST,
         init=lambda squared: Turns(jnp.int32(0), optimizer.init(squared)),
-        begin=lambda squared, mean: mean,
         move=move,
         its_turn=its_turn,
     )

@@ -33,8 +33,7 @@ PRETRAINED = {"pretrain": 0.3}
 CASES = {name: (name, {}) for name in METHODS} | {
     "sae, squared": ("sae", {"similarity": "squared"}),
     "deep_svdd, pretrained": ("deep_svdd", PRETRAINED),
-    "soft_deep_svdd, pretrained": ("soft_deep_svdd", PRETRAINED),
-    "soft_deep_svdd, quantile": ("soft_deep_svdd", {"radius": "quantile"}),
+    "soft_deep_svdd, pretrained": ("soft_deep_svdd", PRETRAINED | {"radius": "quantile"}),
     "dspsvdd, pretrained": ("dspsvdd", PRETRAINED),
 }
 
@@ -62,9 +61,11 @@ class Case:
         self.update, self.prepare = jax.jit(update), jax.jit(prepare)
         self.start = jax.jit(self.method.init)(self.images, jax.random.key(0))
         state, self.first, self.losses = self.start, None, []
-        for step in range(STEPS):
-            epoch = jnp.int32(step // STEPS_PER_EPOCH)
-            if step % STEPS_PER_EPOCH == 0:
+        # The reconstruction, of which there is less in its loss, comes late.
+        longer = 2 if name == "dvaesvdd" else 1
+        for step in range(longer * STEPS):
+            epoch = jnp.int32(step // (longer * STEPS_PER_EPOCH))
+            if step % (longer * STEPS_PER_EPOCH) == 0:
                 state, preparing = self.prepare(state, self.images, epoch)
             # A warm-up that early stopping does not count is past the pretraining all the same.
             past = not preparing or bool(getattr(state.memory, "started", False))

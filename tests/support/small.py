@@ -42,18 +42,17 @@ def dense(
 
 
 def network(name: str) -> Network:
-    """A linear encoder and a decoder as the recipe of this method asks for."""
+    """A linear encoder as the recipe of this method asks for, and a decoder.
+
+    The decoder always has biases, unlike that of some recipes: from three latents alone it could
+    not make most pixels dark.
+    """
     recipe = METHODS[name]
     encoder = dense((recipe.heads * LATENT,), lambda y: y, recipe.bias)
-    return Network(encoder, decoder(recipe.bias))
+    return Network(encoder, DECODER)
 
 
-def decoder(bias: bool = True) -> Pair:
-    """A sigmoid of a linear map."""
-    return dense((28, 28, 1), jax.nn.sigmoid, bias)
-
-
-DECODER = decoder()
+DECODER = dense((28, 28, 1), jax.nn.sigmoid)
 NETWORK = network("ae")
 
 
@@ -119,7 +118,7 @@ def encodings(params, images) -> np.ndarray:
 
 def decodings(params, z) -> np.ndarray:
     """What the decoder makes of latents, by NumPy in float64."""
-    y = z @ np.asarray(params["weights"], np.float64) + np.asarray(params.get("bias", 0.0))
+    y = z @ np.asarray(params["weights"], np.float64) + np.asarray(params["bias"], np.float64)
     return (1 / (1 + np.exp(-y))).reshape(-1, 28, 28, 1)
 
 
