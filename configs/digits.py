@@ -41,7 +41,8 @@ def get_config() -> ConfigDict:
 
     config.final = ConfigDict()  # the one-class SVM fitted to all training latents at the end
     config.final.nu = 0.03
-    # A number, "scale" or "auto"; `object`, because these have different types.
+    config.final.kernel = "rbf"  # or "laplacian", "linear"; likewise config.method.kernel
+    # Of the kernel: a number, "scale" or "auto"; `object`, because these have different types.
     config.final.gamma = FieldReference(0.01, field_type=object)
     config.final.standardize = True
 

@@ -83,7 +83,7 @@ LAYERS = {
     ),
     "methods": (
         "arguments base turning",
-        "ae radius ring sae vae",
+        "ae kernel_names radius ring sae vae",
         "hypersphere ogae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),

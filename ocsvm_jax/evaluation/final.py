@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.fit import ocsvm_fit
-from ocsvm_jax.kernels import rbf, resolve_gamma, scaled
+from ocsvm_jax.kernels import Kernel, resolve_gamma, scaled
+from ocsvm_jax.methods.kernel_names import kernel_named
 from ocsvm_jax.model import OCSVM
 
 # The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
@@ -25,28 +26,39 @@ class Final(NamedTuple):
 
     Attributes:
       nu: in (0, 1].
-      gamma: of the RBF kernel: a positive number, "scale" or "auto".
+      gamma: of the kernel: a positive number; of the RBF kernel also "scale" or "auto". The linear
+        kernel has none.
       standardize: whether latents are divided by their standard deviation first.
+      kernel: "rbf", "laplacian" or "linear".
     """
 
-    nu: float
-    gamma: float | str
-    standardize: bool
+    nu: float = 0.03
+    gamma: float | str = 0.01
+    standardize: bool = True
+    kernel: str = "rbf"
 
     @property
     def name(self) -> str:
-        """A name such as "gamma=0.1 nu=0.03 standardize=True"."""
-        return " ".join(f"{name}={value}" for name, value in sorted(self._asdict().items()))
+        """A name such as "gamma=0.1 nu=0.03 standardize=True", of an RBF kernel."""
+        fields = self._asdict()
+        left_out = {"rbf": "kernel", "linear": "gamma"}.get(self.kernel)
+        return " ".join(f"{k}={value}" for k, value in sorted(fields.items()) if k != left_out)
+
+    def kernel_for(self, z: Float[Array, "n d"]) -> Kernel:
+        """The kernel; "scale" and "auto" are resolved on the points z."""
+        gamma = resolve_gamma(self.gamma, z) if self.kernel == "rbf" else self.gamma
+        return kernel_named(self.kernel, gamma)  # pyright: ignore[reportArgumentType]
 
 
 def finals_of(grid: Mapping[str, Sequence]) -> dict[str, Final]:
-    """All settings of a grid with the axes nu, gamma and standardize, by their names.
+    """All settings of a grid with the axes nu, gamma and standardize (RBF kernels), by their names.
 
     Raises:
       ValueError: if it has other axes.
     """
-    if sorted(grid) != sorted(Final._fields):
-        raise ValueError(f"the grid of finals has the axes {list(grid)}; it needs {Final._fields}.")
+    axes = ("nu", "gamma", "standardize")
+    if sorted(grid) != sorted(axes):
+        raise ValueError(f"the grid of finals has the axes {list(grid)}; it needs {axes}.")
     points = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
     return {final.name: final for final in (Final(**point) for point in points)}
 
@@ -74,9 +86,9 @@ def fit_latents(z: Float[np.ndarray, "n d"], settings: Final) -> OCSVM:
         )
     points = jnp.asarray(z)
     if not settings.standardize:
-        return ocsvm_fit(points, settings.nu, rbf(resolve_gamma(settings.gamma, points)))
+        return ocsvm_fit(points, settings.nu, settings.kernel_for(points))
     scale = standardized(points).std
-    kernel = scaled(rbf(resolve_gamma(settings.gamma, points / scale[None, :])), scale)
+    kernel = scaled(settings.kernel_for(points / scale[None, :]), scale)
     return ocsvm_fit(points, settings.nu, kernel)
 
 

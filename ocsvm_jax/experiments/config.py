@@ -7,11 +7,13 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
+from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.experiments import fields
 from ocsvm_jax.experiments.fields import Config
 from ocsvm_jax.experiments.method_fields import built, resolved
 from ocsvm_jax.methods import METHODS, Method
 from ocsvm_jax.methods.arguments import at_least
+from ocsvm_jax.methods.kernel_names import check_kernel
 from ocsvm_jax.networks import Decoder, Encoder
 from ocsvm_jax.networks.pair import Network, from_flax
 
@@ -22,6 +24,8 @@ def check(config: Config) -> None:
     Names of data, classes and corruptions are checked by `ocsvm_jax.data.load`.
     """
     fields.check(config, fields.IMAGES)
+    default = Final._field_defaults["gamma"]
+    check_kernel(config.final.kernel, config.final.gamma, default, prefix="final.")
     build_method(config)
 
 

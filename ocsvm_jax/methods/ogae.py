@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ocsvm_jax.guidance import (
     BetaSchedule,
-    GuidanceAux,
     constant_betas,
     guidance_loss,
     phase_switch,
     two_phase_betas,
 )
-from ocsvm_jax.kernels import gram, rbf
+from ocsvm_jax.kernels import Kernel
 from ocsvm_jax.methods import ring
 from ocsvm_jax.methods.arguments import (
+    ArgumentError,
     Gamma,
     Number,
     at_least,
@@ -34,14 +34,16 @@ from ocsvm_jax.methods.base import (
     Forward,
     Method,
     Objective,
-    Score,
     encoded,
     forward,
     gradient_method,
     mean_error,
     reconstruction_score,
 )
+from ocsvm_jax.methods.kernel_names import check_kernel, other_than_rbf
 from ocsvm_jax.networks.pair import Network
+
+GAMMA = 0.1  # by default
 
 
 class Phases(NamedTuple):
@@ -63,7 +65,8 @@ def ogae(
     num_epochs: int,
     guidance_weight: Number = 1e-3,
     nu: Number = 0.03,
-    gamma: Gamma = 0.1,
+    kernel: str = "rbf",
+    gamma: Gamma = GAMMA,
     standardize: bool = True,
     differentiate_dual: bool = True,
     schedule: str = "two_phase",
@@ -73,15 +76,22 @@ def ogae(
 ) -> Method:
     """Minimises mean squared error + lambda * guidance; scores "last_m", "reconstruction".
 
-    With the two-phase schedule, early stopping only considers the second phase.
+    The guidance is n_sv * sum_i max(0, -f(z_L,i)), as in the authors' code and as reported here.
+    The authors also write it as mean_i max(0, -f(z_L,i)), which is n_sv^2 times smaller: at batches
+    of 100, with n_sv = 50, a lambda for the mean is 2,500 times that for the sum (.0004 here is 1
+    there). With the two-phase schedule, early stopping only considers the second phase.
 
     Args:
       network: encoder and decoder.
       optimizer: an Optax transformation.
       num_epochs: length of the training, at least 1.
-      guidance_weight: lambda of the paper, finite and at least 0; may be traced.
+      guidance_weight: lambda of the paper, for the sum; finite and at least 0, may be traced.
       nu: nu of the one-class SVMs, in (0, 1]; may be traced.
-      gamma: gamma of their RBF kernel: a positive number, which may be traced, "scale" or "auto".
+      kernel: of the one-class SVMs: "rbf", "laplacian" or "linear". With the linear kernel,
+        `standardize` must be False: where the latents have mean 0, equal weights solve the dual,
+        and the decision function and the guidance are 0 everywhere.
+      gamma: of their kernel: a positive number, which may be traced; with the RBF kernel also
+        "scale" or "auto". The linear kernel has none.
       standardize: whether latents are standardised before the kernel, see `guidance_loss`.
       differentiate_dual: whether the gradient passes through the solution of the dual.
       schedule: "two_phase", or "constant" for `betas` in all epochs.
@@ -93,21 +103,37 @@ def ogae(
       ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
     phases = phases_of(num_epochs, schedule, betas, betas_second)
-    options = guidance_options(nu, gamma, standardize, differentiate_dual)
+    options = guidance_options(nu, gamma, standardize, differentiate_dual, kernel)
     objective = guided_objective(network, phases, options, guidance_weight)
-    return guided_method(network, optimizer, objective, phases, last_m=last_m)
+    score_kernel = options["kernel"]
+    return guided_method(network, optimizer, objective, phases, last_m=last_m, kernel=score_kernel)
 
 
 def guidance_options(
-    nu: Number, gamma: Gamma, standardize: bool, differentiate_dual: bool
+    nu: Number,
+    gamma: Gamma,
+    standardize: bool,
+    differentiate_dual: bool,
+    kernel: str = "rbf",
 ) -> dict[str, Any]:
     """Checks the arguments that methods pass on to `guidance_loss` or `solve_halves`."""
     check_nu("nu", nu)
     check_gamma("gamma", gamma)
     check_flag("standardize", standardize)
     check_flag("differentiate_dual", differentiate_dual)
-    scaling = {"gamma": gamma, "standardize": standardize}
-    return {"nu": nu, "differentiate_dual": differentiate_dual, **scaling}
+    check_kernel(kernel, gamma, GAMMA)
+    if kernel == "linear" and standardize:
+        raise ArgumentError(
+            "standardize is True; with the kernel 'linear' it must be False: latents of mean 0 "
+            "have a decision function of 0 everywhere, and the guidance is 0."
+        )
+    of_kernel = {"kernel": other_than_rbf(kernel, gamma), "gamma": gamma}
+    return {
+        "nu": nu,
+        "differentiate_dual": differentiate_dual,
+        "standardize": standardize,
+        **of_kernel,
+    }
 
 
 def phases_of(
@@ -175,6 +201,7 @@ def guided_method(
     *,
     last_m: int,
     target: Callable[[Array], Array] | None = None,
+    kernel: Kernel | None = None,
 ) -> Method:
     """Builds a method guided by one-class SVMs of its batches, and stores the last M of them.
 
@@ -185,6 +212,7 @@ def guided_method(
       phases: see `phases_of`.
       last_m: as in `ogae`.
       target: `target(images)` is what the decoder should reconstruct; None for the images.
+      kernel: of the one-class SVMs; None for RBF kernels of the gammas in the records.
     """
     at_least(1)("last_m", last_m)
 
@@ -198,7 +226,10 @@ def guided_method(
     def score(state, images):
         z, _ = encoded(network, state.params, state.stats, images, False)
         of_what = images if target is None else target(images)
-        return {"last_m": last_m_score(state.memory, z), **reconstruction(state, of_what)}
+        return {
+            "last_m": ring.last_m_score(state.memory, z, kernel),
+            **reconstruction(state, of_what),
+        }
 
     def init_memory(params, stats, images, key):
         del key
@@ -222,25 +253,3 @@ def guided_method(
         remember=ring.remember,
         prepare=prepare,
     )._replace(pack=ring.pack, unpack=ring.unpack)
-
-
-def last_m_score(memory: ring.Memory, z: Float[Array, "b d"]) -> Score:
-    """Minus the mean decision function of the stored one-class SVMs.
-
-    Latents are standardised by the statistics of each stored support half (the paper's score
-    without a second fit). Slots that are still empty do not count.
-    """
-
-    def expansion(entry: GuidanceAux) -> Float[Array, " b"]:
-        scaled = (z - entry.mean[None, :]) / entry.std[None, :]
-        K = gram(rbf(entry.gamma), scaled, entry.z_sv)
-        return jnp.matmul(K, entry.solution.alpha, precision=jax.lax.Precision.HIGHEST)
-
-    size = memory.entries.gamma.shape[0]
-    # An empty slot is all zero: replace its std, which is a divisor.
-    filled = jnp.arange(size, dtype=memory.steps.dtype) < memory.steps
-    entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
-    sums = jax.lax.map(expansion, entries)
-    share = filled.astype(z.dtype) / jnp.maximum(jnp.sum(filled, dtype=z.dtype), 1)
-    values = -jnp.sum(jnp.where(filled[:, None], sums, 0) * share[:, None], axis=0)
-    return Score(values, jnp.sum(entries.solution.rho * share))

@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.arrays.packing import Packed, packed
 from ocsvm_jax.guidance import GuidanceAux
-from ocsvm_jax.methods.base import State
+from ocsvm_jax.kernels import Kernel, gram, rbf
+from ocsvm_jax.methods.base import Score, State
 
 
 class Memory(NamedTuple):
@@ -49,3 +50,26 @@ def unpack(state: State) -> State:
     """The state with the ring as it is stored."""
     entries = state.memory.entries.unpacked()
     return state._replace(memory=state.memory._replace(entries=entries))
+
+
+def last_m_score(memory: Memory, z: Float[Array, "b d"], kernel: Kernel | None = None) -> Score:
+    """Minus the mean decision function of the stored one-class SVMs.
+
+    Latents are standardised by the statistics of each stored support half (the paper's score
+    without a second fit). Slots that are still empty do not count. The kernel is the RBF kernel of
+    the stored gamma, unless another one is given.
+    """
+
+    def expansion(entry: GuidanceAux) -> Float[Array, " b"]:
+        scaled = (z - entry.mean[None, :]) / entry.std[None, :]
+        K = gram(rbf(entry.gamma) if kernel is None else kernel, scaled, entry.z_sv)
+        return jnp.matmul(K, entry.solution.alpha, precision=jax.lax.Precision.HIGHEST)
+
+    size = memory.entries.std.shape[0]
+    # An empty slot is all zero: replace its std, which is a divisor.
+    filled = jnp.arange(size, dtype=memory.steps.dtype) < memory.steps
+    entries = memory.entries._replace(std=jnp.where(filled[:, None], memory.entries.std, 1))
+    sums = jax.lax.map(expansion, entries)
+    share = filled.astype(z.dtype) / jnp.maximum(jnp.sum(filled, dtype=z.dtype), 1)
+    values = -jnp.sum(jnp.where(filled[:, None], sums, 0) * share[:, None], axis=0)
+    return Score(values, jnp.sum(entries.solution.rho * share))

@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from ocsvm_jax.arrays.distances import squared_distances
+from ocsvm_jax.arrays.distances import absolute_distances, squared_distances
 from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
+from ocsvm_jax.kernels import Laplacian
 from ocsvm_jax.methods.arguments import ArgumentError, Gamma, Number, check_flag, check_weight
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, mean_error
-from ocsvm_jax.methods.ogae import guidance_options, guided_method, phases_of
+from ocsvm_jax.methods.ogae import GAMMA, guidance_options, guided_method, phases_of
 from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.methods.turning import stretch as stretched
 from ocsvm_jax.networks.pair import Network, Pair
@@ -43,7 +44,8 @@ def turned_ogae(
     stretch: bool = True,
     guidance_weight: Number = 1e-3,
     nu: Number = 0.03,
-    gamma: Gamma = 0.1,
+    kernel: str = "rbf",
+    gamma: Gamma = GAMMA,
     standardize: bool = True,
     differentiate_dual: bool = True,
     schedule: str = "two_phase",
@@ -70,6 +72,7 @@ def turned_ogae(
       stretch: whether each image is first scaled from its own minimum and maximum to 0 and 1.
       guidance_weight: as in `ogae`.
       nu: as in `ogae`.
+      kernel: "rbf" or "laplacian", which are positive, so that the log-odds exist.
       gamma: a positive number; may be traced.
       standardize: as in `ogae`.
       differentiate_dual: as in `ogae`.
@@ -85,10 +88,15 @@ def turned_ogae(
     check_weight("guidance_weight", guidance_weight)
     check_flag("stretch", stretch)
     phases = phases_of(num_epochs, schedule, betas, betas_second)
-    options = guidance_options(nu, gamma, standardize, differentiate_dual)
+    if kernel == "linear":
+        raise ArgumentError(
+            "kernel is 'linear'; turned_ogae needs 'rbf' or 'laplacian': its log-odds are those of "
+            "sums of a positive kernel."
+        )
+    options = guidance_options(nu, gamma, standardize, differentiate_dual, kernel)
     if isinstance(gamma, str):
         raise ArgumentError(
-            f"gamma is {gamma!r}; turned_ogae needs a number: the log-odds are those of an RBF "
+            f"gamma is {gamma!r}; turned_ogae needs a number: the log-odds are those of a "
             "kernel of one width."
         )
     prepared = stretched if stretch else None
@@ -104,7 +112,7 @@ def turned_ogae(
         x_hat, decoder_stats = decoded(network, params, stats, z, train)
         # The encoder stretches its input; the target of the reconstruction is stretched here.
         reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
-        halves = solve_halves(z, kernel=None, betas=phases.betas(epoch), **options)
+        halves = solve_halves(z, betas=phases.betas(epoch), **options)
         guidance, num_outside = misfit(halves)
         turned = turned_log_odds(halves, z_turned)
         loss = reconstruction + guidance_weight * guidance
@@ -120,7 +128,15 @@ def turned_ogae(
         aux = jax.lax.stop_gradient(remembered(halves, num_outside))
         return loss, Forward(stats, parts, aux, z)
 
-    return guided_method(network, optimizer, objective, phases, last_m=last_m, target=prepared)
+    return guided_method(
+        network,
+        optimizer,
+        objective,
+        phases,
+        last_m=last_m,
+        target=prepared,
+        kernel=options["kernel"],
+    )
 
 
 def _stretching(encoder: Pair) -> Pair:
@@ -134,7 +150,7 @@ def turned_log_odds(halves: Halves, z_turned: Float[Array, "half d"]) -> Float[A
     """mean_i log(1 + e(z_T,i) / e(z_L,i)), see `turned_ogae`; rho cancels.
 
     Args:
-      halves: solved halves of the upright latents, with an RBF kernel.
+      halves: solved halves of the upright latents, with an RBF or a Laplacian kernel.
       z_turned: (b/2, d) latents of the turned images of z_L, not standardised.
     """
     turned = (z_turned - halves.mean_L[None, :]) / halves.std_L[None, :]
@@ -143,7 +159,10 @@ def turned_log_odds(halves: Halves, z_turned: Float[Array, "half d"]) -> Float[A
 
 
 def _log_expansion(halves: Halves, z: Float[Array, "m d"]) -> Float[Array, " m"]:
-    """log sum_j alpha_j exp(-gamma |z_i - z_sv,j|^2), without underflow far from all z_sv."""
-    exponents: Array = -halves.gamma * squared_distances(z, halves.z_sv)
+    """log sum_j alpha_j k(z_i, z_sv,j), without underflow far from all z_sv."""
+    if isinstance(halves.kernel, Laplacian):
+        exponents = -halves.kernel.gamma * absolute_distances(z, halves.z_sv, None)
+    else:
+        exponents = -halves.gamma * squared_distances(z, halves.z_sv)
     log_alpha = jnp.log(jnp.maximum(halves.solution.alpha, _ALPHA_FLOOR))
     return jax.nn.logsumexp(exponents + log_alpha[None, :], axis=1)

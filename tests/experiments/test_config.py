@@ -90,6 +90,9 @@ METHOD_OF = {
         ("method.betas", (1.0, -0.5), r"method.betas is \(1.0, -0.5\)"),
         ("method.betas", (1.0, 0.5, 0.5), "it must be two finite numbers"),
         ("method.last_m", 0, "method.last_m is 0; it must be at least 1"),
+        ("method.kernel", "lineal", r"method.kernel is 'lineal'; .* mean 'linear'"),
+        ("method.kernel", "linear", "method.standardize is True; with the kernel 'linear'"),
+        ("final.kernel", "cubic", r"final.kernel is 'cubic'; it is one of \('rbf', 'lapl"),
         ("method.latent_dim", 0, "method.latent_dim is 0"),
         ("train.batch_size", 51, "train.batch_size is 51; guidance splits a batch into halves"),
         ("train.batch_size", 0, "train.batch_size is 0"),
@@ -160,6 +163,21 @@ def test_gammas(gamma):
     config = card(ROOT / "configs" / "digits.py")
     config.method.gamma = config.final.gamma = gamma
     experiment.check(config)
+
+
+def test_linear_kernels():
+    config = card(ROOT / "configs" / "digits.py")
+    config.method.kernel = config.final.kernel = "linear"
+    config.method.standardize = False
+    experiment.check(config)
+    config.final.gamma = 0.5
+    with pytest.raises(ValueError, match=r"^final\.gamma is 0\.5; .* unset \(0\.01\), or choose"):
+        experiment.check(config)
+    config.final.gamma, config.method.gamma = 0.01, 0.5
+    with pytest.raises(
+        ValueError, match=r"^method\.gamma is 0\.5; the kernel 'linear' has no gamma"
+    ):
+        experiment.check(config)
 
 
 def test_too_few_images(config):

@@ -34,6 +34,8 @@ WRONG = {
     "last_m": (0, -1, 2.0, True),
     "num_epochs": (0, 2.5),
     "similarity": ("cosin", None),
+    "kernel": ("gaussian", "polynomial", None),
+    "radius": ("learnt", None),
     "pretrain": (-0.1, 1.0, NAN, "half"),
 } | dict.fromkeys(WEIGHTS, (-1.0, NAN, float("inf"), "large", None))
 

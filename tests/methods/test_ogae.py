@@ -9,7 +9,7 @@ import pytest
 from sklearn.svm import OneClassSVM
 from support.small import BATCH, LATENT, NETWORK, built, normal_images, strange_images, total
 
-from ocsvm_jax.methods.ogae import last_m_score
+from ocsvm_jax.methods.ring import last_m_score
 
 LAST_M, RATE = 4, 0.5
 

@@ -7,6 +7,7 @@ from scipy.special import log1p
 from sklearn.svm import OneClassSVM
 from support.small import BATCH, NETWORK, built, normal_images
 
+from ocsvm_jax import laplacian
 from ocsvm_jax.guidance import guidance_loss, solve_halves
 from ocsvm_jax.methods.turned_ogae import turned_log_odds
 from ocsvm_jax.methods.turning import half_turn
@@ -41,6 +42,23 @@ def test_log_odds_against_libsvm():
 
     expected = np.mean(log1p(expansion(turned) / expansion(others)))
     assert float(loss(jnp.asarray(z), jnp.asarray(z_turned))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_log_odds_of_a_laplacian_kernel():
+    """The alpha of the solver, the kernel sums by NumPy."""
+    z, z_turned = latents()
+    kernel = laplacian(0.3)
+    options = GUIDANCE | {"gamma": 0.3}
+    halves = solve_halves(jnp.asarray(z), kernel=kernel, betas=(1.0, 1.0), **options)
+    turned = (z_turned - z[HALF:].mean(0)) / (z[HALF:].std(0) + 1e-6)
+
+    def expansion(points):
+        distances = np.abs(points[:, None] - np.asarray(halves.z_sv)[None]).sum(-1)
+        return np.exp(-0.3 * distances) @ np.asarray(halves.solution.alpha)
+
+    expected = np.mean(log1p(expansion(turned) / expansion(np.asarray(halves.z_L))))
+    found = turned_log_odds(halves, jnp.asarray(z_turned))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
 def test_gradient_against_central_differences():

@@ -72,6 +72,7 @@ SETTINGS = {
     "guidance_weight": 0.01,
     "nu": 0.4,
     "gamma": 0.1,
+    "kernel": "rbf",
     "standardize": True,
     "differentiate_dual": True,
     "schedule": "two_phase",
