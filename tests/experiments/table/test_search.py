@@ -82,7 +82,7 @@ def test_two_stages():
     table, runs = plan(), Invented(by_lambda)
     specs = search.search(table, runs.ensure, "ogae", [OCSVM])
     coarse = [spec for spec in specs if spec.stage == "coarse"]
-    assert len(coarse) == 4 * 3
+    assert len(coarse) == 7 * 3
     assert {spec.seed for spec in coarse} == {0}
     assert {spec.epochs for spec in coarse} == {4}
     sweep = [spec for spec in specs if spec.stage == "sweep"]
@@ -112,8 +112,8 @@ def test_both_rows_of_a_method_have_their_finalists():
     table, runs = plan(**{"table.finalists": 1}), Invented(figure)
     specs = search.search(table, runs.ensure, "ogae", [OCSVM, LAST])
     seeds = {spec.point["guidance_weight"] for spec in specs if spec.stage == "seeds"}
-    assert seeds == {1.0, 0.001}
-    for row, weight in ((OCSVM, 0.001), (LAST, 1.0)):
+    assert seeds == {1.0, 1e-6}
+    for row, weight in ((OCSVM, 1e-6), (LAST, 1.0)):
         choice = search.choose(table, runs.ensure, specs, row, "paper")
         assert choice.point["guidance_weight"] == weight
         assert (choice.final is None) == (row is LAST)
@@ -124,7 +124,7 @@ def test_the_first_stage_never_sees_test_images_of_the_leak_free_protocol():
         # The paper's validation images prefer a large lambda, the leak-free ones a small one.
         return spec.point["guidance_weight"] * (1 if protocol == 0 else -1)
 
-    for protocols, weight in ((("paper", "leak_free"), 0.001), (("paper",), 1.0)):
+    for protocols, weight in ((("paper", "leak_free"), 1e-6), (("paper",), 1.0)):
         table, runs = (
             plan(**{"table.protocols": protocols, "table.finalists": 1}),
             Invented(figure),
@@ -146,9 +146,9 @@ def test_the_card_itself_may_compete():
 def test_full_search_is_the_whole_grid_on_all_seeds():
     table = plan(**{"table.search": "full"})
     specs = search.first_runs(table, "ogae")
-    # The paper's grid of 600 points.
-    assert len(specs) == 600 * 3
-    assert len({spec.name for spec in specs}) == 600 * 3
+    # The paper's grid of 600 points, and its three smaller lambdas, 450 more.
+    assert len(specs) == 1050 * 3
+    assert len({spec.name for spec in specs}) == 1050 * 3
     assert {spec.epochs for spec in specs} == {20}
 
 
