@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ocsvm_jax.arrays.dimensions import effective_dimensions
 from ocsvm_jax.methods.base import Method, State
 from ocsvm_jax.networks.pair import Network
 from ocsvm_jax.networks.patch import PATCH, pad_slices, patch_at
@@ -132,9 +133,9 @@ def _epoch(
 
     patches = partial(_random_batch, feed.slices, feed.locations, locations)
     state, parts = steps_over(keys, patches, method, run.state, run.epoch)
-    loss = _held_out_loss(method, state, feed, seed, locations)
+    loss, dimensions = _held_out(method, state, feed, seed, locations)
     run = advanced(run, state, loss, run.epoch + 1)
-    return run, {**parts, "valid_loss": loss}
+    return run, {**parts, "valid_loss": loss, "dimensions": dimensions}
 
 
 def _random_batch(slices: Array, locations: Array, count: int, key: Array) -> Array:
@@ -143,18 +144,24 @@ def _random_batch(slices: Array, locations: Array, count: int, key: Array) -> Ar
     return batch(slices, locations[chosen], half_key)
 
 
-def _held_out_loss(
+def _held_out(
     method: Method, state: Any, feed: PatchFeed, seed: int, locations: int
-) -> Float[Array, ""]:
-    """Mean loss over locations and halves that are the same in every epoch."""
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean loss over locations and halves that are the same in every epoch.
+
+    Also the effective number of dimensions in which latents differ from the mean of their location.
+    """
     # An epoch number that training never reaches.
     key = jax.random.fold_in(jax.random.key(seed), 2**31 - 2)
     keys = jax.random.split(key, max(1, _HELD_OUT_LOCATIONS // locations))
 
-    def loss(key: Array) -> Array:
-        return method.loss(state, _random_batch(feed.held_out, feed.locations, locations, key))
+    def see(key: Array) -> tuple[Array, Array]:
+        patches = _random_batch(feed.held_out, feed.locations, locations, key)
+        z = method.encode(state, patches)
+        return method.loss(state, patches), z - jnp.mean(z, axis=-2, keepdims=True)
 
-    return jnp.mean(jax.lax.map(loss, keys))
+    losses, centred = jax.lax.map(see, keys)
+    return jnp.mean(losses), effective_dimensions(centred.reshape(-1, centred.shape[-1]))
 
 
 def calibrated(

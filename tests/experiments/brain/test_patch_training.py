@@ -93,6 +93,11 @@ def test_a_batch_holds_the_patches_at_its_locations_in_an_order_of_its_own(feed)
     assert np.abs(count - 4 / 9 * 2 * n).max() < 4 * np.sqrt(20 / 81 * 2 * n)
 
 
+def pixels(state, patches):
+    """Two pixels of each patch in place of latents."""
+    return patches[..., 6:8, 7, 0]
+
+
 def test_the_steps_of_training_differ_and_stay_in_the_masks(feed, monkeypatch, tmp_path):
     """Every batch of two epochs, as the method is handed it."""
     seen, losses = [], []
@@ -105,16 +110,26 @@ def test_the_steps_of_training_differ_and_stay_in_the_masks(feed, monkeypatch, t
         jax.debug.callback(lambda p: losses.append(np.asarray(p)), patches, ordered=True)
         return jnp.float32(0)
 
-    spy = method("ae")._replace(init=lambda x, key: jnp.zeros(()), update=update, loss=loss)
+    spy = method("ae")._replace(
+        init=lambda x, key: jnp.zeros(()), update=update, loss=loss, encode=pixels
+    )
     monkeypatch.setattr(training, "_HELD_OUT_LOCATIONS", 3 * PER_STEP)
     arguments = {"seed": 0, "epochs": 2, "locations": PER_STEP, "patience": 0}
-    training.train(spy, feed, steps=5, checkpoint_every=2, workdir=tmp_path, **arguments)
+    _, history = training.train(
+        spy, feed, steps=5, checkpoint_every=2, workdir=tmp_path, **arguments
+    )
     jax.effects_barrier()
     assert len({batch.tobytes() for batch in seen}) == len(seen) == 2 * 5
     known = {
         patch.tobytes() for at in feed.locations for patch in patches_by_numpy(TRAIN.images, at)
     }
     assert {p.tobytes() for batch in seen for p in batch.reshape(-1, 15, 15)} <= known
+    # The dimensions of the held-out latents around the mean of their location, by NumPy.
+    z = np.concatenate([pixels(None, batch) for batch in losses[:3]])
+    values = np.linalg.eigvalsh(np.cov((z - z.mean(axis=1, keepdims=True)).reshape(-1, 2).T))
+    for entry in history:
+        expected = values.sum() ** 2 / (values**2).sum()
+        assert entry["dimensions"] == pytest.approx(expected, rel=1e-4)
     # The held-out loss is of the held-out subjects, and of the same places in every epoch.
     assert len(losses) == 2 * 3
     assert all(b.shape == (PER_STEP, 2, 15, 15, 1) for b in losses)
@@ -199,6 +214,7 @@ def test_the_losses_fall(runs):
     for name, (_, history) in runs.items():
         assert [entry["epoch"] for entry in history] == [1, 2, 3, 4], name
         assert all(entry["seconds"] > 0 and entry["patches_per_s"] > 0 for entry in history)
+        assert all(1 <= entry["dimensions"] <= 16 for entry in history)
         for loss in ("loss", "reconstruction", "valid_loss"):
             assert history[-1][loss] < history[0][loss], (name, loss)
 
@@ -226,6 +242,7 @@ def test_the_seed_decides(feed, tmp_path):
         init=lambda x, key: jax.random.uniform(key, (), jnp.float32),
         update=update,
         loss=lambda state, patches: jnp.mean(patches),
+        encode=pixels,
     )
     arguments = {"epochs": 2, "steps": 3, "locations": 2, "patience": 0, "checkpoint_every": 2}
     one, same, other = (
@@ -247,6 +264,7 @@ def test_with_patience_the_best_state_is_kept(feed, tmp_path, monkeypatch):
         init=lambda x, key: jnp.int32(0),
         update=update,
         loss=lambda state, patches: table[state // 2],
+        encode=pixels,
     )
     arguments = {"seed": 0, "epochs": 5, "steps": 2, "locations": 1, "checkpoint_every": 1}
     run, history = training.train(spy, feed, patience=2, workdir=tmp_path, **arguments)
