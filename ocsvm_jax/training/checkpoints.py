@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+_MISMATCH = "User-provided restore item and on-disk value metadata tree structures do not match:"
+
 
 class Checkpoints:
     """The newest states of a run, written in the background, one per epoch.
@@ -38,13 +40,26 @@ class Checkpoints:
         self._manager.save(epoch, args=ocp.args.StandardSave(state))
 
     def restore(self, like: Any) -> Any:
-        """The newest state, as a pytree like `like` (arrays or shapes)."""
+        """The newest state, as a pytree like `like` (arrays or shapes).
+
+        Raises:
+          ValueError: if the checkpoint holds other arrays.
+        """
         shapes = jax.eval_shape(lambda: like)
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
         )
-        return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(target))
+        try:
+            return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(target))
+        except ValueError as error:
+            raise ValueError(
+                f"the checkpoint in {self._manager.directory} does not hold the arrays of this "
+                "method and network. Another version of this program wrote it, or its "
+                "configuration was another: load it with that version, or train again in another "
+                "directory. "
+                f"The first difference: {str(error).removeprefix(_MISMATCH).strip()}"
+            ) from error
 
     def close(self) -> None:
         """Waits until everything is on disk."""

@@ -190,7 +190,7 @@ def _held_out(
 
     def see(index: Int[Array, " b"]) -> tuple[Array, Array]:
         images = to_unit(feed.images[index])
-        # Both encode the images; XLA does so once.
+        # Where both encode the same images, XLA does so once.
         return method.loss(state, images), method.encode(state, images)
 
     losses, latents = jax.lax.map(see, batches)
