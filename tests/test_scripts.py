@@ -40,7 +40,10 @@ OVERRIDES = {
     "method.last_m": 3,
     "eval.resamples": 20,
 }
-SCORES = ("contrast", "contrast+error", "error-contrast", "last_m", "ocsvm", "reconstruction")
+SCORES = (
+    *("contrast", "contrast+error", "error-contrast", "gaussian", "knn", "last_m", "ocsvm"),
+    "reconstruction",
+)
 
 
 def small_config(**changes):
@@ -86,6 +89,7 @@ def test_files(finished):
         "checkpoints",
         "config.json",
         "contrast.json",
+        "density.npz",
         "data.json",
         "figures",
         "metrics.jsonl",

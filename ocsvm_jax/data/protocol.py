@@ -133,7 +133,7 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
 
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
     """The images of these rows, in this order."""
-    return ImageSet(*(field[rows] for field in images))
+    return ImageSet(*(None if field is None else field[rows] for field in images))
 
 
 def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:
@@ -222,4 +222,13 @@ def _read(
         classes=classes,
         corruption=np.repeat(names, [len(rows) for rows, _ in chosen.values()]),
         anomalous=np.isin(classes, anomalies).astype(np.int8),
+        digit=_digits(list(chosen.values())),
     )
+
+
+def _digits(chosen: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | None:
+    """Rows as numbers of digits; None where a corruption has them in another order."""
+    rows, labels = chosen[0]
+    if all(np.array_equal(r, rows) and np.array_equal(c, labels) for r, c in chosen):
+        return np.concatenate([rows for rows, _ in chosen]).astype(np.int64)
+    return None

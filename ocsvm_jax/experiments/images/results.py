@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.density import LatentDensity
 from ocsvm_jax.evaluation.latents import Plane, some_of_each
 from ocsvm_jax.evaluation.scores import BothWays, FinalOCSVM, all_scores
 from ocsvm_jax.files import whole_file
@@ -20,7 +21,10 @@ SPLITS = ("val", "test")
 
 
 def score_splits(
-    final: FinalOCSVM, seen: Mapping[str, BothWays], dataset: data.Dataset
+    final: FinalOCSVM,
+    density: LatentDensity | None,
+    seen: Mapping[str, BothWays],
+    dataset: data.Dataset,
 ) -> dict[str, np.ndarray]:
     """The content of scores.npz: aligned arrays of labels, corruptions and scores per split.
 
@@ -31,7 +35,7 @@ def score_splits(
     for split, images in zip(SPLITS, (dataset.valid, dataset.test), strict=True):
         out[f"{split}_labels"] = images.anomalous
         out[f"{split}_corruption"] = images.corruption
-        scores = all_scores(final, seen[split])
+        scores = all_scores(final, seen[split], density)
         out |= {f"{split}_{name}": value for name, value in scores.items()}
     return out
 

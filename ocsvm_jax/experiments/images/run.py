@@ -11,6 +11,7 @@ from ocsvm_jax import data
 from ocsvm_jax.data.base import IMAGE_SHAPE
 from ocsvm_jax.data.own_images import read_images
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.density import LatentDensity
 from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.evaluation.scores import (
     BothWays,
@@ -31,6 +32,8 @@ from ocsvm_jax.reports import provenance
 from ocsvm_jax.training import loop as training
 from ocsvm_jax.training.epoch import kept_state
 
+_DENSITY_FILE = "density.npz"
+
 
 class Trained(NamedTuple):
     """A finished run.
@@ -39,11 +42,13 @@ class Trained(NamedTuple):
       config: the card of the run.
       model: the trained model; with early stopping, that of the smallest held-out loss.
       final: the final one-class SVM.
+      density: the Gaussian and the neighbours of the same latents; None for a run of before.
     """
 
     config: Config
     model: Model
     final: FinalOCSVM
+    density: LatentDensity | None
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
@@ -99,8 +104,10 @@ def _run(
     of_train = see_both_ways(model, train.images)
     final = FinalOCSVM.fit(of_train, Final(**config.final.to_dict()))
     final.save(workdir)
+    density = LatentDensity.fit(of_train.upright.z)
+    density.save(workdir / _DENSITY_FILE)
     seen = _seen(model, dataset)
-    scores = results.score_splits(final, seen, dataset)
+    scores = results.score_splits(final, density, seen, dataset)
     results.save_scores(workdir / "scores.npz", scores)
     collapsed, rows = _judged(config, scores, seen)
     facts = provenance.facts() | {
@@ -144,7 +151,7 @@ def judge(
     given = {name: value for name, value in changed.items() if value is not None}
     dataset = data.load(**(trained.config.data.to_dict() | given))
     seen = _seen(trained.model, dataset)
-    scores = results.score_splits(trained.final, seen, dataset)
+    scores = results.score_splits(trained.final, trained.density, seen, dataset)
     return _judged(trained.config, scores, seen)[1]
 
 
@@ -163,7 +170,7 @@ def score_file(
         raise ValueError(f"{output} exists; pass another --output, or remove it.")
     arrays = read_images(Path(images))
     trained = load(Path(workdir))
-    scores = all_scores(trained.final, see_both_ways(trained.model, arrays))
+    scores = all_scores(trained.final, see_both_ways(trained.model, arrays), trained.density)
     lines = [",".join(["index", *scores])]
     lines += [
         f"{i},{','.join(map(str, row))}" for i, row in enumerate(zip(*scores.values(), strict=True))
@@ -189,7 +196,9 @@ def load(workdir: Path) -> Trained:
     method = cards.build_method(config)
     run = training.load(method, (config.train.batch_size, *IMAGE_SHAPE), workdir)
     state = kept_state(run, config.train.patience)
-    return Trained(config, model_of(method, state), FinalOCSVM.load(workdir))
+    path = workdir / _DENSITY_FILE
+    density = LatentDensity.load(path) if path.exists() else None
+    return Trained(config, model_of(method, state), FinalOCSVM.load(workdir), density)
 
 
 def _seen(model: Model, dataset: data.Dataset) -> dict[str, BothWays]:

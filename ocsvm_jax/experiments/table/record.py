@@ -15,7 +15,7 @@ from ocsvm_jax.evaluation.comparison import Rival
 from ocsvm_jax.reports.numbers import Stat
 
 PROTOCOLS = {"paper": "the paper's protocol", "leak_free": "the leak-free protocol"}
-GROUPS = {"paper": "", "ours": "Beyond the paper"}
+GROUPS = {"paper": "", "baseline": "Nothing trained", "ours": "Beyond the paper"}
 STATUSES = ("collapsed", "diverged")
 # Names in JSON that differ from those of the fields.
 _JSON_NAMES = {"p_bonferroni": "bonferroni", "p_holm": "holm"}
@@ -98,6 +98,8 @@ class ProtocolResult(NamedTuple):
       scored_before: other settings with which this row's test images were scored before.
       ensemble: metrics of all runs as one detector; None for fewer than two runs.
       dimensions: effective number of dimensions of the latents.
+      latent_scores: test metrics of other scores on the same latents, by score and metric: "ocsvm"
+        for the final one-class SVM and the names in `density.DENSITY_SCORES`.
     """
 
     settings: Mapping[str, Any]
@@ -111,6 +113,7 @@ class ProtocolResult(NamedTuple):
     scored_before: Sequence[Mapping[str, Any]] = ()
     ensemble: Mapping[str, float] | None = None
     dimensions: Stat | None = None
+    latent_scores: Mapping[str, Mapping[str, Stat]] = MappingProxyType({})
 
 
 class RowRecord(NamedTuple):
@@ -119,7 +122,7 @@ class RowRecord(NamedTuple):
     Attributes:
       name: unique name of the row.
       score: description of the score that it is judged by.
-      group: "paper" for a row of the paper's table, "ours" for any other.
+      group: a name in `GROUPS`: "paper" for a row of the paper's table.
       paper: published value by metric; None if the paper has none for this task.
       protocols: results by protocol.
     """

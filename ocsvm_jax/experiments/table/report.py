@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ocsvm_jax.evaluation.metrics import METRICS
-from ocsvm_jax.experiments.table import captions, comparisons, contents, visits
+from ocsvm_jax.experiments.table import alternatives, captions, comparisons, contents, visits
 from ocsvm_jax.experiments.table.captions import PicturesData
 from ocsvm_jax.experiments.table.record import PROTOCOLS, TableRecord
 from ocsvm_jax.reports.numbers import duration
@@ -53,7 +53,8 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
     drawn = {} if data is None else captions.draw(record, data)
     protocols = record.protocols
     roc = [drawn[name] for p in protocols if (name := f"roc_{p}") in drawn]
-    ensembles = _captioned(*(contents.ensembles(record, p) for p in protocols))
+    ensembles = _captioned(*(alternatives.ensembles(record, p) for p in protocols))
+    of_latents = _captioned(*(alternatives.latent_scores(record, p) for p in protocols))
     sections = []
     for protocol in protocols:
         parts = _captioned(contents.results(record, protocol))
@@ -68,16 +69,19 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
             "AUROC by corruption",
             _captioned(*(contents.by_corruption(record, p) for p in protocols)),
         ),
-        Section(
-            "Ensembles",
-            [Paragraph(contents.ENSEMBLES, quiet=True), *ensembles] if ensembles else [],
-        ),
+        _explained("Other scores on the same latents", alternatives.LATENT_SCORES, of_latents),
+        _explained("Ensembles", alternatives.ENSEMBLES, ensembles),
         Section("ROC curves", roc),
         Section("Latents", [drawn["latent"]] if "latent" in drawn else []),
         Section("Search", _search(record)),
         Section("Run", _run(record)),
     ]
     return Report(record.title, [], sections)
+
+
+def _explained(heading: str, text: str, parts: list[Part]) -> Section:
+    """A section that begins with how to read it; empty without parts."""
+    return Section(heading, [Paragraph(text, quiet=True), *parts] if parts else [])
 
 
 def _captioned(*tables: Table | None) -> list[Part]:

@@ -47,7 +47,7 @@ def of_search(
       command: the command line.
     """
     plan, test = runs.plan, {name: found.test for name, found in sets.items()}
-    tested = _test_all(runs, specs, test)
+    tested = _test_all(runs, specs, sets)
     comparisons, comparisons_of_paper = _compare_all(plan, test, tested)
     paper_task = all(plan.config["data"][k] == v for k, v in _PAPER_TASK.items())
     record = TableRecord(
@@ -78,15 +78,17 @@ def of_search(
     return record, PicturesData(roc, _latent_maps(runs, tested, test))
 
 
-def _test_all(runs: Runs, specs: Sequence[Spec], test: _TestSets) -> dict[str, dict[str, Tested]]:
+def _test_all(
+    runs: Runs, specs: Sequence[Spec], sets: Mapping[str, data.Dataset]
+) -> dict[str, dict[str, Tested]]:
     """Chooses the settings of each row under each protocol, and tests them."""
     out: dict[str, dict[str, Tested]] = {}
     for row in runs.plan.rows:
         own = [spec for spec in specs if spec.method == row.method]
         out[row.name] = {}
-        for protocol, images in test.items():
+        for protocol, dataset in sets.items():
             choice = search.choose(runs.plan, runs.ensure, own, row, protocol)
-            out[row.name][protocol] = test_row(runs, row, protocol, choice, images)
+            out[row.name][protocol] = test_row(runs, row, protocol, choice, dataset)
     return out
 
 
