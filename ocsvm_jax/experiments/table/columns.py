@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ocsvm_jax.experiments.table.record import GROUPS, RowRecord, TableRecord
-from ocsvm_jax.reports.numbers import Stat, mean, score, spread
+from ocsvm_jax.reports.numbers import Stat, mean, resolved, score
 from ocsvm_jax.reports.page import Strong
 
 
@@ -37,7 +37,7 @@ def blocks(rows: Sequence[RowRecord], lines: Iterable[list[str]]) -> dict[str, l
 
 def cell(stat: Stat | None, marks: str = "") -> Cell:
     """Mean and standard deviation as a cell."""
-    return Cell(mean(stat), spread(stat), marks)
+    return Cell(mean(stat), resolved(stat), marks)
 
 
 def column(cells: Sequence[Cell]) -> list[str]:

@@ -1,21 +1,24 @@
 """Tables and sentences in the report of a table, generated from the record alone."""
 
+from collections.abc import Mapping
+
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.table.columns import Cell, blocks, cell, column, over
 from ocsvm_jax.experiments.table.comparisons import ALL, PAPER, kinds, level
 from ocsvm_jax.experiments.table.record import (
     PROTOCOLS,
     ProtocolResult,
+    RowRecord,
     TableRecord,
 )
 from ocsvm_jax.reports.numbers import (
+    Stat,
     assignments,
     decimal,
     finite,
     mean,
     published,
     score,
-    spread,
 )
 from ocsvm_jax.reports.page import Table
 
@@ -23,21 +26,27 @@ _MEANING = {
     "paper": "Normal test images show the digits that were trained on, under the corruptions of "
     "the test: the paper's choice.",
     "leak_free": "Validation and test images are of digits that were never trained on, under any "
-    "corruption, and of which none is in both.",
+    "corruption, and of which none is in both. The two share their corruptions, and the labels of "
+    "the validation images choose the settings.",
 }
 _SIGNS = {ALL: "†", PAPER: "‡"}
 _MEANING_OF_SIGNS = {
-    ALL: "not significantly different from the best (paired bootstrap, below). ",
+    ALL: "not significantly different from the best over seeds (below). ",
     PAPER: "not significantly different from the best of the paper's own rows. ",
 }
 
 
 def results(record: TableRecord, protocol: str) -> Table:
-    """Mean and standard deviation of each metric, beside the paper's values in its protocol."""
+    """Each metric on validation and test images, beside the paper's values in its protocol."""
     rows, columns = record.rows, {}
+    validated = any(_valid(row, protocol) for row in rows)
     beside = protocol == "paper" and any(row.paper for row in rows)
     for metric in METRICS:
         marks = _marks(record, protocol, metric)
+        if validated:
+            columns[f"{metric}, validation"] = [
+                cell(_valid(row, protocol).get(metric)) for row in rows
+            ]
         columns[metric] = [
             cell(row.test(protocol).get(metric), marks.get(row.name, "")) for row in rows
         ]
@@ -49,8 +58,14 @@ def results(record: TableRecord, protocol: str) -> Table:
         [row.name, row.score, *cells, _runs(row.protocols.get(protocol), len(record.seeds))]
         for row, *cells in zip(rows, *map(column, columns.values()), strict=True)
     ]
-    caption = f"Test images, {PROTOCOLS[protocol]}, {over(record)}"
+    images = "Validation and test images" if validated else "Test images"
+    caption = f"{images}, {PROTOCOLS[protocol]}, {over(record)}"
     return Table(caption, header, blocks(rows, lines), words=(1, len(header) - 1))
+
+
+def _valid(row: RowRecord, protocol: str) -> Mapping[str, Stat]:
+    own = row.protocols.get(protocol)
+    return (own.valid if own else None) or {}
 
 
 def reading(record: TableRecord, protocol: str) -> str:
@@ -66,6 +81,8 @@ def reading(record: TableRecord, protocol: str) -> str:
     )
     return (
         f"{_MEANING[protocol]} Bold: the highest mean of its column. {marked}"
+        "A column without a note is of the test images. Numbers end where the spread over seeds "
+        "makes further decimals meaningless. "
         "Runs that gave no result are not in mean and sd (standard deviation); the last column "
         f"counts them. Chance is .5 for AUROC, {chance} for AUPR, and .5 for AUROC30: the area "
         "under the ROC curve up to a false positive rate of 0.3 in McClish's standardisation, "
@@ -118,13 +135,12 @@ def by_corruption(record: TableRecord, protocol: str) -> Table | None:
 
 
 def settings(record: TableRecord, protocol: str) -> Table:
-    """The settings chosen for each row, and their validation metrics."""
+    """The settings chosen for each row."""
     all_own = [row.protocols.get(protocol) for row in record.rows]
     measured = any(own and own.dimensions for own in all_own)
     lines = []
     for row, own in zip(record.rows, all_own, strict=True):
-        valid = (own.valid if own else None) or {}
-        cells = [row.name, *(spread(valid.get(metric)) for metric in METRICS)]
+        cells = [row.name]
         if measured:
             cells.append(decimal(mean(own.dimensions if own else None)))
         chosen = assignments(own.settings if own else {})
@@ -132,8 +148,8 @@ def settings(record: TableRecord, protocol: str) -> Table:
             seeds = ", ".join(map(str, own.unconverged))
             chosen += f"; final one-class SVM not converged on seeds {seeds}"
         lines.append([*cells, chosen])
-    header = ["method", *METRICS, *(["latent dimensions"] if measured else []), "settings"]
-    caption = f"Chosen settings and validation metrics, {PROTOCOLS[protocol]}"
+    header = ["method", *(["latent dimensions"] if measured else []), "settings"]
+    caption = f"Chosen settings, {PROTOCOLS[protocol]}"
     if measured:
         caption += "; latent dimensions: their effective number (participation ratio)"
     return Table(caption, header, blocks(record.rows, lines), words=(len(header) - 1,))

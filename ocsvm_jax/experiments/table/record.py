@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ocsvm_jax.evaluation.comparison import Rival
+from ocsvm_jax.evaluation.over_seeds import SeedRival
 from ocsvm_jax.reports.numbers import Stat
 
 PROTOCOLS = {"paper": "the paper's protocol", "leak_free": "the leak-free protocol"}
@@ -146,8 +147,16 @@ class Compared(NamedTuple):
     rivals: Mapping[str, Rival]
 
 
+class ComparedOverSeeds(NamedTuple):
+    """The same where seeds are resampled, too; see `evaluation.over_seeds`."""
+
+    best: str
+    rivals: Mapping[str, SeedRival]
+
+
 # Comparisons by protocol and metric.
 Comparisons = Mapping[str, Mapping[str, Compared]]
+ComparisonsOverSeeds = Mapping[str, Mapping[str, ComparedOverSeeds]]
 
 
 class TableRecord(NamedTuple):
@@ -160,13 +169,15 @@ class TableRecord(NamedTuple):
       resamples: number of resamples in the paired bootstrap.
       alpha: its level of significance.
       rows: rows in the order of the table.
-      comparisons: comparison of the best of all rows with the others.
+      comparisons: comparison of the best of all rows with the others, over resampled images.
       visited: the runs of the search.
       counts: number of images in each part.
       wall_seconds: total time of all calls; None if it was not measured.
       comparisons_of_paper: the same among the paper's rows alone.
       guide: protocol whose validation images guided the search.
       prevalence: share of anomalous test images by protocol: the chance level of AUPR.
+      over_seeds: comparison of the best of all rows with the others, over seeds.
+      over_seeds_of_paper: the same among the paper's rows alone.
     """
 
     title: str
@@ -184,6 +195,8 @@ class TableRecord(NamedTuple):
     comparisons_of_paper: Comparisons = MappingProxyType({})
     guide: str | None = None
     prevalence: Mapping[str, float] = MappingProxyType({})
+    over_seeds: ComparisonsOverSeeds = MappingProxyType({})
+    over_seeds_of_paper: ComparisonsOverSeeds = MappingProxyType({})
 
     @property
     def protocols(self) -> list[str]:

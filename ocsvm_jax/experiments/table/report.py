@@ -64,7 +64,8 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
         parts += [drawn[name] for name in (f"dots_{protocol}",) if name in drawn]
         sections.append(Section(f"Results, {PROTOCOLS[protocol]}", parts))
     sections += [
-        Section("Paired bootstrap", _bootstrap(record)),
+        Section("Comparison over seeds", _over_seeds(record)),
+        Section("Bootstrap of the images", _over_images(record)),
         Section(
             "AUROC by corruption",
             _captioned(*(contents.by_corruption(record, p) for p in protocols)),
@@ -88,20 +89,38 @@ def _captioned(*tables: Table | None) -> list[Part]:
     return [Captioned(table) for table in tables if table is not None]
 
 
-def _bootstrap(record: TableRecord) -> list[Part]:
-    parts: list[Part] = [Paragraph(comparisons.bootstrap(record), quiet=True)]
+def _over_seeds(record: TableRecord) -> list[Part]:
+    parts: list[Part] = []
+    if record.over_seeds:
+        parts.append(Paragraph(comparisons.explained_over_seeds(record), quiet=True))
     for among, protocol in itertools.product(comparisons.kinds(record), record.protocols):
-        name = PROTOCOLS[protocol]
-        for metric, table in comparisons.tables(record, protocol, among).items():
+        name, tables = PROTOCOLS[protocol], comparisons.over_seeds(record, protocol, among)
+        for metric in comparisons.over_images(record, protocol, among):
             verdict = comparisons.verdict(record, protocol, metric, among)
             parts.append(Paragraph(f"{name[0].upper()}{name[1:]}, {verdict}"))
-            if not table.blocks[""]:
-                continue
-            # Settings were chosen for this metric and protocol; the other tables are folded.
-            shown = protocol == record.protocols[0] and metric == METRICS[0]
-            summary = f"Table: {metric}, {name}{comparisons.AMONG[among]}"
-            parts.append(Captioned(table) if shown else Folded(summary, [Captioned(table)]))
+            if metric in tables:
+                parts += _rivals(record, protocol, among, metric, tables[metric])
     return parts
+
+
+def _over_images(record: TableRecord) -> list[Part]:
+    parts: list[Part] = [Paragraph(comparisons.explained_over_images(record), quiet=True)]
+    for among, protocol in itertools.product(comparisons.kinds(record), record.protocols):
+        for metric, table in comparisons.over_images(record, protocol, among).items():
+            parts += _rivals(record, protocol, among, metric, table)
+    return parts
+
+
+def _rivals(
+    record: TableRecord, protocol: str, among: str, metric: str, table: Table
+) -> list[Part]:
+    """A table of rivals, folded unless it is of what the settings were chosen for."""
+    if not table.blocks[""]:
+        return []
+    if protocol == record.protocols[0] and metric == METRICS[0]:
+        return [Captioned(table)]
+    summary = f"Table: {metric}, {PROTOCOLS[protocol]}{comparisons.AMONG[among]}"
+    return [Folded(summary, [Captioned(table)])]
 
 
 def _search(record: TableRecord) -> list[Part]:
