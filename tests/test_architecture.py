@@ -49,8 +49,8 @@ LAYERS = {
         "__main__",
     ),
     "evaluation": (
-        "adjusted collapse contrast density final latents resampling",
-        "metrics scores",
+        "adjusted clusters collapse contrast density final latents resampling",
+        "domains metrics scores",
         "comparison pca rank_tests",
         "over_seeds",
     ),
@@ -126,6 +126,7 @@ LAYERS = {
 WITHOUT_JAX = (
     "data",
     "evaluation.adjusted",
+    "evaluation.clusters",
     "evaluation.collapse",
     "evaluation.comparison",
     "evaluation.contrast",
