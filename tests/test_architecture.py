@@ -65,11 +65,11 @@ LAYERS = {
         "report",
         "experiment",
     ),
-    "experiments.images": ("report results", "run"),
+    "experiments.images": ("report results", "trained", "run"),
     "experiments.table": (
         "baselines grid pictures record rows",
         "columns comparisons latent_maps store visits",
-        "alternatives captions contents judge plan",
+        "alternatives by_domain captions contents judge plan",
         "report search",
         "progress",
         "runs",

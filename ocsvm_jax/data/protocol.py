@@ -133,7 +133,8 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
 
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
     """The images of these rows, in this order."""
-    return ImageSet(*(None if field is None else field[rows] for field in images))
+    *fields, digit = images
+    return ImageSet(*(field[rows] for field in fields), None if digit is None else digit[rows])
 
 
 def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:

@@ -63,12 +63,12 @@ def _start(
     points: Float[np.ndarray, "n d"], k: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "k d"]:
     """Points drawn with probability proportional to the squared distance to those before."""
-    chosen = [generator.integers(len(points))]
+    chosen = [int(generator.integers(len(points)))]
     nearest = np.full(len(points), np.inf)
     for _ in range(k - 1):
         gaps = np.square(points - points[chosen[-1]]).sum(1)
         nearest = np.minimum(nearest, gaps)
-        chosen.append(generator.choice(len(points), p=nearest / nearest.sum()))
+        chosen.append(int(generator.choice(len(points), p=nearest / nearest.sum())))
     return points[chosen]
 
 

@@ -90,7 +90,8 @@ class Domains(NamedTuple):
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as kept:
             known = {name: kept[name] for name in kept.files}
-        *arrays, silhouette = (known[name] for name in Groups._fields)
+        fields = {name: known[name] for name in Groups._fields}
+        groups = Groups(**fields | {"silhouette": float(fields["silhouette"])})
         of_scores = {
             kind: {
                 key.removeprefix(f"{kind} "): value
@@ -99,7 +100,7 @@ class Domains(NamedTuple):
             }
             for kind in ("median", "spread")
         }
-        return cls(Groups(*arrays, float(silhouette)), **of_scores)
+        return cls(groups, **of_scores)
 
 
 class Normalized(NamedTuple):

@@ -77,6 +77,12 @@ def decimal(value: float | None) -> str:
     return NONE if value is None else f"{value:,.1f}"
 
 
+def percent(share: float | None) -> str:
+    """A share in percent with one decimal, such as ``48.8%``."""
+    share = finite(share)
+    return NONE if share is None else f"{share:.1%}"
+
+
 def signed(value: float | None, *, decimals: int = 3, leading_zero: bool = False) -> str:
     """A difference with its sign, such as ``+.041``; a value that prints as 0 gets a plus."""
     value = finite(value)

@@ -42,10 +42,12 @@ def fit(settings: dict[str, Any], images: Images) -> PCA:
     return PCA.fit(images, settings["latent_dim"])
 
 
-def state_shapes(settings: dict[str, Any]) -> PCA:
-    """Shapes and dtypes of what `fit` returns."""
+def state_shapes(settings: dict[str, Any]) -> Any:
+    """What `fit` returns, with shapes and dtypes in place of arrays."""
     k, pixels = settings["latent_dim"], math.prod(IMAGE_SHAPE)
-    return PCA(*(jax.ShapeDtypeStruct(s, jnp.float32) for s in ((pixels,), (k, pixels), (k,))))
+    shapes = {"mean": (pixels,), "components": (k, pixels), "sd": (k,)}
+    arrays: dict[str, Any] = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in shapes.items()}
+    return PCA(**arrays)
 
 
 def model(state: PCA) -> Model:

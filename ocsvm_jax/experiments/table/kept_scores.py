@@ -35,8 +35,8 @@ def scores_of(
       names: names of the scores, as in the run's record.
       dataset: the images of the protocol.
     """
-    path = runs.store.workdir / "test" / protocol / f"{spec.name}.npz"
-    kept = _read(path)
+    workdir = runs.store.workdir
+    kept = kept_scores(workdir, protocol, spec)
     missing = [name for name in names if any(name not in kept.get(part, {}) for part in PARTS)]
     if missing:
         scored = score_sets(
@@ -47,18 +47,23 @@ def scores_of(
             densities=not set(DENSITY_SCORES).isdisjoint(missing),
         )
         kept = {part: kept.get(part, {}) | scored.scores[part] for part in PARTS}
-        _write(path, kept)
+        _write(_file(workdir, protocol, spec), kept)
     return {part: {name: kept[part][name] for name in names} for part in PARTS}
 
 
-def _read(path: Path) -> KeptScores:
-    kept: KeptScores = {}
+def kept_scores(workdir: Path, protocol: str, spec: Spec) -> KeptScores:
+    """The scores of a run that are on disk; empty if there are none."""
+    path, kept = _file(workdir, protocol, spec), KeptScores()
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
             for key in file.files:
                 part, name = key.split(" ", 1)
                 kept.setdefault(part, {})[name] = file[key]
     return kept
+
+
+def _file(workdir: Path, protocol: str, spec: Spec) -> Path:
+    return workdir / "test" / protocol / f"{spec.name}.npz"
 
 
 def _write(path: Path, kept: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -101,6 +101,7 @@ class ProtocolResult(NamedTuple):
       dimensions: effective number of dimensions of the latents.
       latent_scores: test metrics of other scores on the same latents, by score and metric: "ocsvm"
         for the final one-class SVM and the names in `density.DENSITY_SCORES`.
+      by_domain: test metrics of the score without the domain; None without a result.
     """
 
     settings: Mapping[str, Any]
@@ -115,6 +116,7 @@ class ProtocolResult(NamedTuple):
     ensemble: Mapping[str, float] | None = None
     dimensions: Stat | None = None
     latent_scores: Mapping[str, Mapping[str, Stat]] = MappingProxyType({})
+    by_domain: Mapping[str, Stat] | None = None
 
 
 class RowRecord(NamedTuple):
@@ -159,6 +161,21 @@ Comparisons = Mapping[str, Mapping[str, Compared]]
 ComparisonsOverSeeds = Mapping[str, Mapping[str, ComparedOverSeeds]]
 
 
+class DomainRecord(NamedTuple):
+    """The groups of images in which scores without the domain are expressed.
+
+    Attributes:
+      silhouette: mean silhouette of the groups; None for a single one.
+      images: numbers of images in each group: "valid", "test", and of these the anomalous ones,
+        "valid_anomalous" and "test_anomalous".
+      far: number of test images that are far from every group.
+    """
+
+    silhouette: float | None
+    images: Mapping[str, Sequence[int]]
+    far: int
+
+
 class TableRecord(NamedTuple):
     """Everything in a report except the arrays behind its pictures.
 
@@ -178,6 +195,7 @@ class TableRecord(NamedTuple):
       prevalence: share of anomalous test images by protocol: the chance level of AUPR.
       over_seeds: comparison of the best of all rows with the others, over seeds.
       over_seeds_of_paper: the same among the paper's rows alone.
+      domains: the groups behind the scores without the domain, by protocol.
     """
 
     title: str
@@ -197,6 +215,7 @@ class TableRecord(NamedTuple):
     prevalence: Mapping[str, float] = MappingProxyType({})
     over_seeds: ComparisonsOverSeeds = MappingProxyType({})
     over_seeds_of_paper: ComparisonsOverSeeds = MappingProxyType({})
+    domains: Mapping[str, DomainRecord] = MappingProxyType({})
 
     @property
     def protocols(self) -> list[str]:

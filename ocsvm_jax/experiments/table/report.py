@@ -55,6 +55,9 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
     roc = [drawn[name] for p in protocols if (name := f"roc_{p}") in drawn]
     ensembles = _captioned(*(alternatives.ensembles(record, p) for p in protocols))
     of_latents = _captioned(*(alternatives.latent_scores(record, p) for p in protocols))
+    by_domain = _captioned(
+        *(t(record, p) for p in protocols for t in (alternatives.by_domain, alternatives.domains))
+    )
     sections = []
     for protocol in protocols:
         parts = _captioned(contents.results(record, protocol))
@@ -71,6 +74,7 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
             _captioned(*(contents.by_corruption(record, p) for p in protocols)),
         ),
         _explained("Other scores on the same latents", alternatives.LATENT_SCORES, of_latents),
+        _explained("Scores without the domain", alternatives.BY_DOMAIN, by_domain),
         _explained("Ensembles", alternatives.ENSEMBLES, ensembles),
         Section("ROC curves", roc),
         Section("Latents", [drawn["latent"]] if "latent" in drawn else []),

@@ -7,6 +7,7 @@ from ocsvm_jax import data
 from ocsvm_jax.evaluation import comparison, over_seeds
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.table import judge, search
+from ocsvm_jax.experiments.table.by_domain import Grouped, grouped
 from ocsvm_jax.experiments.table.latent_maps import LatentMap
 from ocsvm_jax.experiments.table.plan import TablePlan
 from ocsvm_jax.experiments.table.record import (
@@ -49,7 +50,9 @@ def of_search(
       command: the command line.
     """
     plan, test = runs.plan, {name: found.test for name, found in sets.items()}
-    tested = _test_all(runs, specs, sets)
+    folder = runs.store.workdir / "test"
+    groups = {name: grouped(found, folder / name / "domains.npz") for name, found in sets.items()}
+    tested = _test_all(runs, specs, sets, groups)
     paper_task = all(plan.config["data"][k] == v for k, v in _PAPER_TASK.items())
     record = TableRecord(
         title=plan.title,
@@ -65,6 +68,7 @@ def of_search(
         wall_seconds=None,
         guide=plan.guide,
         prevalence={name: float(images.anomalous.mean()) for name, images in test.items()},
+        domains={name: groups[name].describe(found) for name, found in sets.items()},
         **_compare_all(plan, test, tested),
     )
     roc = {
@@ -79,7 +83,10 @@ def of_search(
 
 
 def _test_all(
-    runs: Runs, specs: Sequence[Spec], sets: Mapping[str, data.Dataset]
+    runs: Runs,
+    specs: Sequence[Spec],
+    sets: Mapping[str, data.Dataset],
+    groups: Mapping[str, Grouped],
 ) -> dict[str, dict[str, Tested]]:
     """Chooses the settings of each row under each protocol, and tests them."""
     out: dict[str, dict[str, Tested]] = {}
@@ -88,7 +95,9 @@ def _test_all(
         out[row.name] = {}
         for protocol, dataset in sets.items():
             choice = search.choose(runs.plan, runs.ensure, own, row, protocol)
-            out[row.name][protocol] = test_row(runs, row, protocol, choice, dataset)
+            out[row.name][protocol] = test_row(
+                runs, row, protocol, choice, dataset, groups[protocol]
+            )
     return out
 
 

@@ -19,6 +19,7 @@ from ocsvm_jax.evaluation.density import DENSITY_SCORES
 from ocsvm_jax.evaluation.final import family, score_name
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.table import judge, search
+from ocsvm_jax.experiments.table.by_domain import Grouped
 from ocsvm_jax.experiments.table.kept_scores import KeptScores, scores_of
 from ocsvm_jax.experiments.table.record import ProtocolResult
 from ocsvm_jax.experiments.table.rows import Row
@@ -45,7 +46,14 @@ class Tested(NamedTuple):
     result: ProtocolResult
 
 
-def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, dataset: data.Dataset) -> Tested:
+def test_row(
+    runs: Runs,
+    row: Row,
+    protocol: str,
+    choice: Choice,
+    dataset: data.Dataset,
+    groups: Grouped,
+) -> Tested:
     """Scores the test images with every run of a choice, and summarises the scores."""
     settings = {f"method.{name}": value for name, value in choice.point.items()}
     if choice.final is not None:
@@ -72,6 +80,9 @@ def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, dataset: data.
         ensemble=together,
         dimensions=stat_of(dimensions) if dimensions else None,
         latent_scores=_of_latents(test, kept, others),
+        by_domain=_test_stats(
+            test, [groups.normalized(run["valid"][name], run["test"][name]) for run in kept]
+        ),
     )
     return Tested(choice.specs, scores, result)
 

@@ -12,7 +12,8 @@ from sklearn import decomposition
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation import collapse
+from ocsvm_jax.evaluation import collapse, domains
+from ocsvm_jax.evaluation.pca import PCA
 from ocsvm_jax.evaluation.scores import effective_dimensions
 from ocsvm_jax.experiments.table import baselines, experiment, judge, testing
 from ocsvm_jax.experiments.table.progress import Progress
@@ -299,9 +300,9 @@ def test_baselines_beside_the_methods(tmp_path, monkeypatch):
     ]
     train, sets = experiment.load(config)
     for protocol, found in sets.items():
-        kept = [data.holdout_rows(len(train.images), 0.1, seed)[0] for seed in (0, 1)]
+        folds = [data.holdout_rows(len(train.images), 0.1, seed)[0] for seed in (0, 1)]
         expected = []
-        for rows in kept:
+        for rows in folds:
             pixels = train.images[rows].reshape(len(rows), -1) / 255
             pca = decomposition.PCA(3, svd_solver="full").fit(pixels)
             new = found.test.images.reshape(len(found.test.images), -1) / 255
@@ -312,6 +313,22 @@ def test_baselines_beside_the_methods(tmp_path, monkeypatch):
         # A row that is one of the scores on its latents has the value of that column.
         gaussian = row_named(record, "PCA + Gaussian")["protocols"][protocol]
         assert gaussian["test"] == gaussian["latent_scores"]["gaussian"]
+        # By domain, in another way: the groups that were kept, and quartiles of the errors.
+        kept = domains.Domains.load(tmp_path / "t" / "test" / protocol / "domains.npz").groups
+        assert (
+            record["domains"][protocol]["images"]["test"]
+            == np.bincount(
+                domains.group_of(kept, found.test.images), minlength=len(kept.centres)
+            ).tolist()
+        )
+        expected = []
+        for rows in folds:
+            fitted = PCA.fit(train.images[rows], 3)
+            valid, test = (fitted.scores(part.images) for part in (found.valid, found.test))
+            units = domains.of_groups(kept, domains.group_of(kept, found.valid.images), valid)
+            out = domains.normalized(units, found.test.images, test)
+            expected.append(roc_auc_score(found.test.anomalous, out.scores["reconstruction"]))
+        np.testing.assert_allclose(own["by_domain"]["AUROC"]["values"], expected, atol=1e-3)
         # The same scores on the latents of every encoder.
         autoencoder = row_named(record, "AE")["protocols"][protocol]["latent_scores"]
         assert set(autoencoder) == {"ocsvm", "gaussian", "knn"}

@@ -423,6 +423,28 @@ def test_other_scores_on_the_same_latents(tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_scores_without_the_domain(tmp_path):
+    """Every row as it is and by domain, and the share of anomalies in each group."""
+    own = {m: _stat([0.9, 0.9, 0.9]) for m in METRICS}
+    images = {"valid": [10, 20], "valid_anomalous": [5, 1], "test": [30, 0]}
+    images |= {"test_anomalous": [3, 0]}
+    record = _record(
+        rows=[_row("AE", AE, by_domain=own), _row("OgAE", OGAE)],
+        domains={"paper": {"silhouette": 0.871, "images": images, "far": 4}},
+    )
+    page_, markdown = _write(tmp_path, record)
+    cells = [cell for own in OF_AE for cell in (own, ".900 ± .000")]
+    assert ["AE", *cells] in page_.rows
+    assert ["OgAE", *(c for own in OF_OGAE for c in (own, "-"))] in page_.rows
+    for text in (page_.text, markdown):
+        assert "outside the paper's protocol" in text
+        assert "silhouette 0.87; 4 test images are far from every group" in text
+    assert ["1", "10", "50.0%", "30", "10.0%"] in page_.rows
+    assert ["2", "20", "5.0%", "0", "-"] in page_.rows
+    assert "by domain" not in _write(tmp_path, _record())[1]
+
+
+@pytest.mark.usefixtures("blank_figures")
 def test_test_images_scored_with_other_settings_before_are_told():
     assert "scored once, with these settings." in _markdown(_record())
     rows = [_row("AE", AE), _row("OgAE", OGAE, scored_before=[{"method.nu": 0.3}])]
