@@ -75,8 +75,9 @@ LAYERS = {
         "runs",
         "kept_scores",
         "testing",
-        "results",
+        "pairs_report results",
         "experiment",
+        "pairs",
     ),
     "methods": (
         "arguments base turning",
