@@ -137,9 +137,10 @@ def _explained() -> list[Part]:
     return [
         Paragraph(
             "Mean ± sd over seeds for each pair (normal / anomalous class). Every setting was "
-            "chosen on the validation images of its own pair. Rank 1 is the highest mean; ties share "
-            "the mean of their ranks. A row without a result on some pair is not ranked. Two rows differ significantly if their mean ranks differ by more than the "
-            "critical difference, which is large for few pairs.",
+            "chosen on the validation images of its own pair. Rank 1 is the highest mean; ties "
+            "share the mean of their ranks. A row without a result on some pair is not ranked. Two "
+            "rows differ significantly if their mean ranks differ by more than the critical "
+            "difference, which is large for few pairs.",
             quiet=True,
         )
     ]

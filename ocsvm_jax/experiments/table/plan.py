@@ -38,8 +38,8 @@ class TablePlan(NamedTuple):
       grids: grid by method; a method without a grid is trained with the card's settings.
       main_axes: axes that the first stage crosses, by method.
       finals: settings of the final one-class SVMs by name, see `finals_of`.
-      alpha: level of significance of the paired bootstrap.
-      resamples: number of resamples in the paired bootstrap.
+      alpha: level of significance of the comparisons.
+      resamples: number of resamples of the bootstraps.
       models_at_once: models trained in one program; 0 to choose by device.
       settings: the card's settings of each method.
       train: settings of the training, the same for all methods.

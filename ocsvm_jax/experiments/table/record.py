@@ -183,8 +183,8 @@ class TableRecord(NamedTuple):
       command: command line that repeats the table.
       facts: machine, versions and commit.
       config: the card.
-      resamples: number of resamples in the paired bootstrap.
-      alpha: its level of significance.
+      resamples: number of resamples of the bootstraps.
+      alpha: level of significance of the comparisons.
       rows: rows in the order of the table.
       comparisons: comparison of the best of all rows with the others, over resampled images.
       visited: the runs of the search.
