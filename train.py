@@ -1,4 +1,4 @@
-"""Runs the experiment of a card: one method, a whole table of methods, or brain maps.
+"""Runs the experiment of a card: one method, a table of methods or several, or brain maps.
 
 python train.py --config=configs/digits.py [--config.field=value ...] [--workdir=DIR]
 """
@@ -19,12 +19,15 @@ with extras.needed_by("train.py", "train", script=__name__ == "__main__"):
     from ocsvm_jax.experiments.config import Config
     from ocsvm_jax.experiments.images import run
     from ocsvm_jax.experiments.table import experiment as table
+    from ocsvm_jax.experiments.table import pairs
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> Any:
     """Runs or continues an experiment in `workdir`; returns its results."""
     if "maps" in config:
         return brain.main(config, Path(workdir), command)
+    if "pairs" in config:
+        return pairs.main(config, Path(workdir), command)
     if "table" in config:
         return table.main(config, Path(workdir), command)
     return run.main(config, workdir, command)

@@ -31,8 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ocsvm_jax import data  # noqa: E402
-from ocsvm_jax.evaluation.final import Final  # noqa: E402
-from ocsvm_jax.experiments.table import judge, rows, store, testing  # noqa: E402
+from ocsvm_jax.evaluation.final import Final, score_name  # noqa: E402
+from ocsvm_jax.experiments.table import judge, rows, store  # noqa: E402
+from ocsvm_jax.experiments.table.kept_scores import kept_scores  # noqa: E402
 
 _FPR = np.linspace(1e-5, 1 - 1e-5, 20_001)
 
@@ -68,14 +69,14 @@ def test_scores(workdir: Path, record: dict[str, Any], row: rows.Row) -> list[np
     result = found["protocols"]["paper"]
     parts: dict[str, dict[str, Any]] = {"method": {}, "final": {}}
     for key, value in result["settings"].items():
-        part, name = key.split(".")
-        parts[part][name] = value
-    final = Final(**parts["final"]).name if parts["final"] else None
+        part, field = key.split(".")
+        parts[part][field] = value
+    name = score_name(row.score, Final(**parts["final"]).name if parts["final"] else None)
     out = []
     for seed in result["seeds"]:
         epochs = record["config"]["train"]["epochs"]
         spec = store.Spec(row.method, parts["method"], seed, epochs, "")
-        out.append(np.load(testing.scores_file(workdir, "paper", spec, row, final))["scores"])
+        out.append(kept_scores(workdir, "paper", spec)["test"][name])
     return out
 
 

@@ -35,6 +35,7 @@ from configs import mnistc, mnistc_table1  # noqa: E402
 from ocsvm_jax import data  # noqa: E402
 from ocsvm_jax.evaluation import metrics  # noqa: E402
 from ocsvm_jax.evaluation.final import family, finals_of  # noqa: E402
+from ocsvm_jax.evaluation.scores import score_sets  # noqa: E402
 from ocsvm_jax.experiments.method_fields import built, settings_of  # noqa: E402
 from ocsvm_jax.experiments.table import judge, testing  # noqa: E402
 from ocsvm_jax.files import whole_file  # noqa: E402
@@ -281,7 +282,7 @@ def run(variant: Variant, seed: int, epochs: int, images: Any, valid: Any, direc
 def _validation_scores(model: Any, train: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
     card: Any = mnistc_table1.get_config()
     finals = finals_of(card.table.finals.to_dict())
-    scored = judge.score_sets(model, train, {"valid": valid}, finals)
+    scored = score_sets(model, train, {"valid": valid}, finals)
     for what in ("collapsed", "unconverged"):
         if names := getattr(scored, what):
             print(f"{what}: {', '.join(names)}", file=sys.stderr)

@@ -199,3 +199,14 @@ def test_both_starts_reach_the_solution():
         np.testing.assert_allclose(found.alpha[0], expected.alpha, rtol=0, atol=1e-5)
         np.testing.assert_allclose(found.rho[0], expected.rho, rtol=1e-5)
     assert again.num_steps[0] == 0
+
+
+def test_anomalies_are_left_out_until_a_share_is_reached():
+    corruption = np.repeat(["stripe", "canny_edges"], 200)
+    anomalous = np.tile(np.repeat([False, True], 100), 2)
+    rng = np.random.default_rng(0)
+    rows = _loaded("domains").with_shares(anomalous, corruption, (0.2, 0.5), rng)
+    assert len(set(rows)) == len(rows)
+    kept = {name: anomalous[rows][corruption[rows] == name] for name in ("stripe", "canny_edges")}
+    # All 100 normal images of each, and 25 and 100 anomalous ones.
+    assert [(len(own), own.mean()) for own in kept.values()] == [(125, 0.2), (200, 0.5)]

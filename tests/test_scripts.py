@@ -8,6 +8,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 from support.training import without_times
 
-from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation import domains, metrics
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.images import run as image_runs
 from ocsvm_jax.experiments.workdir import TRAINING, read_config, sole_user
@@ -40,7 +42,10 @@ OVERRIDES = {
     "method.last_m": 3,
     "eval.resamples": 20,
 }
-SCORES = ("contrast", "contrast+error", "error-contrast", "last_m", "ocsvm", "reconstruction")
+SCORES = (
+    *("contrast", "contrast+error", "error-contrast", "gaussian", "knn", "last_m", "ocsvm"),
+    "reconstruction",
+)
 
 
 def small_config(**changes):
@@ -86,6 +91,8 @@ def test_files(finished):
         "checkpoints",
         "config.json",
         "contrast.json",
+        "density.npz",
+        "domains.npz",
         "data.json",
         "figures",
         "metrics.jsonl",
@@ -167,6 +174,47 @@ def test_eval_of_own_images(finished, tmp_path, capsys, kind):
         expected = scores[f"test_{name}"][5:9]
         np.testing.assert_allclose(written, expected, rtol=1e-5, atol=1e-6)
     assert f"4 images, scores {', '.join(SCORES)} (" in capsys.readouterr().out
+
+
+def test_eval_by_domain(finished, tmp_path, capsys):
+    """Of the splits and of own images: centred and scaled in groups of the validation images."""
+    rows = evaluate["main"](finished.workdir, by_domain=True)
+    names = {f"{name}_by_domain" for name in SCORES}
+    assert {row.score for row in rows} == {*SCORES, *names}
+    dataset, _, _ = image_runs.load_data(small_config())
+    scores = arrays(finished.workdir / "scores.npz")
+    kept = domains.Domains.load(finished.workdir / "domains.npz")
+    own = scores["val_ocsvm"]
+    group = domains.group_of(kept.groups, dataset.valid.images)
+    expected = np.empty(len(own))
+    for i in np.unique(group):
+        low, middle, high = np.quantile(own[group == i], (0.25, 0.5, 0.75))
+        expected[group == i] = (own[group == i] - middle) / (high - low)
+    (row,) = [r for r in rows if r.split == "val" and r.score == "ocsvm_by_domain"]
+    area = roc_auc_score(dataset.valid.anomalous, expected)
+    assert row.metrics["AUROC"].value == pytest.approx(area, abs=1e-6)
+
+    noise = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    np.save(tmp_path / "x.npy", np.concatenate([noise, dataset.valid.images[:2, ..., 0]]))
+    output = tmp_path / "x.csv"
+    evaluate["score_file"](finished.workdir, tmp_path / "x.npy", output, by_domain=True)
+    with open(output, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["far"] for line in lines] == ["1", "1", "1", "0", "0"]
+    written = [float(line["ocsvm_by_domain"]) for line in lines[3:]]
+    np.testing.assert_allclose(written, expected[:2], rtol=1e-3, atol=1e-4)
+    assert "3 of 5 images are far from every group" in capsys.readouterr().out
+
+
+def test_a_run_of_before_there_were_domains(finished, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(finished.workdir, older)
+    (older / "domains.npz").unlink()
+    (older / "density.npz").unlink()
+    scores = {row.score for row in evaluate["main"](older)}
+    assert scores == set(SCORES) - {"gaussian", "knn"}
+    with pytest.raises(ValueError, match=r"holds no domains\.npz.*Run the same train\.py command"):
+        evaluate["main"](older, by_domain=True)
 
 
 def test_eval_of_own_images_keeps_an_existing_file(finished, tmp_path):

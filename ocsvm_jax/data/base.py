@@ -17,12 +17,15 @@ class ImageSet(NamedTuple):
       classes: (n,) int64 class labels of the source, such as the digit shown.
       corruption: (n,) strings, the name of the corruption applied to each image.
       anomalous: (n,) int8, 1 if the class is anomalous and 0 if it is normal.
+      digit: (n,) int64, the row of its split that an image shows, such as the index of the digit
+        in MNIST: one digit under several corruptions has one number. None if that is not known.
     """
 
     images: np.ndarray
     classes: np.ndarray
     corruption: np.ndarray
     anomalous: np.ndarray
+    digit: np.ndarray | None = None
 
 
 class Dataset(NamedTuple):

@@ -136,7 +136,8 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
 
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
     """The images of these rows, in this order."""
-    return ImageSet(*(field[rows] for field in images))
+    *fields, digit = images
+    return ImageSet(*(field[rows] for field in fields), None if digit is None else digit[rows])
 
 
 def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:
@@ -227,4 +228,13 @@ def _read(
         classes=classes,
         corruption=np.repeat(names, [len(rows) for rows, _ in chosen.values()]),
         anomalous=np.isin(classes, anomalies).astype(np.int8),
+        digit=_digits(list(chosen.values())),
     )
+
+
+def _digits(chosen: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | None:
+    """Rows as numbers of digits; None where a corruption has them in another order."""
+    rows, labels = chosen[0]
+    if all(np.array_equal(r, rows) and np.array_equal(c, labels) for r, c in chosen):
+        return np.concatenate([rows for rows, _ in chosen]).astype(np.int64)
+    return None

@@ -131,7 +131,7 @@ def resample(
     Raises:
       ValueError: an argument does not fit this description.
     """
-    runs = {method: _named_runs(method, rows) for method, rows in scores.items()}
+    runs = {method: named_runs(method, rows) for method, rows in scores.items()}
     every_run = {name: row for named in runs.values() for name, row in named.items()}
     drawn = metrics.bootstrap(labels, every_run, num_resamples=num_resamples, seed=seed)
     values, resampled = {}, {}
@@ -207,8 +207,12 @@ def _check_comparison(methods: Sequence[str], alpha: float) -> None:
         raise ValueError(f"A comparison takes two methods or more and was given {given}.")
 
 
-def _named_runs(method: str, runs: Iterable[ArrayLike]) -> dict[str, ArrayLike]:
-    """Names the scores of each seed; `metrics.bootstrap` checks the scores themselves."""
+def named_runs(method: str, runs: Iterable[ArrayLike]) -> dict[str, ArrayLike]:
+    """The scores of each seed by name; `metrics.bootstrap` checks the scores themselves.
+
+    Raises:
+      ValueError: there are no runs, or scores of one run without the axis of the seeds.
+    """
     rows = list(runs)
     if not rows:
         raise ValueError(f"{method} has no runs: pass scores of shape (seeds, n), or leave it out.")

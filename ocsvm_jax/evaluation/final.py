@@ -68,6 +68,12 @@ def family(name: str) -> str:
     return name.split(" ", 1)[0]
 
 
+def final_of(name: str) -> str | None:
+    """The final one-class SVM in such a name; None for a score that uses none."""
+    _, _, final = name.partition(" ")
+    return final or None
+
+
 def score_name(score: str, final: str | None) -> str:
     """The name of a score; `final` is that of the final one-class SVM it uses, if it uses one."""
     return score if final is None else f"{score} {final}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from ocsvm_jax import extras
@@ -87,19 +87,22 @@ def bootstrap(
     *,
     num_resamples: int = 1000,
     seed: int = 0,
+    clusters: ArrayLike | None = None,
 ) -> dict[str, dict[str, Float[np.ndarray, " resamples"]]]:
     """The metrics of each score on resampled images.
 
     A resample draws n of the n images with replacement, without stratification: the number of
     anomalous images varies from one resample to the next. One that lacks a class has no ROC curve
-    and is drawn again. The resamples depend on `labels`, `num_resamples` and `seed` only, so the
-    i-th value of one score and the i-th value of another are paired.
+    and is drawn again. The resamples do not depend on the scores, so the i-th value of one score
+    and the i-th value of another are paired.
 
     Args:
       labels: (n,) 1 for an anomalous image and 0 for a normal one; both must occur.
       scores: for each name, (n,) finite scores, larger for more anomalous.
       num_resamples: number of resamples, at least 1.
       seed: seed of the NumPy generator.
+      clusters: (n,) whole numbers, equal for images that are drawn together, such as those of one
+        digit under several corruptions: they are no independent images. None to draw each alone.
 
     Returns:
       For each score and each metric of `METRICS`, the values in the order of the resamples.
@@ -112,12 +115,13 @@ def bootstrap(
     if not scores:
         raise ValueError("No scores were given: pass a mapping from name to (n,) scores.")
     anomalous = _checked_labels(labels)
+    together = None if clusters is None else _checked_clusters(clusters, anomalous)
     rankings = {
         name: resampling.rank(anomalous, _checked_scores(s, anomalous.size, name))
         for name, s in scores.items()
     }
     chunks = {name: [] for name in rankings}
-    for counts in resampling.resamples(anomalous, num_resamples, seed):
+    for counts in resampling.resamples(anomalous, num_resamples, seed, together):
         for name, ranking in rankings.items():
             chunks[name].append(resampling.weighted_metrics(ranking, counts))
     values = {name: np.concatenate(chunk) for name, chunk in chunks.items()}
@@ -209,6 +213,22 @@ def _checked_labels(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
             "the metrics need normal (0) and anomalous (1) images."
         )
     return anomalous
+
+
+def _checked_clusters(
+    clusters: ArrayLike, anomalous: Bool[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+    """Clusters numbered from 0 without gaps."""
+    values = np.asarray(clusters)
+    if values.shape != anomalous.shape or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f"clusters is {values.dtype} of shape {values.shape} and there are {anomalous.size} "
+            "labels: pass one whole number per image."
+        )
+    known, numbered = np.unique(values, return_inverse=True)
+    if known.size < 2:
+        raise ValueError("All images are in one cluster: there is nothing to resample.")
+    return numbered
 
 
 def _checked_scores(scores: ArrayLike, n: int, name: str) -> Float[np.ndarray, " n"]:

@@ -1,8 +1,9 @@
-"""Which methods differ over patients: rank tests on one value per method and patient.
+"""Which methods differ over patients or data sets: rank tests on one value per method and each.
 
 All methods are scored on the same patients, so the appropriate test is `friedman_wilcoxon`, which
-compares the methods within each patient. `kruskal_dunn` is the test of the paper: it treats the
-values as independent samples and loses power if patients differ more than methods do.
+compares the methods within each patient; `ranks` does so over data sets. `kruskal_dunn` is the test
+of the paper: it treats the values as independent samples and loses power if patients differ more
+than methods do.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -53,6 +54,48 @@ class RankTest(NamedTuple):
     p: float
     pairs: dict[tuple[str, str], Pair]
     patients: int
+
+
+class Ranks(NamedTuple):
+    """Mean ranks of methods over data sets.
+
+    Attributes:
+      mean: mean rank of each method, 1 for the largest value on every data set.
+      critical_difference: mean ranks that differ by more differ at level alpha (Nemenyi).
+      statistic: Friedman's statistic, see `RankTest`.
+      p: its p-value.
+      num_data_sets: number of data sets.
+    """
+
+    mean: dict[str, float]
+    critical_difference: float
+    statistic: float
+    p: float
+    num_data_sets: int
+
+
+def ranks(values: Mapping[str, ArrayLike], *, alpha: float = 0.05) -> Ranks:
+    """Friedman's test and Nemenyi's critical difference, as Demsar (2006) recommends them.
+
+    Args:
+      values: (data sets,) finite values for each of two or more methods, larger for better; the
+        i-th value of every method belongs to the same data set. At least two data sets.
+      alpha: level of the critical difference, in (0, 1).
+
+    Raises:
+      ValueError: an argument does not fit this description.
+    """
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}: pass a level between 0 and 1, such as 0.05.")
+    rows = _checked(values)
+    k, n = rows.shape
+    own = distributions.rankdata(-rows, axis=0).mean(axis=1)
+    q = float(distributions.studentized_range.ppf(1.0 - alpha, k, np.inf)) / np.sqrt(2.0)
+    test = friedman_wilcoxon(values)
+    difference = q * float(np.sqrt(k * (k + 1) / (6.0 * n)))
+    return Ranks(
+        dict(zip(values, own.tolist(), strict=True)), difference, test.statistic, test.p, n
+    )
 
 
 def friedman_wilcoxon(values: Mapping[str, ArrayLike]) -> RankTest:

@@ -40,17 +40,27 @@ def rank(anomalous: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> 
 
 
 def resamples(
-    anomalous: Bool[np.ndarray, " n"], num_resamples: int, seed: int
+    anomalous: Bool[np.ndarray, " n"],
+    num_resamples: int,
+    seed: int,
+    clusters: Int[np.ndarray, " n"] | None = None,
 ) -> Iterator[Float[np.ndarray, "rows n"]]:
-    """Yields how often each image was drawn, a few resamples at a time; each has both classes."""
+    """Yields how often each image was drawn, a few resamples at a time; each has both classes.
+
+    Images of one cluster, numbered from 0 without gaps, are drawn together: as many clusters as
+    there are. Without `clusters` each image is drawn alone.
+    """
     generator = np.random.default_rng(seed)
     n = anomalous.size
+    units = n if clusters is None else int(clusters.max()) + 1
     rows = max(1, _CHUNK_SIZE // n)
 
     def draw() -> Int[np.ndarray, " n"]:
         while True:
-            counts = np.bincount(generator.integers(n, size=n, dtype=np.uint32), minlength=n)
-            if 0 < counts[anomalous].sum() < n:
+            drawn = generator.integers(units, size=units, dtype=np.uint32)
+            counts = np.bincount(drawn, minlength=units)
+            counts = counts if clusters is None else counts[clusters]
+            if 0 < counts[anomalous].sum() < counts.sum():
                 return counts
 
     for start in range(0, num_resamples, rows):

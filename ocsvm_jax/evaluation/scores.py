@@ -15,6 +15,7 @@ from ocsvm_jax.arrays.dimensions import effective_dimensions
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.evaluation import collapse
 from ocsvm_jax.evaluation.contrast import Units, Views, log_views
+from ocsvm_jax.evaluation.density import LatentDensity
 from ocsvm_jax.evaluation.final import Final, fit_latents, ocsvm_score, score_name
 from ocsvm_jax.files import write_json
 from ocsvm_jax.methods.base import Method, Score
@@ -169,9 +170,18 @@ class FinalOCSVM(NamedTuple):
         return cls(OCSVM.load(directory / "ocsvm.npz"), contrast, errors)
 
 
-def all_scores(final: FinalOCSVM, new: BothWays) -> dict[str, Float[np.ndarray, " n"]]:
-    """A model's own scores and those of its final one-class SVM, larger for more anomalous."""
-    return dict(sorted((own_scores(new) | final.scores(new)).items()))
+def all_scores(
+    final: FinalOCSVM, new: BothWays, density: LatentDensity | None = None
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """A model's own scores and those of what is fitted to its latents, larger for more anomalous.
+
+    Args:
+      final: the final one-class SVM.
+      new: the images.
+      density: adds the scores of `density.DENSITY_SCORES`; None for a run of before there were any.
+    """
+    of_latents = {} if density is None else density.scores(new.upright.z)
+    return dict(sorted((own_scores(new) | final.scores(new) | of_latents).items()))
 
 
 class Scored(NamedTuple):
@@ -195,14 +205,16 @@ def score_sets(
     train_images: Images,
     sets: Mapping[str, Images],
     finals: Mapping[str, Final],
+    densities: bool = True,
 ) -> Scored:
-    """Scores sets of images by the model's own scores and by every final one-class SVM.
+    """Scores sets of images by the model's own scores and by what is fitted to its latents.
 
     Args:
       model: the trained model.
       train_images: what it was trained on: the final one-class SVMs are fitted to their latents.
       sets: images by name.
       finals: settings of the final one-class SVMs by name, as `final.finals_of` gives them.
+      densities: whether to compute the scores of `density.DENSITY_SCORES`.
     """
     train = see_both_ways(model, train_images)
     if not np.all(np.isfinite(train.upright.z)):
@@ -216,6 +228,10 @@ def score_sets(
         unconverged += [] if final.converged else [name]
         for one, images in seen.items():
             scores[one] |= {score_name(s, name): v for s, v in final.scores(images).items()}
+    if densities:
+        density = LatentDensity.fit(train.upright.z)
+        for one, images in seen.items():
+            scores[one] |= density.scores(images.upright.z)
     return Scored(scores, collapsed, unconverged, effective_dimensions(train.upright.z))
 
 

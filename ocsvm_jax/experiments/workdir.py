@@ -172,7 +172,10 @@ def identity_of(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str]:
     parts = {"training": train}
     for name, found in sets.items():
         parts |= {f"{name}, validation": found.valid, f"{name}, test": found.test}
-    return {name: sha256(*images) for name, images in parts.items()}
+    return {
+        name: sha256(part.images, part.classes, part.corruption, part.anomalous)
+        for name, part in parts.items()
+    }
 
 
 def read_config(workdir: Path) -> Config:

@@ -44,6 +44,20 @@ def spread(stat: Stat | None) -> str:
     return format_mean_sd(middle, math.nan if sd is None else sd, leading_zero=False)
 
 
+def resolved(stat: Stat | None) -> str:
+    """`spread` with the decimals that the spread allows, such as ``.64 ± .10``.
+
+    The last decimal is that of the first digit of the standard error, sd / sqrt(n): further ones
+    would change with other seeds. One decimal at least, and three at most.
+    """
+    sd = None if stat is None else finite(stat.sd)
+    if stat is None or sd is None or mean(stat) is None:
+        return spread(stat)
+    error = sd / math.sqrt(max(len(stat.values), 1))
+    decimals = 3 if error <= 0 else min(3, max(1, math.ceil(-math.log10(error) - 1e-9)))
+    return format_mean_sd(stat.mean, sd, decimals=decimals, leading_zero=False)
+
+
 def score(value: float | None) -> str:
     """Three decimals without the zero before the point, as in the paper."""
     return NONE if value is None else spread(Stat(value, None, ()))
@@ -61,6 +75,12 @@ def decimal(value: float | None) -> str:
     """One decimal, for counts that are not integers."""
     value = finite(value)
     return NONE if value is None else f"{value:,.1f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent with one decimal, such as ``48.8%``."""
+    share = finite(share)
+    return NONE if share is None else f"{share:.1%}"
 
 
 def signed(value: float | None, *, decimals: int = 3, leading_zero: bool = False) -> str:

@@ -139,6 +139,22 @@ def test_leak_free_refuses_corruptions_in_different_order():
         build(make(labels), **REQUEST | {"protocol": "leak_free"})
 
 
+def test_a_digit_has_one_number_under_every_corruption():
+    """That of its row in the source, where all corruptions have the same rows."""
+    for part, split in (("train", "train"), ("valid", "test"), ("test", "train")):
+        found = getattr(build(make(lambda _, split: LABELS[split]), **REQUEST), part)
+        np.testing.assert_array_equal(LABELS[split][found.digit], found.classes)
+        numbers = [found.digit[found.corruption == c] for c in np.unique(found.corruption)]
+        assert len(numbers) == 2
+        np.testing.assert_array_equal(*numbers)
+        assert len(set(numbers[0])) == len(numbers[0])
+
+    def labels(corruption, split):
+        return LABELS[split][::-1] if corruption == "bright" else LABELS[split]
+
+    assert build(make(labels), **REQUEST).test.digit is None
+
+
 def test_leak_free_refuses_a_class_too_small_to_divide():
     labels = {"train": LABELS["train"], "test": np.array([3, 3, 8])}
     with pytest.raises(ValueError, match=r"classes \[8\] are not in the first half of split"):
@@ -151,6 +167,7 @@ def numbered(count: int) -> ImageSet:
         classes=np.arange(count),
         corruption=np.array([f"c{i}" for i in range(count)]),
         anomalous=np.zeros(count, np.int8),
+        digit=np.arange(count),
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ocsvm_jax.evaluation.adjusted import bonferroni, holm
-from ocsvm_jax.evaluation.rank_tests import friedman_wilcoxon, kruskal_dunn
+from ocsvm_jax.evaluation.rank_tests import friedman_wilcoxon, kruskal_dunn, ranks
 
 TESTS = (friedman_wilcoxon, kruskal_dunn)
 
@@ -170,3 +170,41 @@ def test_adjustments():
 def test_bad_input(test, values, message):
     with pytest.raises(ValueError, match=message):
         test(values)
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_mean_ranks_over_data_sets(decimals):
+    """Rank 1 is the largest value; one decimal makes ties."""
+    values = _values(6, patients=9, decimals=decimals)
+    found = ranks(values)
+    by_hand = [
+        np.mean([
+            1 + sum(other[i] > own[i] for other in values.values())
+            + 0.5 * (sum(other[i] == own[i] for other in values.values()) - 1)
+            for i in range(9)
+        ])
+        for own in values.values()
+    ]  # fmt: skip
+    assert list(found.mean.values()) == pytest.approx(by_hand)
+    assert found.num_data_sets == 9
+    expected = stats.friedmanchisquare(*values.values())
+    assert (found.statistic, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "q"),
+    [(0.05, (1.960, 2.343, 2.569, 2.728)), (0.10, (1.645, 2.052, 2.291, 2.459))],
+)
+def test_critical_differences_are_those_of_demsars_table(alpha, q):
+    """Table 5(a) holds q for 2 to 5 classifiers; the difference is q sqrt(k (k + 1) / (6 n))."""
+    for k, value in zip((2, 3, 4, 5), q, strict=True):
+        some = {str(i): np.random.default_rng(i).normal(size=14) for i in range(k)}
+        expected = value * np.sqrt(k * (k + 1) / (6 * 14))
+        found = ranks(some, alpha=alpha)
+        assert found.critical_difference == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, float("nan")])
+def test_bad_level_of_the_critical_difference(alpha):
+    with pytest.raises(ValueError, match="pass a level between 0 and 1"):
+        ranks(_values(0), alpha=alpha)

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation import domains, metrics
+from ocsvm_jax.evaluation.density import LatentDensity
+from ocsvm_jax.evaluation.domains import Domains
 from ocsvm_jax.evaluation.latents import Plane, some_of_each
 from ocsvm_jax.evaluation.scores import BothWays, FinalOCSVM, all_scores
 from ocsvm_jax.files import whole_file
@@ -20,7 +23,10 @@ SPLITS = ("val", "test")
 
 
 def score_splits(
-    final: FinalOCSVM, seen: Mapping[str, BothWays], dataset: data.Dataset
+    final: FinalOCSVM,
+    density: LatentDensity | None,
+    seen: Mapping[str, BothWays],
+    dataset: data.Dataset,
 ) -> dict[str, np.ndarray]:
     """The content of scores.npz: aligned arrays of labels, corruptions and scores per split.
 
@@ -31,7 +37,7 @@ def score_splits(
     for split, images in zip(SPLITS, (dataset.valid, dataset.test), strict=True):
         out[f"{split}_labels"] = images.anomalous
         out[f"{split}_corruption"] = images.corruption
-        scores = all_scores(final, seen[split])
+        scores = all_scores(final, seen[split], density)
         out |= {f"{split}_{name}": value for name, value in scores.items()}
     return out
 
@@ -42,12 +48,44 @@ def save_scores(path: Path, scores: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **scores)  # pyright: ignore[reportArgumentType]
 
 
-def _of_split(scores: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+def of_split(scores: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """The scores of one split by name."""
     return {
         name.removeprefix(f"{split}_"): value
         for name, value in scores.items()
         if name.startswith(f"{split}_") and value.dtype.kind == "f"
     }
+
+
+def fit_domains(valid: data.ImageSet, scores: Mapping[str, np.ndarray], seed: int) -> Domains:
+    """Groups of the validation images, and where their scores lie; labels are not used.
+
+    Args:
+      valid: the validation images.
+      scores: as returned by `score_splits`.
+      seed: seed of the run.
+    """
+    own = of_split(scores, SPLITS[0])
+    return domains.fit_domains(valid.images, own, jax.random.key(seed))
+
+
+def by_domain(
+    fitted: Domains, images: np.ndarray, scores: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Scores without the domain, by the name of the score and "_by_domain", and far images."""
+    found = domains.normalized(fitted, images, scores)
+    return {f"{name}_by_domain": v for name, v in found.scores.items()}, found.far
+
+
+def describe_domains(fitted: Domains, name: str, far: np.ndarray) -> str:
+    """How many groups there are, and how many images belong to none."""
+    text = f"{name}: {len(fitted.groups.centres)} groups of validation images"
+    if not far.any():
+        return text
+    return (
+        f"{text}; {far.sum():,} of {far.size:,} images are far from every group. Their domain was "
+        "not seen: their scores by domain are in the units of all validation images"
+    )
 
 
 def rows(
@@ -63,7 +101,7 @@ def rows(
     out = []
     for split in SPLITS:
         labels = scores[f"{split}_labels"]
-        own = {n: v for n, v in _of_split(scores, split).items() if n not in left_out}
+        own = {n: v for n, v in of_split(scores, split).items() if n not in left_out}
         out += metrics.table(labels, own, split=split, num_resamples=resamples)
     return out
 

@@ -3,47 +3,21 @@
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from ocsvm_jax import data
-from ocsvm_jax.data.base import IMAGE_SHAPE
-from ocsvm_jax.data.own_images import read_images
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.density import LatentDensity
 from ocsvm_jax.evaluation.final import Final
-from ocsvm_jax.evaluation.scores import (
-    BothWays,
-    FinalOCSVM,
-    Model,
-    all_scores,
-    collapsed_scores,
-    model_of,
-    see_both_ways,
-)
+from ocsvm_jax.evaluation.scores import FinalOCSVM, model_of, see_both_ways
 from ocsvm_jax.experiments import config as cards
 from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.images import report, results
-from ocsvm_jax.files import whole_file
+from ocsvm_jax.experiments.images.trained import DENSITY_FILE, DOMAINS_FILE, judged, seen_of
 from ocsvm_jax.methods import Method
 from ocsvm_jax.reports import provenance
 from ocsvm_jax.training import loop as training
 from ocsvm_jax.training.epoch import kept_state
-
-
-class Trained(NamedTuple):
-    """A finished run.
-
-    Attributes:
-      config: the card of the run.
-      model: the trained model; with early stopping, that of the smallest held-out loss.
-      final: the final one-class SVM.
-    """
-
-    config: Config
-    model: Model
-    final: FinalOCSVM
 
 
 def main(config: Config, workdir: str | Path, command: str = "") -> list[metrics.Row]:
@@ -99,10 +73,14 @@ def _run(
     of_train = see_both_ways(model, train.images)
     final = FinalOCSVM.fit(of_train, Final(**config.final.to_dict()))
     final.save(workdir)
-    seen = _seen(model, dataset)
-    scores = results.score_splits(final, seen, dataset)
+    density = LatentDensity.fit(of_train.upright.z)
+    density.save(workdir / DENSITY_FILE)
+    seen = seen_of(model, dataset)
+    scores = results.score_splits(final, density, seen, dataset)
     results.save_scores(workdir / "scores.npz", scores)
-    collapsed, rows = _judged(config, scores, seen)
+    domains = results.fit_domains(dataset.valid, scores, config.seed)
+    domains.save(workdir / DOMAINS_FILE)
+    collapsed, rows = judged(config, scores, seen)
     facts = provenance.facts() | {
         "seed": str(config.seed),
         "images": f"{len(train.images)} trained on, {len(held_out.images)} held out",
@@ -127,83 +105,3 @@ def _run(
     )
     print(f"{facts['final one-class SVM']}; {facts['wall time']}; report: {path}")
     return rows
-
-
-def judge(
-    workdir: str | Path, data_dir: str | None = None, protocol: str | None = None
-) -> list[metrics.Row]:
-    """Scores validation and test images with the run in `workdir`; returns the table rows.
-
-    Args:
-      workdir: working directory of a finished run.
-      data_dir: new location of the data, if they have moved.
-      protocol: a protocol other than that of the run.
-    """
-    trained = load(Path(workdir))
-    changed = {"dir": data_dir, "protocol": protocol}
-    given = {name: value for name, value in changed.items() if value is not None}
-    dataset = data.load(**(trained.config.data.to_dict() | given))
-    seen = _seen(trained.model, dataset)
-    scores = results.score_splits(trained.final, seen, dataset)
-    return _judged(trained.config, scores, seen)[1]
-
-
-def score_file(
-    workdir: str | Path, images: str | Path, output: str | Path
-) -> dict[str, np.ndarray]:
-    """Scores the images of a .npy file and writes the scores as CSV, larger for more anomalous.
-
-    Args:
-      workdir: working directory of a finished run.
-      images: see `ocsvm_jax.data.own_images.read_images`.
-      output: the CSV file, which must not exist.
-    """
-    output = Path(output)
-    if output.exists():
-        raise ValueError(f"{output} exists; pass another --output, or remove it.")
-    arrays = read_images(Path(images))
-    trained = load(Path(workdir))
-    scores = all_scores(trained.final, see_both_ways(trained.model, arrays))
-    lines = [",".join(["index", *scores])]
-    lines += [
-        f"{i},{','.join(map(str, row))}" for i, row in enumerate(zip(*scores.values(), strict=True))
-    ]
-    with whole_file(output) as file:
-        file.write("".join(line + "\n" for line in lines).encode())
-    print(f"{len(arrays)} images, scores {', '.join(scores)} (larger is more anomalous): {output}")
-    return scores
-
-
-def load(workdir: Path) -> Trained:
-    """Loads a finished run from its checkpoint.
-
-    Raises:
-      ValueError: if `workdir` holds no finished run.
-    """
-    config = workdirs.read_config(workdir)
-    if "table" in config or "methods" in config:
-        raise ValueError(
-            f"{workdir} holds a whole table, not one run: its results are in table.md and "
-            "report.html, and the train.py command that made it writes them again."
-        )
-    method = cards.build_method(config)
-    run = training.load(method, (config.train.batch_size, *IMAGE_SHAPE), workdir)
-    state = kept_state(run, config.train.patience)
-    return Trained(config, model_of(method, state), FinalOCSVM.load(workdir))
-
-
-def _seen(model: Model, dataset: data.Dataset) -> dict[str, BothWays]:
-    sets = zip(results.SPLITS, (dataset.valid, dataset.test), strict=True)
-    return {split: see_both_ways(model, images.images) for split, images in sets}
-
-
-def _judged(
-    config: Config, scores: dict[str, np.ndarray], seen: dict[str, BothWays]
-) -> tuple[list[str], list[metrics.Row]]:
-    """Prints and returns the names of collapsed scores and the rows without them."""
-    collapsed = collapsed_scores(seen["val"])
-    rows = results.rows(scores, config.eval.resamples, collapsed)
-    print(metrics.format_table(rows))
-    if collapsed:
-        print(results.describe_collapse(collapsed))
-    return collapsed, rows

@@ -1,12 +1,11 @@
 """Tables and sentences in the report of a table, generated from the record alone."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from ocsvm_jax.evaluation.metrics import METRICS
+from ocsvm_jax.experiments.table.columns import Cell, blocks, cell, column, over
 from ocsvm_jax.experiments.table.comparisons import ALL, PAPER, kinds, level
 from ocsvm_jax.experiments.table.record import (
-    GROUPS,
     PROTOCOLS,
     ProtocolResult,
     RowRecord,
@@ -20,45 +19,36 @@ from ocsvm_jax.reports.numbers import (
     mean,
     published,
     score,
-    spread,
 )
-from ocsvm_jax.reports.page import Strong, Table
+from ocsvm_jax.reports.page import Table
 
 _MEANING = {
     "paper": "Normal test images show the digits that were trained on, under the corruptions of "
     "the test: the paper's choice.",
     "leak_free": "Validation and test images are of digits that were never trained on, under any "
-    "corruption, and of which none is in both.",
+    "corruption, and of which none is in both. The two share their corruptions, and the labels of "
+    "the validation images choose the settings.",
 }
 _SIGNS = {ALL: "†", PAPER: "‡"}
 _MEANING_OF_SIGNS = {
-    ALL: "not significantly different from the best (paired bootstrap, below). ",
+    ALL: "not significantly different from the best over seeds (below). ",
     PAPER: "not significantly different from the best of the paper's own rows. ",
 }
 
 
-class Cell(NamedTuple):
-    """A number in a column of a table.
-
-    Attributes:
-      value: compared to find the best cell in a column; None if unknown.
-      text: the number as printed.
-      marks: signs before the text, left out in the best cell.
-    """
-
-    value: float | None
-    text: str
-    marks: str = ""
-
-
 def results(record: TableRecord, protocol: str) -> Table:
-    """Mean and standard deviation of each metric, beside the paper's values in its protocol."""
+    """Each metric on validation and test images, beside the paper's values in its protocol."""
     rows, columns = record.rows, {}
+    validated = any(_valid(row, protocol) for row in rows)
     beside = protocol == "paper" and any(row.paper for row in rows)
     for metric in METRICS:
         marks = _marks(record, protocol, metric)
+        if validated:
+            columns[f"{metric}, validation"] = [
+                cell(_valid(row, protocol).get(metric)) for row in rows
+            ]
         columns[metric] = [
-            _cell(row.test(protocol).get(metric), marks.get(row.name, "")) for row in rows
+            cell(row.test(protocol).get(metric), marks.get(row.name, "")) for row in rows
         ]
         if beside:
             values = [finite((row.paper or {}).get(metric)) for row in rows]
@@ -66,10 +56,16 @@ def results(record: TableRecord, protocol: str) -> Table:
     header = ["method", "score", *columns, "runs"]
     lines = [
         [row.name, row.score, *cells, _runs(row.protocols.get(protocol), len(record.seeds))]
-        for row, *cells in zip(rows, *map(_column, columns.values()), strict=True)
+        for row, *cells in zip(rows, *map(column, columns.values()), strict=True)
     ]
-    caption = f"Test images, {PROTOCOLS[protocol]}, {_over(record)}"
-    return Table(caption, header, _blocks(rows, lines), words=(1, len(header) - 1))
+    images = "Validation and test images" if validated else "Test images"
+    caption = f"{images}, {PROTOCOLS[protocol]}, {over(record)}"
+    return Table(caption, header, blocks(rows, lines), words=(1, len(header) - 1))
+
+
+def _valid(row: RowRecord, protocol: str) -> Mapping[str, Stat]:
+    own = row.protocols.get(protocol)
+    return (own.valid if own else None) or {}
 
 
 def reading(record: TableRecord, protocol: str) -> str:
@@ -85,6 +81,8 @@ def reading(record: TableRecord, protocol: str) -> str:
     )
     return (
         f"{_MEANING[protocol]} Bold: the highest mean of its column. {marked}"
+        "A column without a note is of the test images. Numbers end where the spread over seeds "
+        "makes further decimals meaningless. "
         "Runs that gave no result are not in mean and sd (standard deviation); the last column "
         f"counts them. Chance is .5 for AUROC, {chance} for AUPR, and .5 for AUROC30: the area "
         "under the ROC curve up to a false positive rate of 0.3 in McClish's standardisation, "
@@ -130,46 +128,19 @@ def by_corruption(record: TableRecord, protocol: str) -> Table | None:
     names = list(dict.fromkeys(name for found in stats for name in found))
     if not names:
         return None
-    columns = [_column([_cell(found.get(name)) for found in stats]) for name in names]
+    columns = [column([cell(found.get(name)) for found in stats]) for name in names]
     lines = [[row.name, *cells] for row, *cells in zip(record.rows, *columns, strict=True)]
-    caption = f"Test AUROC, {PROTOCOLS[protocol]}, {_over(record)}"
-    return Table(caption, ["method", *names], _blocks(record.rows, lines))
-
-
-ENSEMBLES = (
-    "The runs of a row, which differ in their seed, as one detector: the score of an image is the "
-    "mean of its ranks among the test images under each of the models, so that it takes a set of "
-    "images to score one. It costs as many trainings as there are models. Nothing was chosen for "
-    "it; as a single detector it has no spread over seeds."
-)
-
-
-def ensembles(record: TableRecord, protocol: str) -> Table | None:
-    """The runs of each row as one detector, beside their mean; None if no row has several runs."""
-    rows, lines = [], []
-    for row in record.rows:
-        own, alone = row.protocols.get(protocol), row.test(protocol)
-        if not (own and own.ensemble and alone):
-            continue
-        pairs = [(score(mean(alone[m])), score(own.ensemble[m])) for m in METRICS]
-        models = len(alone[METRICS[0]].values)
-        rows.append(row)
-        lines.append([row.name, str(models), *(cell for pair in pairs for cell in pair)])
-    if not rows:
-        return None
-    header = ["method", "models", *(h for m in METRICS for h in (f"{m}, mean", f"{m}, ensemble"))]
-    caption = f"Runs of each row as one detector, {PROTOCOLS[protocol]}"
-    return Table(caption, header, _blocks(rows, lines))
+    caption = f"Test AUROC, {PROTOCOLS[protocol]}, {over(record)}"
+    return Table(caption, ["method", *names], blocks(record.rows, lines))
 
 
 def settings(record: TableRecord, protocol: str) -> Table:
-    """The settings chosen for each row, and their validation metrics."""
+    """The settings chosen for each row."""
     all_own = [row.protocols.get(protocol) for row in record.rows]
     measured = any(own and own.dimensions for own in all_own)
     lines = []
     for row, own in zip(record.rows, all_own, strict=True):
-        valid = (own.valid if own else None) or {}
-        cells = [row.name, *(spread(valid.get(metric)) for metric in METRICS)]
+        cells = [row.name]
         if measured:
             cells.append(decimal(mean(own.dimensions if own else None)))
         chosen = assignments(own.settings if own else {})
@@ -177,39 +148,11 @@ def settings(record: TableRecord, protocol: str) -> Table:
             seeds = ", ".join(map(str, own.unconverged))
             chosen += f"; final one-class SVM not converged on seeds {seeds}"
         lines.append([*cells, chosen])
-    header = ["method", *METRICS, *(["latent dimensions"] if measured else []), "settings"]
-    caption = f"Chosen settings and validation metrics, {PROTOCOLS[protocol]}"
+    header = ["method", *(["latent dimensions"] if measured else []), "settings"]
+    caption = f"Chosen settings, {PROTOCOLS[protocol]}"
     if measured:
         caption += "; latent dimensions: their effective number (participation ratio)"
-    return Table(caption, header, _blocks(record.rows, lines), words=(len(header) - 1,))
-
-
-def _over(record: TableRecord) -> str:
-    return "mean ± sd over seeds" if len(record.seeds) > 1 else "one seed"
-
-
-def _blocks(rows: Sequence[RowRecord], lines: Iterable[list[str]]) -> dict[str, list[list[str]]]:
-    """Groups lines under the headings of their rows' groups, the paper's own first."""
-    blocks: dict[str, list[list[str]]] = {}
-    for row, line in zip(rows, lines, strict=True):
-        blocks.setdefault(GROUPS[row.group], []).append(line)
-    return dict(sorted(blocks.items(), key=lambda block: block[0] != ""))
-
-
-def _cell(stat: Stat | None, marks: str = "") -> Cell:
-    return Cell(mean(stat), spread(stat), marks)
-
-
-def _column(cells: Sequence[Cell]) -> list[str]:
-    """Cell texts of a column; of several known values, those that print highest are bold."""
-    known = [cell.value for cell in cells if cell.value is not None]
-    highest = score(max(known)) if len(known) > 1 else None
-    return [
-        Strong(cell.text)
-        if cell.value is not None and score(cell.value) == highest
-        else cell.marks + cell.text
-        for cell in cells
-    ]
+    return Table(caption, header, blocks(record.rows, lines), words=(len(header) - 1,))
 
 
 def _marks(record: TableRecord, protocol: str, metric: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from ocsvm_jax.experiments import fields, method_fields
 from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
 from ocsvm_jax.experiments.table import grid, report, results, runs, search
+from ocsvm_jax.experiments.table.baselines import BASELINES
 from ocsvm_jax.experiments.table.plan import TablePlan, plan_of
 from ocsvm_jax.experiments.table.progress import Clock, Progress
 from ocsvm_jax.experiments.table.record import TableRecord, table_from_json, to_json
@@ -52,7 +53,7 @@ def resolve(config: Config) -> Config:
 
 _RULES = {
     "table.search": one_of(search.SEARCHES),
-    "table.methods": fields.names_of(METHODS),
+    "table.methods": fields.names_of((*METHODS, *BASELINES)),
     "table.card_competes": fields.names_of(METHODS),
     "table.seeds": fields.seeds,
     "table.protocols": fields.each_once,

@@ -1,24 +1,15 @@
-"""Evaluates one trained model: metrics on validation images, scores of test images."""
+"""Evaluates one trained model: metrics on validation images, and a picture of its latents."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import metrics
 from ocsvm_jax.evaluation.final import Final
 from ocsvm_jax.evaluation.latents import Plane, some_of_each
-from ocsvm_jax.evaluation.scores import (
-    FinalOCSVM,
-    Images,
-    Model,
-    own_scores,
-    score_sets,
-    see,
-    see_both_ways,
-)
+from ocsvm_jax.evaluation.scores import Images, Model, score_sets, see
 from ocsvm_jax.experiments.table.latent_maps import MAX_POINTS_PER_GROUP
 
 
@@ -50,16 +41,6 @@ def on_validation(
         "unconverged": scored.unconverged,
         "dimensions": scored.dimensions,
     }
-
-
-def on_test(
-    model: Model, score: str, final: Final | None, train_images: Images, images: Images
-) -> Float[np.ndarray, " n"]:
-    """One score of test images: the model's own, or that of a final one-class SVM if given."""
-    new = see_both_ways(model, images)
-    if final is None:
-        return own_scores(new)[score]
-    return FinalOCSVM.fit(see_both_ways(model, train_images), final).scores(new)[score]
 
 
 def metrics_of(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:

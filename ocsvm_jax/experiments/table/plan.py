@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ocsvm_jax.evaluation.final import Final, finals_of
+from ocsvm_jax.experiments import method_fields
 from ocsvm_jax.experiments.config import Config, plain
-from ocsvm_jax.experiments.method_fields import settings_of
+from ocsvm_jax.experiments.table import baselines
+from ocsvm_jax.experiments.table.baselines import BASELINES
 from ocsvm_jax.experiments.table.grid import Grid
 from ocsvm_jax.experiments.table.rows import ROWS, Row
 
@@ -36,8 +38,8 @@ class TablePlan(NamedTuple):
       grids: grid by method; a method without a grid is trained with the card's settings.
       main_axes: axes that the first stage crosses, by method.
       finals: settings of the final one-class SVMs by name, see `finals_of`.
-      alpha: level of significance of the paired bootstrap.
-      resamples: number of resamples in the paired bootstrap.
+      alpha: level of significance of the comparisons.
+      resamples: number of resamples of the bootstraps.
       models_at_once: models trained in one program; 0 to choose by device.
       settings: the card's settings of each method.
       train: settings of the training, the same for all methods.
@@ -80,6 +82,10 @@ class TablePlan(NamedTuple):
         """The rows that report this method."""
         return [row for row in self.rows if row.method == method]
 
+    def epochs(self, method: str) -> int:
+        """Epochs of a run that a row reports: 0 for a baseline."""
+        return 0 if method in BASELINES else self.train.epochs
+
     def grid(self, method: str) -> Grid:
         """The grid of this method; empty if it has none."""
         return self.grids.get(method, {})
@@ -113,7 +119,10 @@ def plan_of(config: Config) -> TablePlan:
         alpha=table.alpha,
         resamples=config.eval.resamples,
         models_at_once=table.models_at_once,
-        settings={row.method: settings_of(config, row.method) for row in rows},
+        settings={
+            name: (baselines if name in BASELINES else method_fields).settings_of(config, name)
+            for name in dict.fromkeys(row.method for row in rows)
+        },
         train=Training(*(train[name] for name in Training._fields)),
         config=plain(config),
     )

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ocsvm_jax.evaluation.comparison import Rival
+from ocsvm_jax.evaluation.over_seeds import SeedRival
 from ocsvm_jax.reports.numbers import Stat
 
 PROTOCOLS = {"paper": "the paper's protocol", "leak_free": "the leak-free protocol"}
-GROUPS = {"paper": "", "ours": "Beyond the paper"}
+GROUPS = {"paper": "", "baseline": "Nothing trained", "ours": "Beyond the paper"}
 STATUSES = ("collapsed", "diverged")
 # Names in JSON that differ from those of the fields.
 _JSON_NAMES = {"p_bonferroni": "bonferroni", "p_holm": "holm"}
@@ -98,6 +99,9 @@ class ProtocolResult(NamedTuple):
       scored_before: other settings with which this row's test images were scored before.
       ensemble: metrics of all runs as one detector; None for fewer than two runs.
       dimensions: effective number of dimensions of the latents.
+      latent_scores: test metrics of other scores on the same latents, by score and metric: "ocsvm"
+        for the final one-class SVM and the names in `density.DENSITY_SCORES`.
+      by_domain: test metrics of the score without the domain; None without a result.
     """
 
     settings: Mapping[str, Any]
@@ -111,6 +115,8 @@ class ProtocolResult(NamedTuple):
     scored_before: Sequence[Mapping[str, Any]] = ()
     ensemble: Mapping[str, float] | None = None
     dimensions: Stat | None = None
+    latent_scores: Mapping[str, Mapping[str, Stat]] = MappingProxyType({})
+    by_domain: Mapping[str, Stat] | None = None
 
 
 class RowRecord(NamedTuple):
@@ -119,7 +125,7 @@ class RowRecord(NamedTuple):
     Attributes:
       name: unique name of the row.
       score: description of the score that it is judged by.
-      group: "paper" for a row of the paper's table, "ours" for any other.
+      group: a name in `GROUPS`: "paper" for a row of the paper's table.
       paper: published value by metric; None if the paper has none for this task.
       protocols: results by protocol.
     """
@@ -143,8 +149,31 @@ class Compared(NamedTuple):
     rivals: Mapping[str, Rival]
 
 
+class ComparedOverSeeds(NamedTuple):
+    """The same where seeds are resampled, too; see `evaluation.over_seeds`."""
+
+    best: str
+    rivals: Mapping[str, SeedRival]
+
+
 # Comparisons by protocol and metric.
 Comparisons = Mapping[str, Mapping[str, Compared]]
+ComparisonsOverSeeds = Mapping[str, Mapping[str, ComparedOverSeeds]]
+
+
+class DomainRecord(NamedTuple):
+    """The groups of images in which scores without the domain are expressed.
+
+    Attributes:
+      silhouette: mean silhouette of the groups; None for a single one.
+      images: numbers of images in each group: "valid", "test", and of these the anomalous ones,
+        "valid_anomalous" and "test_anomalous".
+      far: number of test images that are far from every group.
+    """
+
+    silhouette: float | None
+    images: Mapping[str, Sequence[int]]
+    far: int
 
 
 class TableRecord(NamedTuple):
@@ -154,16 +183,19 @@ class TableRecord(NamedTuple):
       command: command line that repeats the table.
       facts: machine, versions and commit.
       config: the card.
-      resamples: number of resamples in the paired bootstrap.
-      alpha: its level of significance.
+      resamples: number of resamples of the bootstraps.
+      alpha: level of significance of the comparisons.
       rows: rows in the order of the table.
-      comparisons: comparison of the best of all rows with the others.
+      comparisons: comparison of the best of all rows with the others, over resampled images.
       visited: the runs of the search.
       counts: number of images in each part.
       wall_seconds: total time of all calls; None if it was not measured.
       comparisons_of_paper: the same among the paper's rows alone.
       guide: protocol whose validation images guided the search.
       prevalence: share of anomalous test images by protocol: the chance level of AUPR.
+      over_seeds: comparison of the best of all rows with the others, over seeds.
+      over_seeds_of_paper: the same among the paper's rows alone.
+      domains: the groups behind the scores without the domain, by protocol.
     """
 
     title: str
@@ -181,6 +213,9 @@ class TableRecord(NamedTuple):
     comparisons_of_paper: Comparisons = MappingProxyType({})
     guide: str | None = None
     prevalence: Mapping[str, float] = MappingProxyType({})
+    over_seeds: ComparisonsOverSeeds = MappingProxyType({})
+    over_seeds_of_paper: ComparisonsOverSeeds = MappingProxyType({})
+    domains: Mapping[str, DomainRecord] = MappingProxyType({})
 
     @property
     def protocols(self) -> list[str]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ocsvm_jax.evaluation.metrics import METRICS
-from ocsvm_jax.experiments.table import captions, comparisons, contents, visits
+from ocsvm_jax.experiments.table import alternatives, captions, comparisons, contents, visits
 from ocsvm_jax.experiments.table.captions import PicturesData
 from ocsvm_jax.experiments.table.record import PROTOCOLS, TableRecord
 from ocsvm_jax.reports.numbers import duration
@@ -53,7 +53,11 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
     drawn = {} if data is None else captions.draw(record, data)
     protocols = record.protocols
     roc = [drawn[name] for p in protocols if (name := f"roc_{p}") in drawn]
-    ensembles = _captioned(*(contents.ensembles(record, p) for p in protocols))
+    ensembles = _captioned(*(alternatives.ensembles(record, p) for p in protocols))
+    of_latents = _captioned(*(alternatives.latent_scores(record, p) for p in protocols))
+    by_domain = _captioned(
+        *(t(record, p) for p in protocols for t in (alternatives.by_domain, alternatives.domains))
+    )
     sections = []
     for protocol in protocols:
         parts = _captioned(contents.results(record, protocol))
@@ -63,15 +67,15 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
         parts += [drawn[name] for name in (f"dots_{protocol}",) if name in drawn]
         sections.append(Section(f"Results, {PROTOCOLS[protocol]}", parts))
     sections += [
-        Section("Paired bootstrap", _bootstrap(record)),
+        Section("Comparison over seeds", _over_seeds(record)),
+        Section("Bootstrap of the images", _over_images(record)),
         Section(
             "AUROC by corruption",
             _captioned(*(contents.by_corruption(record, p) for p in protocols)),
         ),
-        Section(
-            "Ensembles",
-            [Paragraph(contents.ENSEMBLES, quiet=True), *ensembles] if ensembles else [],
-        ),
+        _explained("Other scores on the same latents", alternatives.LATENT_SCORES, of_latents),
+        _explained("Scores without the domain", alternatives.BY_DOMAIN, by_domain),
+        _explained("Ensembles", alternatives.ENSEMBLES, ensembles),
         Section("ROC curves", roc),
         Section("Latents", [drawn["latent"]] if "latent" in drawn else []),
         Section("Search", _search(record)),
@@ -80,24 +84,47 @@ def report_of(record: TableRecord, data: PicturesData | None = None) -> Report:
     return Report(record.title, [], sections)
 
 
+def _explained(heading: str, text: str, parts: list[Part]) -> Section:
+    """A section that begins with how to read it; empty without parts."""
+    return Section(heading, [Paragraph(text, quiet=True), *parts] if parts else [])
+
+
 def _captioned(*tables: Table | None) -> list[Part]:
     return [Captioned(table) for table in tables if table is not None]
 
 
-def _bootstrap(record: TableRecord) -> list[Part]:
-    parts: list[Part] = [Paragraph(comparisons.bootstrap(record), quiet=True)]
+def _over_seeds(record: TableRecord) -> list[Part]:
+    parts: list[Part] = []
+    if record.over_seeds:
+        parts.append(Paragraph(comparisons.explained_over_seeds(record), quiet=True))
     for among, protocol in itertools.product(comparisons.kinds(record), record.protocols):
-        name = PROTOCOLS[protocol]
-        for metric, table in comparisons.tables(record, protocol, among).items():
+        name, tables = PROTOCOLS[protocol], comparisons.over_seeds(record, protocol, among)
+        for metric in comparisons.over_images(record, protocol, among):
             verdict = comparisons.verdict(record, protocol, metric, among)
             parts.append(Paragraph(f"{name[0].upper()}{name[1:]}, {verdict}"))
-            if not table.blocks[""]:
-                continue
-            # Settings were chosen for this metric and protocol; the other tables are folded.
-            shown = protocol == record.protocols[0] and metric == METRICS[0]
-            summary = f"Table: {metric}, {name}{comparisons.AMONG[among]}"
-            parts.append(Captioned(table) if shown else Folded(summary, [Captioned(table)]))
+            if metric in tables:
+                parts += _rivals(record, protocol, among, metric, tables[metric])
     return parts
+
+
+def _over_images(record: TableRecord) -> list[Part]:
+    parts: list[Part] = [Paragraph(comparisons.explained_over_images(record), quiet=True)]
+    for among, protocol in itertools.product(comparisons.kinds(record), record.protocols):
+        for metric, table in comparisons.over_images(record, protocol, among).items():
+            parts += _rivals(record, protocol, among, metric, table)
+    return parts
+
+
+def _rivals(
+    record: TableRecord, protocol: str, among: str, metric: str, table: Table
+) -> list[Part]:
+    """A table of rivals, folded unless it is of what the settings were chosen for."""
+    if not table.blocks[""]:
+        return []
+    if protocol == record.protocols[0] and metric == METRICS[0]:
+        return [Captioned(table)]
+    summary = f"Table: {metric}, {PROTOCOLS[protocol]}{comparisons.AMONG[among]}"
+    return [Folded(summary, [Captioned(table)])]
 
 
 def _search(record: TableRecord) -> list[Part]:

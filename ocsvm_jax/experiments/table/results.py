@@ -1,16 +1,18 @@
 """From the runs of a search to its results: the record, and the arrays behind the pictures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation import comparison
+from ocsvm_jax.evaluation import comparison, over_seeds
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.experiments.table import judge, search
+from ocsvm_jax.experiments.table.by_domain import Grouped, grouped
 from ocsvm_jax.experiments.table.latent_maps import LatentMap
 from ocsvm_jax.experiments.table.plan import TablePlan
 from ocsvm_jax.experiments.table.record import (
     Compared,
-    Comparisons,
+    ComparedOverSeeds,
     RowRecord,
     RunRecord,
     TableRecord,
@@ -30,6 +32,7 @@ _PAPER_TASK = {
     "train_corruptions": ["identity", "motion_blur", "translate"],
     "test_corruptions": ["stripe", "canny_edges", "brightness"],
 }
+_COMPARISONS = ("comparisons", "comparisons_of_paper", "over_seeds", "over_seeds_of_paper")
 # By row and protocol.
 _AllTested = Mapping[str, Mapping[str, Tested]]
 _TestSets = Mapping[str, data.ImageSet]
@@ -47,8 +50,9 @@ def of_search(
       command: the command line.
     """
     plan, test = runs.plan, {name: found.test for name, found in sets.items()}
-    tested = _test_all(runs, specs, test)
-    comparisons, comparisons_of_paper = _compare_all(plan, test, tested)
+    folder = runs.store.workdir / "test"
+    groups = {name: grouped(found, folder / name / "domains.npz") for name, found in sets.items()}
+    tested = _test_all(runs, specs, sets, groups)
     paper_task = all(plan.config["data"][k] == v for k, v in _PAPER_TASK.items())
     record = TableRecord(
         title=plan.title,
@@ -59,13 +63,13 @@ def of_search(
         resamples=plan.resamples,
         alpha=plan.alpha,
         rows=[_row_record(row, tested[row.name], paper_task) for row in plan.rows],
-        comparisons=comparisons,
         visited=_visited(runs, specs),
         counts=_counts(runs, sets),
         wall_seconds=None,
-        comparisons_of_paper=comparisons_of_paper,
         guide=plan.guide,
         prevalence={name: float(images.anomalous.mean()) for name, images in test.items()},
+        domains={name: groups[name].describe(found) for name, found in sets.items()},
+        **_compare_all(plan, test, tested),
     )
     roc = {
         protocol: {
@@ -78,37 +82,53 @@ def of_search(
     return record, PicturesData(roc, _latent_maps(runs, tested, test))
 
 
-def _test_all(runs: Runs, specs: Sequence[Spec], test: _TestSets) -> dict[str, dict[str, Tested]]:
+def _test_all(
+    runs: Runs,
+    specs: Sequence[Spec],
+    sets: Mapping[str, data.Dataset],
+    groups: Mapping[str, Grouped],
+) -> dict[str, dict[str, Tested]]:
     """Chooses the settings of each row under each protocol, and tests them."""
     out: dict[str, dict[str, Tested]] = {}
     for row in runs.plan.rows:
         own = [spec for spec in specs if spec.method == row.method]
         out[row.name] = {}
-        for protocol, images in test.items():
+        for protocol, dataset in sets.items():
             choice = search.choose(runs.plan, runs.ensure, own, row, protocol)
-            out[row.name][protocol] = test_row(runs, row, protocol, choice, images)
+            out[row.name][protocol] = test_row(
+                runs, row, protocol, choice, dataset, groups[protocol]
+            )
     return out
 
 
-def _compare_all(
-    plan: TablePlan, test: _TestSets, tested: _AllTested
-) -> tuple[Comparisons, Comparisons]:
-    """Paired bootstraps by protocol: among all rows, and among the paper's own.
+def _compare_all(plan: TablePlan, test: _TestSets, tested: _AllTested) -> dict[str, Any]:
+    """The four comparisons of a record, each by protocol: over images and over seeds.
 
     Rows without a result are left out; fewer than two rows are not compared.
     """
-    everything, of_paper = {}, {}
+    out: dict[str, dict[str, Any]] = {name: {} for name in _COMPARISONS}
     for protocol, images in test.items():
         scores = {row: own[protocol].scores for row, own in tested.items() if own[protocol].scores}
         paper = [row.name for row in plan.rows if row.name in scores and row.group == "paper"]
-        everything[protocol], of_paper[protocol] = {}, {}
+        for found in out.values():
+            found[protocol] = {}
         if len(scores) < 2:
             continue
-        resampled = comparison.resample(images.anomalous, scores, num_resamples=plan.resamples)
-        for out, rows in ((everything, list(scores)), (of_paper, paper)):
-            compared = comparison.among(resampled, rows, alpha=plan.alpha) if rows[1:] else {}
-            out[protocol] = {metric: Compared(c.best, c.rivals) for metric, c in compared.items()}
-    return everything, of_paper
+        labels, number = images.anomalous, plan.resamples
+        of_images = comparison.resample(labels, scores, num_resamples=number)
+        of_seeds = over_seeds.resample(labels, scores, clusters=images.digit, num_resamples=number)
+        for ending, rows in (("", list(scores)), ("_of_paper", paper)):
+            if len(rows) < 2:
+                continue
+            compared = comparison.among(of_images, rows, alpha=plan.alpha)
+            out[f"comparisons{ending}"][protocol] = {
+                metric: Compared(c.best, c.rivals) for metric, c in compared.items()
+            }
+            compared = over_seeds.among(of_seeds, rows, alpha=plan.alpha)
+            out[f"over_seeds{ending}"][protocol] = {
+                metric: ComparedOverSeeds(c.best, c.rivals) for metric, c in compared.items()
+            }
+    return out
 
 
 def _row_record(row: Row, tested: Mapping[str, Tested], paper_task: bool) -> RowRecord:

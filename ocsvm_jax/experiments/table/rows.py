@@ -1,4 +1,4 @@
-"""The rows of Table I with their published values, followed by our own rows.
+"""The rows of Table I with their published values, followed by baselines and our own rows.
 
 Source: Pinon, Trombetta, Lartizien, arXiv 2507.21164, Table I (digit 3 against digit 8).
 """
@@ -15,7 +15,8 @@ class Row(NamedTuple):
       method: name of the registered method; rows of one method share its trained models.
       score: name of the score; "ocsvm" for that of the final one-class SVM on the latents.
       words: description of the score.
-      group: "paper" for the eleven rows of the paper's table, "ours" for all others.
+      group: "paper" for the eleven rows of the paper's table, "baseline" for those of a baseline,
+        "ours" for all others.
       published: the paper's AUROC, AUPR and AUROC30, if it has the row.
       searched: whether the search optimises this row; if not, the row chooses among the points
         found for the method's other rows.
@@ -34,6 +35,11 @@ class Row(NamedTuple):
 
 _FINAL, _ERROR, _DISTANCE = "-f, final one-class SVM", "reconstruction error", "distance to centre"
 _CONTRAST = "contrast of -f and of log error"
+# What is fitted to the same latents as the final one-class SVM, see `evaluation.density`.
+DENSITY_WORDS = {
+    "gaussian": "Mahalanobis distance of latents",
+    "knn": "distance of latents to 5 neighbours",
+}
 
 ROWS = (
     Row("AE", "ae", "reconstruction", _ERROR, published=(0.56, 0.66, 0.66)),
@@ -47,6 +53,18 @@ ROWS = (
     Row("s-DSVDD", "soft_deep_svdd", "distance", _DISTANCE, published=(0.52, 0.63, 0.66)),
     Row("DSPSVDD", "dspsvdd", "distance", _DISTANCE, published=(0.51, 0.62, 0.65)),
     Row("DVAESVDD", "dvaesvdd", "distance", _DISTANCE, published=(0.59, 0.67, 0.65)),
+    # Principal components of the pixels: nothing is trained.
+    *(
+        Row(name, "pca", score, words, group="baseline")
+        for name, score, words in (
+            ("PCA", "reconstruction", _ERROR),
+            ("PCA, contrast of error", "error-contrast", "contrast of log error"),
+            ("PCA, contrast", "contrast+error", _CONTRAST),
+            ("PCA + OCSVM", "ocsvm", _FINAL),
+            ("PCA + Gaussian", "gaussian", DENSITY_WORDS["gaussian"]),
+            ("PCA + neighbours", "knn", DENSITY_WORDS["knn"]),
+        )
+    ),
     Row(
         "OgAE, last-M",
         "ogae",

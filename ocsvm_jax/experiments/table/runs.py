@@ -1,4 +1,4 @@
-"""The models of a table: trained in populations, judged on validation images, kept on disk.
+"""The models of a table: trained or fitted, judged on validation images, kept on disk.
 
 A trained model is never trained again; training that was killed continues from the last checkpoint
 of its population in `partial/`.
@@ -7,6 +7,7 @@ of its population in `partial/`.
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ocsvm_jax import data
+from ocsvm_jax.evaluation.density import DENSITY_SCORES
 from ocsvm_jax.evaluation.final import FINAL_SCORES
 from ocsvm_jax.evaluation.scores import Model
 from ocsvm_jax.experiments import config as experiment
+from ocsvm_jax.experiments.table import baselines
+from ocsvm_jax.experiments.table.baselines import BASELINES
 from ocsvm_jax.experiments.table.judge import on_validation
 from ocsvm_jax.experiments.table.plan import TablePlan
 from ocsvm_jax.experiments.table.progress import Progress
@@ -26,6 +30,7 @@ from ocsvm_jax.methods import METHODS
 from ocsvm_jax.reports import provenance
 from ocsvm_jax.suggestions import did_you_mean
 from ocsvm_jax.training import population
+from ocsvm_jax.training.history import Entry
 
 
 class Runs:
@@ -66,10 +71,9 @@ class Runs:
             if name not in self._told:
                 self._progress.known(spec)
             self._told.add(name)
-        for chunk, size in self._populations(missing):
-            self._train(chunk, size)
+        for made in self._make(missing):
             # All are on disk before the first is judged, which takes time and may be interrupted.
-            for spec in chunk:
+            for spec in made:
                 records[spec.name] = self._judge(spec)
                 self._told.add(spec.name)
                 self._progress.finished(spec, records[spec.name])
@@ -77,6 +81,9 @@ class Runs:
 
     def model(self, spec: Spec) -> Model:
         """The model of a finished run, with its weights from disk."""
+        if spec.method in BASELINES:
+            shapes = baselines.state_shapes(self.plan.settings[spec.method])
+            return baselines.model(self.store.state(spec, shapes))
         program, member = self._program(self._key(spec), 1), self._member(spec)
         state = self.store.state(spec, program.state_shapes(member, self._on_device))
         return program.see(member, state)
@@ -88,6 +95,24 @@ class Runs:
     def rows(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the training images and of the held-out images for this seed."""
         return data.holdout_rows(len(self._images.images), self.plan.train.held_out, seed)
+
+    def _make(self, specs: Sequence[Spec]) -> Iterator[list[Spec]]:
+        """Trains or fits runs; yields those that were made together."""
+        for spec in specs:
+            if spec.method in BASELINES:
+                self._fit(spec)
+                yield [spec]
+        trained = [spec for spec in specs if spec.method not in BASELINES]
+        for chunk, size in self._populations(trained):
+            self._train(chunk, size)
+            yield chunk
+
+    def _fit(self, spec: Spec) -> None:
+        """Fits a baseline and saves it."""
+        since, images = time.perf_counter(), self.train_images(spec).images
+        state = baselines.fit(self.plan.settings[spec.method], images)
+        record = self._made(spec, [], seconds=time.perf_counter() - since)
+        self.store.keep(spec, record, state, [])
 
     def _populations(self, specs: Sequence[Spec]) -> Iterator[tuple[list[Spec], int]]:
         """Yields groups of runs to train together, with the size of their compiled program."""
@@ -112,16 +137,20 @@ class Runs:
 
         outcomes = population.train(program, members, self._on_device, partial, progress)
         for spec, outcome in zip(specs, outcomes, strict=False):
-            self.store.keep(spec, self._trained(spec, outcome), outcome.state, outcome.history)
+            seconds = sum(entry["seconds"] for entry in outcome.history)
+            made = self._made(spec, outcome.history, seconds=seconds, diverged=outcome.diverged)
+            self.store.keep(spec, made, outcome.state, outcome.history)
         population.forget(partial)
 
-    def _trained(self, spec: Spec, outcome: population.Outcome) -> RunRecord:
+    def _made(
+        self, spec: Spec, history: Sequence[Entry], *, seconds: float, diverged: bool = False
+    ) -> RunRecord:
         return RunRecord(
             *spec,
-            status="diverged" if outcome.diverged else "done",
-            seconds=sum(entry["seconds"] for entry in outcome.history),
-            epochs_done=len(outcome.history),
-            best_epoch=int(outcome.history[-1]["best_epoch"]),
+            status="diverged" if diverged else "done",
+            seconds=seconds,
+            epochs_done=len(history),
+            best_epoch=int(history[-1]["best_epoch"]) if history else 0,
             valid={},
             collapsed=[],
             commit=self._facts["commit"],
@@ -130,7 +159,8 @@ class Runs:
 
     def _judge(self, spec: Spec) -> RunRecord:
         """Judges a trained run by the plan's scores, unless that is done; returns its record."""
-        scores, record = [*FINAL_SCORES, *self.plan.finals], self.store.judged(spec)
+        scores = [*FINAL_SCORES, *DENSITY_SCORES, *self.plan.finals]
+        record = self.store.judged(spec)
         if record is not None and (record.status != "done" or record.judged_by == scores):
             return record
         record = record or self.store.trained(spec)
@@ -172,6 +202,8 @@ class Runs:
 def check(plan: TablePlan, specs: Sequence[Spec]) -> None:
     """Raises ValueError on the first run with invalid settings, before any is trained."""
     for spec in specs:
+        if spec.method in BASELINES:
+            continue  # `plan_of` has checked their settings
         settings = plan.settings[spec.method]
         for name in spec.point:
             if name not in settings:

@@ -3,7 +3,8 @@
 "two_stage" suits a CPU: on the first seed, with fewer epochs, the main axes of each grid are
 crossed, then the others swept around the best point; the best few points of every row are trained
 on all seeds. "full" trains every point on all seeds, for an accelerator. "defaults" trains the
-card's own settings. All choices are made by validation AUROC; this module uses no test image.
+card's own settings. A baseline is fitted on all seeds. All choices are made by validation AUROC;
+this module uses no test image.
 """
 
 import math
@@ -12,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocsvm_jax.evaluation.final import family
+from ocsvm_jax.evaluation.final import family, final_of
 from ocsvm_jax.experiments.table import grid
+from ocsvm_jax.experiments.table.baselines import BASELINES
 from ocsvm_jax.experiments.table.plan import TablePlan
 from ocsvm_jax.experiments.table.record import RunRecord
 from ocsvm_jax.experiments.table.rows import ROWS, Row
@@ -48,7 +50,7 @@ class Choice(NamedTuple):
 
 def first_runs(plan: TablePlan, method: str) -> list[Spec]:
     """The runs that do not depend on the results of others."""
-    if plan.search == "two_stage":
+    if _staged(plan, method):
         points = grid.crossed(plan.grid(method), plan.crossed(method))
         return [Spec(method, p, plan.seeds[0], plan.coarse_epochs, "coarse") for p in points]
     return _all_seeds(plan, method, grid.product(plan.grid(method)))
@@ -56,12 +58,12 @@ def first_runs(plan: TablePlan, method: str) -> list[Spec]:
 
 def runs_at_most(plan: TablePlan, method: str, rows: Sequence[Row]) -> list[tuple[int, int]]:
     """(number of runs, epochs per run) for each stage of a method; an upper bound."""
-    seeds, epochs = len(plan.seeds), plan.train.epochs
+    seeds, epochs = len(plan.seeds), plan.epochs(method)
     first = first_runs(plan, method)
     fixed = sum(row.fixed is not None for row in rows)
     out = [(len(first), first[0].epochs), (fixed * seeds, epochs)]
     rows = _searched(rows)
-    if plan.search == "two_stage":
+    if _staged(plan, method):
         axes = plan.grid(method)
         swept = sum(len(v) for name, v in axes.items() if name not in plan.crossed(method))
         out.append((len(rows) * swept, first[0].epochs))
@@ -76,7 +78,7 @@ def search(plan: TablePlan, ensure: Ensure, method: str, rows: Sequence[Row]) ->
     searched, card = _searched(rows), plan.settings[method]
     specs = first_runs(plan, method) if searched else []
     records, points = ensure(specs), []
-    if plan.search == "two_stage":
+    if _staged(plan, method):
         specs += _sweep(plan, method, [_ranked(plan, specs, records, row)[0] for row in searched])
         records = ensure(specs)
         for row in searched:
@@ -89,6 +91,10 @@ def search(plan: TablePlan, ensure: Ensure, method: str, rows: Sequence[Row]) ->
     last = _all_seeds(plan, method, grid.distinct(points))
     ensure(last)
     return specs + last
+
+
+def _staged(plan: TablePlan, method: str) -> bool:
+    return plan.search == "two_stage" and method not in BASELINES
 
 
 def _searched(rows: Sequence[Row]) -> list[Row]:
@@ -108,7 +114,7 @@ def _sweep(plan: TablePlan, method: str, best: Sequence[Spec]) -> list[Spec]:
 
 def _all_seeds(plan: TablePlan, method: str, points: Iterable[grid.Point]) -> list[Spec]:
     """Specs of these points, with all epochs, on all seeds."""
-    epochs = plan.train.epochs
+    epochs = plan.epochs(method)
     return [Spec(method, point, s, epochs, "seeds") for point in points for s in plan.seeds]
 
 
@@ -129,7 +135,7 @@ def choose(
     ]
     for spec in specs:
         wanted = spec.point not in ablations if row.fixed is None else spec.point == row.fixed
-        if wanted and spec.epochs == plan.train.epochs and spec.stage == "seeds":
+        if wanted and spec.epochs == plan.epochs(row.method) and spec.stage == "seeds":
             points.setdefault(str(spec.point), []).append(spec)
     options = [
         option for same in points.values() for option in _choices(row, protocol, same, ensure(same))
@@ -160,7 +166,7 @@ def _choices(
             specs=[spec for spec, _ in good],
             records=[record for _, record in good],
             point=specs[0].point,
-            final=name.split(" ", 1)[1] if " " in name else None,
+            final=final_of(name),
             valid=[record.valid[protocol][name] for _, record in good],
             collapsed=[run[0].seed for run in alive if run not in good],
             diverged=[spec.seed for spec, record in runs if record.status == "diverged"],
@@ -172,6 +178,23 @@ def _scores(record: RunRecord, row: Row, protocol: str) -> list[str]:
     if record.status != "done":
         return []
     return [name for name in record.valid[protocol] if family(name) == row.score]
+
+
+def best_final(choice: Choice, protocol: str) -> str | None:
+    """The final one-class SVM on the latents of a choice's runs to report beside other scores.
+
+    That of the choice, or else the one whose -f has the largest mean validation AUROC over the
+    runs; None if a run has none.
+    """
+    if choice.final is not None or not choice.records:
+        return choice.final
+    names = [n for n in choice.records[0].valid[protocol] if family(n) == "ocsvm"]
+    values = {
+        name: float(np.mean([run.valid[protocol][name]["AUROC"] for run in choice.records]))
+        for name in names
+        if all(name in run.valid[protocol] for run in choice.records)
+    }
+    return final_of(max(values, key=values.__getitem__)) if values else None
 
 
 def best_value(record: RunRecord, row: Row, protocol: str) -> float:

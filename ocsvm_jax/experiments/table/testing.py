@@ -4,7 +4,6 @@ A table that is extended after its test images were scored may choose other sett
 are kept beside the scores, so that the report can name rows that were tested more than once.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,18 @@ from scipy.stats import rankdata
 
 from ocsvm_jax import data
 from ocsvm_jax.evaluation import metrics
+from ocsvm_jax.evaluation.density import DENSITY_SCORES
+from ocsvm_jax.evaluation.final import family, score_name
 from ocsvm_jax.evaluation.metrics import METRICS
-from ocsvm_jax.experiments.table import judge
+from ocsvm_jax.experiments.table import judge, search
+from ocsvm_jax.experiments.table.by_domain import Grouped
+from ocsvm_jax.experiments.table.kept_scores import KeptScores, scores_of
 from ocsvm_jax.experiments.table.record import ProtocolResult
 from ocsvm_jax.experiments.table.rows import Row
 from ocsvm_jax.experiments.table.runs import Runs
 from ocsvm_jax.experiments.table.search import Choice
 from ocsvm_jax.experiments.table.store import Spec
-from ocsvm_jax.files import whole_file, write_json
+from ocsvm_jax.files import write_json
 from ocsvm_jax.reports.numbers import Stat, stat_of
 
 Scores = list[Float[np.ndarray, " n"]]
@@ -43,7 +46,14 @@ class Tested(NamedTuple):
     result: ProtocolResult
 
 
-def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Tested:
+def test_row(
+    runs: Runs,
+    row: Row,
+    protocol: str,
+    choice: Choice,
+    dataset: data.Dataset,
+    groups: Grouped,
+) -> Tested:
     """Scores the test images with every run of a choice, and summarises the scores."""
     settings = {f"method.{name}": value for name, value in choice.point.items()}
     if choice.final is not None:
@@ -51,14 +61,16 @@ def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.Ima
         settings |= {f"final.{name}": value for name, value in final._asdict().items()}
     choices = runs.store.workdir / "test" / protocol / "choices.json"
     scored_before = note_choice(choices, row.name, settings)
-    scores = test_scores(runs, row, protocol, choice, test)
+    name, others = score_name(row.score, choice.final), _other_scores(choice, protocol)
+    kept = [scores_of(runs, s, protocol, {name, *others}, dataset) for s in choice.specs]
+    scores, test = [run["test"][name] for run in kept], dataset.test
     unconverged = [choice.final in (record.unconverged or ()) for record in choice.records]
     dimensions = [run.dimensions for run in choice.records if run.dimensions is not None]
     together = judge.metrics_of(test.anomalous, mean_rank(scores)) if len(scores) > 1 else None
     result = ProtocolResult(
         settings=settings,
         valid=_stats(choice.valid),
-        test=_stats([judge.metrics_of(test.anomalous, values) for values in scores]),
+        test=_test_stats(test, scores),
         by_corruption=_by_corruption(test, scores),
         collapsed=choice.collapsed,
         diverged=choice.diverged,
@@ -67,8 +79,25 @@ def test_row(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.Ima
         scored_before=scored_before,
         ensemble=together,
         dimensions=stat_of(dimensions) if dimensions else None,
+        latent_scores=_of_latents(test, kept, others),
+        by_domain=_test_stats(
+            test, [groups.normalized(run["valid"][name], run["test"][name]) for run in kept]
+        ),
     )
     return Tested(choice.specs, scores, result)
+
+
+def _other_scores(choice: Choice, protocol: str) -> list[str]:
+    """Names of the scores to report beside that of a row: all on the same latents."""
+    final = search.best_final(choice, protocol)
+    return [*DENSITY_SCORES, *([score_name("ocsvm", final)] if final else [])]
+
+
+def _of_latents(
+    test: data.ImageSet, kept: Sequence[KeptScores], names: Sequence[str]
+) -> dict[str, dict[str, Stat]]:
+    stats = {family(n): _test_stats(test, [run["test"][n] for run in kept]) for n in names}
+    return {name: found for name, found in stats.items() if found is not None}
 
 
 def mean_rank(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -93,30 +122,6 @@ def note_choice(path: Path, row: str, settings: dict[str, Any]) -> list[dict[str
     return [other for other in scored if other != settings]
 
 
-def test_scores(runs: Runs, row: Row, protocol: str, choice: Choice, test: data.ImageSet) -> Scores:
-    """Test scores of each run of a choice, cached on disk."""
-    final = None if choice.final is None else runs.plan.finals[choice.final]
-    out = []
-    for spec in choice.specs:
-        path = scores_file(runs.store.workdir, protocol, spec, row, choice.final)
-        if not path.exists():
-            images = runs.train_images(spec).images
-            values = judge.on_test(runs.model(spec), row.score, final, images, test.images)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as file:
-                np.savez_compressed(file, scores=values)  # pyright: ignore[reportArgumentType]
-        with np.load(path) as kept:
-            out.append(kept["scores"])
-    return out
-
-
-def scores_file(workdir: Path, protocol: str, spec: Spec, row: Row, final: str | None) -> Path:
-    """Path of the test scores of a run; `final` is the name of its final one-class SVM."""
-    key = json.dumps([spec.name, row.score, final])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return workdir / "test" / protocol / f"{digest}.npz"
-
-
 def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Stat]:
     out = {}
     for name in dict.fromkeys(test.corruption.tolist()):
@@ -125,6 +130,10 @@ def _by_corruption(test: data.ImageSet, scores: Scores) -> dict[str, Stat]:
         if scores and len(np.unique(labels)) == 2:
             out[name] = stat_of([metrics.auroc(labels, values[chosen]) for values in scores])
     return out
+
+
+def _test_stats(test: data.ImageSet, scores: Scores) -> dict[str, Stat] | None:
+    return _stats([judge.metrics_of(test.anomalous, values) for values in scores])
 
 
 def _stats(runs: Sequence[Mapping[str, float]]) -> dict[str, Stat] | None:

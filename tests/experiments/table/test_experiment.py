@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn import decomposition
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ocsvm_jax import data
-from ocsvm_jax.evaluation import collapse
-from ocsvm_jax.experiments.table import experiment, judge, testing
+from ocsvm_jax.evaluation import collapse, domains
+from ocsvm_jax.evaluation.pca import PCA
+from ocsvm_jax.experiments.table import baselines, experiment, judge, testing
 from ocsvm_jax.experiments.table.progress import Progress
 from ocsvm_jax.experiments.table.record import to_json
 from ocsvm_jax.experiments.workdir import sole_user
@@ -110,7 +112,7 @@ def test_test_figures_are_those_of_the_scores_on_disk(finished):
         kept = []
         for path in (workdir / "test" / protocol).glob("*.npz"):
             with np.load(path) as file:
-                kept.append(file["scores"])
+                kept += [file[name] for name in file.files if name.startswith("test ")]
         labels = found.test.anomalous
         figures = [(roc_auc_score(labels, s), average_precision_score(labels, s)) for s in kept]
         # Twice the ranks, as whole numbers: half for a tie.
@@ -284,6 +286,67 @@ def test_a_table_may_grow_but_not_change(finished, tmp_path):
     assert {run["stage"] for run in other["visited"]} == {"seeds", "earlier"}
     for run in grown["visited"]:
         assert (run["method"], str(run["settings"]), run["seed"]) in names
+
+
+def test_baselines_beside_the_methods(tmp_path, monkeypatch):
+    """Fitted once per seed, without epochs; the second call fits nothing."""
+    config = card(**{"table.methods": ("pca", "ae"), "train.epochs": 1, "table.seeds": (0, 1)})
+    record = results(config, tmp_path / "t")
+    fitted = [run for run in record["visited"] if run["method"] == "pca"]
+    assert [(run["seed"], run["epochs"], run["status"]) for run in fitted] == [
+        (0, 0, "done"),
+        (1, 0, "done"),
+    ]
+    train, sets = experiment.load(config)
+    for protocol, found in sets.items():
+        folds = [data.holdout_rows(len(train.images), 0.1, seed)[0] for seed in (0, 1)]
+        expected = []
+        for rows in folds:
+            pixels = train.images[rows].reshape(len(rows), -1) / 255
+            pca = decomposition.PCA(3, svd_solver="full").fit(pixels)
+            new = found.test.images.reshape(len(found.test.images), -1) / 255
+            errors = np.square(new - pca.inverse_transform(pca.transform(new))).mean(1)
+            expected.append(roc_auc_score(found.test.anomalous, errors))
+        own = row_named(record, "PCA")["protocols"][protocol]
+        np.testing.assert_allclose(own["test"]["AUROC"]["values"], expected, atol=2e-3)
+        # A row that is one of the scores on its latents has the value of that column.
+        gaussian = row_named(record, "PCA + Gaussian")["protocols"][protocol]
+        assert gaussian["test"] == gaussian["latent_scores"]["gaussian"]
+        # By domain, in another way: the groups that were kept, and quartiles of the errors.
+        kept = domains.Domains.load(tmp_path / "t" / "test" / protocol / "domains.npz").groups
+        assert (
+            record["domains"][protocol]["images"]["test"]
+            == np.bincount(
+                domains.group_of(kept, found.test.images), minlength=len(kept.centres)
+            ).tolist()
+        )
+        expected = []
+        for rows in folds:
+            fitted = PCA.fit(train.images[rows], 3)
+            valid, test = (fitted.scores(part.images) for part in (found.valid, found.test))
+            units = domains.of_groups(kept, domains.group_of(kept, found.valid.images), valid)
+            out = domains.normalized(units, found.test.images, test)
+            expected.append(roc_auc_score(found.test.anomalous, out.scores["reconstruction"]))
+        np.testing.assert_allclose(own["by_domain"]["AUROC"]["values"], expected, atol=1e-3)
+        # The same scores on the latents of every encoder.
+        autoencoder = row_named(record, "AE")["protocols"][protocol]["latent_scores"]
+        assert set(autoencoder) == {"ocsvm", "gaussian", "knn"}
+        final = row_named(record, "AE + OCSVM")["protocols"][protocol]
+        assert autoencoder["ocsvm"] == final["test"]
+    monkeypatch.setattr(baselines, "fit", lambda *_: pytest.fail("fitted again"))
+    assert untimed(results(config, tmp_path / "t")) == untimed(record)
+
+
+def test_runs_judged_before_there_were_densities_are_judged_again(tmp_path):
+    settings = {"table.methods": ("pca",), "table.seeds": (0,)}
+    before = results(card(**settings), tmp_path / "t")
+    (path,) = (tmp_path / "t" / "runs").glob("*/run.json")
+    record = json.loads(path.read_text())
+    for named in record["valid"].values():
+        del named["gaussian"], named["knn"]
+    record["judged_by"] = [n for n in record["judged_by"] if n not in ("gaussian", "knn")]
+    path.write_text(json.dumps(record))
+    assert untimed(results(card(**settings), tmp_path / "t")) == untimed(before)
 
 
 def test_the_mean_rank_knows_no_scale():

@@ -4,11 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from ocsvm_jax.data import ImageSet
+from ocsvm_jax.evaluation.density import DENSITY_SCORES
 from ocsvm_jax.evaluation.final import FINAL_SCORES, family, finals_of, score_name
+from ocsvm_jax.evaluation.scores import score_sets
 from ocsvm_jax.experiments.table import judge
 from ocsvm_jax.methods.base import Score
 
@@ -67,22 +71,31 @@ def oracle(name, final):
 @pytest.mark.parametrize("final", FINALS)
 def test_scores_of_a_final_one_class_svm(name, final):
     expected = oracle(name, FINALS[final])
-    found = judge.on_test(model, name, FINALS[final], TRAIN, VALID)
+    scored = score_sets(model, TRAIN, {"new": VALID}, {final: FINALS[final]})
+    found = scored.scores["new"][score_name(name, final)]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected), rtol=1e-4)
 
 
 def test_own_scores_need_no_final():
     error = numpy_views(VALID)[1]
     turned = numpy_views(np.rot90(VALID, 2, (1, 2)))[1]
+    found = score_sets(model, TRAIN, {"new": VALID}, {}, densities=False).scores["new"]
+    assert set(found) == {"reconstruction", "error-contrast"}
+    np.testing.assert_allclose(found["reconstruction"], error, rtol=1e-6)
     np.testing.assert_allclose(
-        judge.on_test(model, "reconstruction", None, TRAIN, VALID), error, rtol=1e-6
+        found["error-contrast"], np.log(error / turned), rtol=1e-4, atol=1e-6
     )
-    np.testing.assert_allclose(
-        judge.on_test(model, "error-contrast", None, TRAIN, VALID),
-        np.log(error / turned),
-        rtol=1e-4,
-        atol=1e-6,
-    )
+
+
+def test_densities_of_the_latents():
+    """By scikit-learn on the standardised latents."""
+    train, new = (numpy_views(x)[0] for x in (TRAIN, VALID))
+    scale = train.std(0) + 1e-6
+    found = score_sets(model, TRAIN, {"new": VALID}, {}).scores["new"]
+    expected = LedoitWolf().fit(train / scale).mahalanobis(new / scale)
+    np.testing.assert_allclose(found["gaussian"], expected, rtol=1e-5)
+    near, _ = NearestNeighbors(n_neighbors=5).fit(train / scale).kneighbors(new / scale)
+    np.testing.assert_allclose(found["knn"], near.mean(1), rtol=1e-5)
 
 
 def test_figures_on_validation_images():
@@ -94,8 +107,9 @@ def test_figures_on_validation_images():
         "reconstruction",
         "error-contrast",
         *FINAL_SCORES,
+        *DENSITY_SCORES,
     }
-    assert len(figures) == 2 + 3 * len(FINALS)
+    assert len(figures) == 4 + 3 * len(FINALS)
     for final, settings in FINALS.items():
         for name in FINAL_SCORES:
             auroc = roc_auc_score(LABELS, oracle(name, settings))
