@@ -86,7 +86,8 @@ def trained(optimizer: optax.GradientTransformation, nu: Number) -> Radius:
         radius = jnp.sqrt(squared)
         gradient = jax.grad(lambda r: soft_boundary(distances, r**2, nu))(radius)
         updates, opt_state = optimizer.update(gradient, moving.opt_state, radius)
-        new = (jnp.square(optax.apply_updates(radius, updates)), opt_state)
+        moved: Any = optax.apply_updates(radius, updates)
+        new = (moved**2, opt_state)
         squared, opt_state = jax.tree.map(
             lambda a, b: jnp.where(its_turn(moving), a, b), new, (squared, moving.opt_state)
         )

@@ -53,12 +53,13 @@ class Checkpoints:
         try:
             return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(target))
         except ValueError as error:
+            first = str(error).removeprefix(_MISMATCH).strip().splitlines()[0]
             raise ValueError(
                 f"the checkpoint in {self._manager.directory} does not hold the arrays of this "
                 "method and network. Another version of this program wrote it, or its "
                 "configuration was another: load it with that version, or train again in another "
                 "directory. "
-                f"The first difference: {str(error).removeprefix(_MISMATCH).strip()}"
+                f"The first difference: {first.rstrip(':')}."
             ) from error
 
     def close(self) -> None:
