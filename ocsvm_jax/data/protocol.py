@@ -137,7 +137,8 @@ def holdout_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np
 def take(images: ImageSet, rows: np.ndarray) -> ImageSet:
     """The images of these rows, in this order."""
     *fields, digit = images
-    return ImageSet(*(field[rows] for field in fields), None if digit is None else digit[rows])
+    chosen = (field[rows] for field in fields if field is not None)
+    return ImageSet(*chosen, digit=None if digit is None else digit[rows])
 
 
 def _classes(argument: str, values: Iterable[int]) -> tuple[int, ...]:

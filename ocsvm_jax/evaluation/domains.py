@@ -90,8 +90,8 @@ class Domains(NamedTuple):
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as kept:
             known = {name: kept[name] for name in kept.files}
-        fields = {name: known[name] for name in Groups._fields}
-        groups = Groups(**fields | {"silhouette": float(fields["silhouette"])})
+        arrays = (known[name] for name in ("mean", "sd", "centres", "reach"))
+        groups = Groups(*arrays, silhouette=float(known["silhouette"]))
         of_scores = {
             kind: {
                 key.removeprefix(f"{kind} "): value

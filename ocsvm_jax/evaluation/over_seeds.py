@@ -24,15 +24,15 @@ class Welch(NamedTuple):
     """Welch's test that two methods have the same mean over seeds.
 
     Attributes:
-      t: difference of the means in units of its standard error; infinite where no value varies.
-      df: degrees of freedom after Welch and Satterthwaite.
+      t: difference of the means in units of its standard error; None where no value varies.
+      df: degrees of freedom after Welch and Satterthwaite; None likewise.
       p: two-sided p-value.
       p_bonferroni: `p` adjusted for the number of rivals.
       p_holm: the same with Holm's adjustment.
     """
 
-    t: float
-    df: float
+    t: float | None
+    df: float | None
     p: float
     p_bonferroni: float
     p_holm: float
@@ -206,7 +206,9 @@ def _welch_of_all(
     adjusted = zip(rivals, bonferroni(p).tolist(), holm(p).tolist(), strict=True)
     for name, by_bonferroni, by_holm in adjusted:
         if name in found:
-            out[name] = Welch(*found[name], by_bonferroni, by_holm)
+            t, df, alone = found[name]
+            known = (t, df) if math.isfinite(df) else (None, None)
+            out[name] = Welch(*known, alone, by_bonferroni, by_holm)
     return out
 
 

@@ -165,6 +165,13 @@ def test_a_single_seed_is_no_test():
     assert test.p_bonferroni == pytest.approx(2 * test.p)
 
 
+def test_values_that_do_not_vary():
+    """As of a method that draws nothing: its seeds agree, and a difference is certain."""
+    good, bad = runs([3.0])[0], runs([0.0], seed=1)[0]
+    test = compared({"good": [good] * 3, "bad": [bad] * 2}).rivals["bad"].welch
+    assert (test.t, test.df, test.p) == (None, None, 0.0)
+
+
 def test_the_draws_of_a_method_do_not_depend_on_the_others():
     scores = {"a": runs([1.0, 0.2, 0.5]), "b": runs([0.3, 0.1], seed=1)}
     one = over_seeds.resample(LABELS, scores, num_resamples=50).resampled.resampled

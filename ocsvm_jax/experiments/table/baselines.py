@@ -33,6 +33,22 @@ def settings_of(config: Config, name: str) -> dict[str, Any]:
     return {"name": name, "latent_dim": config.method.latent_dim}
 
 
+def check(config: Config, num_images: int) -> None:
+    """Raises ValueError if the table has a baseline and too few images to fit it.
+
+    Args:
+      config: the card.
+      num_images: number of images that a run is fitted to.
+    """
+    asked = not config.table.methods or set(BASELINES) & set(config.table.methods)
+    if asked and num_images <= config.method.latent_dim:
+        raise ValueError(
+            f"there are {num_images} images to train on, too few for {config.method.latent_dim} "
+            "principal components: lower method.latent_dim, raise table.max_images, or leave "
+            f"{', '.join(BASELINES)} out of table.methods."
+        )
+
+
 def fit(settings: dict[str, Any], images: Images) -> PCA:
     """Fits a baseline to the images of a run.
 

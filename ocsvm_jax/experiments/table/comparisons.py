@@ -83,7 +83,7 @@ def over_seeds(record: TableRecord, protocol: str, among: str = ALL) -> dict[str
 def _of_welch(test: Welch | None) -> list[str]:
     if test is None:
         return [NONE] * 4
-    t = f"{test.t:.1f}" if math.isfinite(test.t) else NONE
+    t = NONE if test.t is None else f"{test.t:.1f}"
     return [t, *map(p_value, (test.p, test.p_bonferroni, test.p_holm))]
 
 

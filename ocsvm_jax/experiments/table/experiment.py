@@ -11,7 +11,7 @@ from ocsvm_jax import data
 from ocsvm_jax.experiments import fields, method_fields
 from ocsvm_jax.experiments import workdir as workdirs
 from ocsvm_jax.experiments.config import Config
-from ocsvm_jax.experiments.table import grid, report, results, runs, search
+from ocsvm_jax.experiments.table import baselines, grid, report, results, runs, search
 from ocsvm_jax.experiments.table.baselines import BASELINES
 from ocsvm_jax.experiments.table.plan import TablePlan, plan_of
 from ocsvm_jax.experiments.table.progress import Clock, Progress
@@ -95,6 +95,7 @@ def load(config: Config) -> tuple[data.ImageSet, dict[str, data.Dataset]]:
             f"batches of {config.train.batch_size}: lower train.batch_size or raise "
             "table.max_images."
         )
+    baselines.check(config, len(kept))
     return train, sets
 
 

@@ -337,6 +337,18 @@ def test_baselines_beside_the_methods(tmp_path, monkeypatch):
     assert untimed(results(config, tmp_path / "t")) == untimed(record)
 
 
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [(785, r"method\.latent_dim is 785; the images of pca have 784 pixels"),
+     (300, r"there are \d+ images to train on, too few for 300 principal components")],
+)  # fmt: skip
+def test_too_many_components_are_told_at_once(tmp_path, components, message):
+    config = card(**{"table.methods": ("pca",), "method.latent_dim": components})
+    with pytest.raises(ValueError, match=message):
+        experiment.main(config, tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
 def test_runs_judged_before_there_were_densities_are_judged_again(tmp_path):
     settings = {"table.methods": ("pca",), "table.seeds": (0,)}
     before = results(card(**settings), tmp_path / "t")

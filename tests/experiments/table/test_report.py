@@ -366,7 +366,7 @@ def test_numbers_that_are_not_finite_are_dashes(tmp_path):
     own["test"] = own["valid"] = dict.fromkeys(METRICS, bad)
     own["by_corruption"] = {"stripe": bad}
     record["comparisons"]["paper"]["AUROC"]["rivals"]["AE"]["low"] = float("nan")
-    welch = WELCH | {"t": float("inf"), "df": float("inf"), "p": 0.0, "bonferroni": 0.0}
+    welch = WELCH | {"t": None, "df": None, "p": 0.0, "bonferroni": 0.0}
     record["over_seeds"]["paper"]["AUROC"]["rivals"]["AE"]["welch"] = welch
     record["visited"][0]["valid"] = {"ocsvm": float("nan")}
     page_, _ = _write(tmp_path, record)
