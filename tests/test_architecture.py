@@ -103,6 +103,7 @@ LAYERS = {
         "gram system",
         "matrix pseudo_inverse",
         "programs",
+        "launches",
     ),
     "sklearn": (
         "accuracy conversion host_kernels parameters",

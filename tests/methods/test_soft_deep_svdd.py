@@ -147,7 +147,7 @@ def test_a_trained_radius_goes_to_the_quantile_of_a_network_at_rest(nu):
         return jax.lax.scan(step, state, length=3000)[0]
 
     found = np.sqrt(settled(state).memory.squared_radius)
-    # Within the two steps of the optimizer that it moves to and fro, or between two distances.
+    # Within the two steps of the optimizer that it moves back and forth, or between two distances.
     near = np.quantile(d, [max(0, 1 - nu - 0.01), min(1, 1 - nu + 0.01)]) ** 0.5
     assert near[0] - 0.004 <= found <= near[1] + 0.004
     assert abs(np.sqrt(expected) - np.sqrt(state.memory.squared_radius)) > 0.02

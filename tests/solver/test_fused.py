@@ -19,7 +19,7 @@ from support.processes import environment
 
 from ocsvm_jax.guidance import guidance_loss
 from ocsvm_jax.solver import Status, dual, fused, ocsvm_solve
-from ocsvm_jax.solver.fused import programs
+from ocsvm_jax.solver.fused import launches
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
@@ -84,7 +84,7 @@ def optimality_view(found, lane, C):
 @pytest.mark.parametrize("few", [0, 128])
 def test_all_sizes(n, few, monkeypatch):
     """Powers of two, one below and one above: rows and columns beyond n are masked."""
-    monkeypatch.setattr(programs, "_FEW", few)
+    monkeypatch.setattr(launches, "_FEW", few)
     jax.clear_caches()
     nu, w = np.array([0.02, 0.3, 0.77, 1.0], np.float32), np.ones(n)
     K = rbf_matrices(n, n, batch=4).astype(np.float32)
@@ -99,8 +99,8 @@ def test_all_sizes(n, few, monkeypatch):
 @pytest.mark.parametrize("quick", [0, 1])
 def test_the_second_program_finishes_what_the_first_leaves(quick, monkeypatch):
     """Here the first may take no step at all, or too few."""
-    monkeypatch.setattr(programs, "_QUICK", quick)
-    monkeypatch.setattr(programs, "_FEW", 0)
+    monkeypatch.setattr(launches, "_QUICK", quick)
+    monkeypatch.setattr(launches, "_FEW", 0)
     n, nu = 40, np.array([0.05, 0.5, 0.9], np.float32)
     K = rbf_matrices(3, n, batch=3).astype(np.float32)
     run = partial(fused.solve_lanes, max_steps=STEPS, interpret=True)
@@ -111,7 +111,7 @@ def test_the_second_program_finishes_what_the_first_leaves(quick, monkeypatch):
 @pytest.mark.parametrize("few", [0, 128])
 def test_a_free_set_larger_than_the_slots(few, monkeypatch):
     """Nearly orthogonal points of different length: all 60 are free, and there are 32 slots."""
-    monkeypatch.setattr(programs, "_FEW", few)
+    monkeypatch.setattr(launches, "_FEW", few)
     n = 60
     rng = np.random.default_rng(5)
     K = np.diag(rng.uniform(1, 3, n)) + 0.02 * rbf_matrices(5, n, batch=1)[0]
@@ -127,7 +127,7 @@ def test_a_free_set_larger_than_the_slots_on_a_gpu(extremes_skip_nan, monkeypatc
 
     The Newton step is NaN. Clipped by a minimum that skips NaN it is 0, which would be the better.
     """
-    monkeypatch.setattr(programs, "_FEW", 0)
+    monkeypatch.setattr(launches, "_FEW", 0)
     n = 60
     rng = np.random.default_rng(5)
     x = np.diag(rng.uniform(0.995, 1.005, n)) + 1e-3 * rng.normal(size=(n, n))
@@ -276,15 +276,24 @@ def test_other_platforms_get_the_loops(platform, offered):
     assert programs_in(SOLVE, MATRICES, platform) == 0
 
 
-def test_lowered_for_cuda_under_shard_map(offered):
+@pytest.mark.parametrize("over", ["matrices", "nu"])
+def test_lowered_for_cuda_under_shard_map(over, offered):
     """Pallas cannot interpret this, so that it is only lowered here."""
     mesh = described_gpu() or jax.make_mesh((1,), ("x",))
     spec = PartitionSpec("x")
-    argument = jax.ShapeDtypeStruct(
-        MATRICES.shape, MATRICES.dtype, sharding=NamedSharding(mesh, spec)
-    )
-    mapped = jax.shard_map(SOLVE, mesh=mesh, in_specs=spec, out_specs=spec)
-    assert programs_in(mapped, argument, "cuda") == 2
+
+    def placed(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+
+    if over == "matrices":
+        function, argument, expected = SOLVE, placed(*MATRICES.shape), 2
+    else:
+        # All have the same matrix; the derivative is of rho in nu.
+        K = jnp.asarray(rbf_matrices(0, 8, batch=1)[0], jnp.float32)
+        function, expected = jax.vmap(jax.grad(lambda nu: ocsvm_solve(K, nu).rho)), 2
+        argument = placed(4)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
+    assert programs_in(mapped, argument, "cuda") == expected
 
 
 @pytest.mark.parametrize("wish", ["auto", "off", ""])

@@ -26,7 +26,7 @@ from ocsvm_jax.guidance import guidance_loss
 from ocsvm_jax.kernels import linear
 from ocsvm_jax.localized import fit_locations, score_locations
 from ocsvm_jax.solver import Status, fused
-from ocsvm_jax.solver.fused import programs
+from ocsvm_jax.solver.fused import launches
 from ocsvm_jax.solver.pairwise import Points, solve_points
 
 pytestmark = pytest.mark.filterwarnings(
@@ -57,7 +57,7 @@ def points(seed, n, d):
 )
 def test_solves_the_dual_of_the_points(n, d, few, monkeypatch):
     """Optimal for the kernel matrix of SciPy in float64, with the program for few and for many."""
-    monkeypatch.setattr(programs, "_FEW", few)
+    monkeypatch.setattr(launches, "_FEW", few)
     jax.clear_caches()
     x, factor = points(n, n, d)
     found = solved(_RBF, x, factor, 0.5 / d, bounds(n, NU))

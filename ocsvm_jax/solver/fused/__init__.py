@@ -26,9 +26,9 @@ def solve_lanes(
 ) -> Any:
     """As `dual.solve_lanes`; `interpret` runs the program operation by operation, for tests."""
     # Imported here, since Pallas takes longer to import than the rest of the solver.
-    from ocsvm_jax.solver.fused import programs
+    from ocsvm_jax.solver.fused import launches
 
-    return programs.solve_lanes(K, C, tol, max_steps=max_steps, interpret=interpret)
+    return launches.solve_lanes(K, C, tol, max_steps=max_steps, interpret=interpret)
 
 
 def solve_points(
@@ -43,16 +43,16 @@ def solve_points(
     interpret: bool,
 ) -> Any:
     """As `solve_lanes`, of a K that the program makes from points; see `solver.pairwise`."""
-    from ocsvm_jax.solver.fused import programs
+    from ocsvm_jax.solver.fused import launches
 
     given = (x, factor, parameter, C, tol)
-    return programs.solve_points(kernel, *given, max_steps=max_steps, interpret=interpret)
+    return launches.solve_points(kernel, *given, max_steps=max_steps, interpret=interpret)
 
 
 def projected_inverses(
     K: Float[Array, "lanes n n"], free: Bool[Array, "lanes n"], *, interpret: bool
 ) -> Float[Array, "lanes n n"]:
     """The pseudo-inverse of P K P of each lane, zero off its free set."""
-    from ocsvm_jax.solver.fused import programs
+    from ocsvm_jax.solver.fused import launches
 
-    return programs.projected_inverses(K, free, interpret=interpret)
+    return launches.projected_inverses(K, free, interpret=interpret)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
@@ -56,9 +57,13 @@ def padded_size(n: int) -> int:
     return max(16, pl.next_power_of_2(n))
 
 
-def struct(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
-    """The shape of a result, which varies over a mesh as `like` does."""
-    kind: Any = jax.typeof(like)
+def struct(shape: tuple[int, ...], dtype: Any, given: tuple[Array, ...]) -> jax.ShapeDtypeStruct:
+    """The shape of a result, which varies over the axes of a mesh that any of `given` varies over.
+
+    A device may have its own bounds on alpha, and the same K as all others.
+    """
+    # A sum has the axes of all its terms; as nothing else of it is read, the compiler removes it.
+    kind: Any = jax.typeof(sum(jnp.ravel(x)[0].astype(jnp.float32) for x in given))
     # The name changed in JAX 0.10.
     name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
     return jax.ShapeDtypeStruct(shape, dtype, **{name: getattr(kind, name)})

@@ -503,7 +503,7 @@ def test_images_alone_call_nothing_significant():
     assert comparisons.level(record, "paper", "AUROC") == []
     sentence = comparisons.verdict(record, "paper", "AUROC")
     assert sentence == "AUROC: OgAE has the highest mean; it was not compared over seeds."
-    assert "significan" not in report.markdown(record)
+    assert "signific" not in report.markdown(record)
 
 
 def test_one_run_of_each_row_says_nothing_of_seeds():
