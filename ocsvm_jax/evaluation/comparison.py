@@ -131,20 +131,64 @@ def resample(
     Raises:
       ValueError: an argument does not fit this description.
     """
+    runs = resample_runs(labels, scores, num_resamples=num_resamples, seed=seed)
+    return Resampled(
+        {
+            metric: {method: float(np.mean(values)) for method, values in own.items()}
+            for metric, own in runs.values.items()
+        },
+        {
+            metric: {method: np.mean(values, axis=0) for method, values in own.items()}
+            for metric, own in runs.resampled.items()
+        },
+    )
+
+
+class Runs(NamedTuple):
+    """Every run of every method resampled over images, by metric and method.
+
+    Attributes:
+      values: (seeds,) on the original images.
+      resampled: (seeds, resamples) on each resample, which is the same for all.
+    """
+
+    values: dict[str, dict[str, Float[np.ndarray, " seeds"]]]
+    resampled: dict[str, dict[str, Float[np.ndarray, "seeds resamples"]]]
+
+
+def resample_runs(
+    labels: ArrayLike,
+    scores: Mapping[str, Iterable[ArrayLike]],
+    *,
+    clusters: ArrayLike | None = None,
+    num_resamples: int,
+    seed: int,
+) -> Runs:
+    """`resample` before the mean over the seeds.
+
+    Args:
+      labels: see `compare`.
+      scores: see `compare`; one or more methods.
+      clusters: as in `metrics.bootstrap`.
+      num_resamples: see `compare`.
+      seed: see `compare`.
+    """
     runs = {method: named_runs(method, rows) for method, rows in scores.items()}
     every_run = {name: row for named in runs.values() for name, row in named.items()}
-    drawn = metrics.bootstrap(labels, every_run, num_resamples=num_resamples, seed=seed)
+    drawn = metrics.bootstrap(
+        labels, every_run, num_resamples=num_resamples, seed=seed, clusters=clusters
+    )
     values, resampled = {}, {}
     for metric, point_value in metrics.POINT_VALUES.items():
         values[metric] = {
-            method: float(np.mean([point_value(labels, row) for row in named.values()]))
+            method: np.array([point_value(labels, row) for row in named.values()])
             for method, named in runs.items()
         }
         resampled[metric] = {
-            method: np.mean([drawn[name][metric] for name in named], axis=0)
+            method: np.stack([drawn[name][metric] for name in named])
             for method, named in runs.items()
         }
-    return Resampled(values, resampled)
+    return Runs(values, resampled)
 
 
 def among(

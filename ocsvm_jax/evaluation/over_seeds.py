@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats as distributions
 
-from ocsvm_jax.evaluation import comparison, metrics
+from ocsvm_jax.evaluation import comparison
 from ocsvm_jax.evaluation.adjusted import as_numbers, bonferroni, holm
 from ocsvm_jax.evaluation.comparison import Resampled, Rival
 
@@ -103,35 +103,30 @@ def resample(
     Raises:
       ValueError: an argument does not fit this description.
     """
-    runs = {method: comparison.named_runs(method, rows) for method, rows in scores.items()}
-    every_run = {name: row for named in runs.values() for name, row in named.items()}
-    drawn = metrics.bootstrap(
-        labels, every_run, num_resamples=num_resamples, seed=seed, clusters=clusters
+    runs = comparison.resample_runs(
+        labels, scores, clusters=clusters, num_resamples=num_resamples, seed=seed
     )
-    # A method's draws depend on its own name, not on which others there are.
-    chosen = {
-        method: np.random.default_rng([seed, *method.encode()]).integers(
-            len(named), size=(len(named), num_resamples)
-        )
-        for method, named in runs.items()
+    resampled = {
+        metric: {
+            method: _drawn_seeds(values, method, seed).mean(axis=0)
+            for method, values in own.items()
+        }
+        for metric, own in runs.resampled.items()
     }
-    of_seeds, resampled = {}, {}
-    for metric, point_value in metrics.POINT_VALUES.items():
-        of_seeds[metric] = {
-            method: np.array([point_value(labels, row) for row in named.values()])
-            for method, named in runs.items()
-        }
-        resampled[metric] = {
-            method: np.take_along_axis(
-                np.stack([drawn[name][metric] for name in named]), chosen[method], axis=0
-            ).mean(axis=0)
-            for method, named in runs.items()
-        }
     means = {
         metric: {method: float(values.mean()) for method, values in own.items()}
-        for metric, own in of_seeds.items()
+        for metric, own in runs.values.items()
     }
-    return TwoLevel(Resampled(means, resampled), of_seeds)
+    return TwoLevel(Resampled(means, resampled), runs.values)
+
+
+def _drawn_seeds(
+    values: Float[np.ndarray, "seeds resamples"], method: str, seed: int
+) -> Float[np.ndarray, "seeds resamples"]:
+    """Values of as many seeds as there are, drawn on each resample; the same for all metrics."""
+    # A method's draws depend on its own name, not on which others there are.
+    draw = np.random.default_rng([seed, *method.encode()])
+    return np.take_along_axis(values, draw.integers(len(values), size=values.shape), axis=0)
 
 
 def among(

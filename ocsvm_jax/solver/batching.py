@@ -8,7 +8,7 @@ all lanes at once. Nested `vmap`s are flattened into one axis of lanes.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,9 @@ _CPU_LANES = 8
 
 
 def lanes_function(
-    run: Callable[..., Any], fused: Callable[..., Any] | None = None, everywhere: bool = False
+    run: Callable[..., Any],
+    one_program: Callable[..., Any] | None = None,
+    how: Literal["plain", "fused", "interpret"] = "plain",
 ) -> Callable[..., Any]:
     """Turns `run`, whose arrays all have a leading axis of lanes, into a function of one problem.
 
@@ -33,9 +35,12 @@ def lanes_function(
 
     Args:
       run: the function in plain JAX.
-      fused: the same as one program a problem, for CUDA, or None.
-      everywhere: whether `fused` runs on every platform.
+      one_program: the same as one program a problem, which takes `interpret`; None for "plain".
+      how: "plain", "fused" to take that program on CUDA, or "interpret" to interpret it on every
+        platform.
     """
+    everywhere = how == "interpret"
+    fused = one_program and partial(one_program, interpret=everywhere)
 
     @jax.custom_batching.custom_vmap
     def on_lanes(*args):

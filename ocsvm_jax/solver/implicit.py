@@ -148,10 +148,8 @@ def _iterate(
     how: fused.Choice,
 ) -> dual.LaneSolution:
     run = partial(dual.solve_lanes, max_steps=max_steps)
-    interpret = how == "interpret"
-    one_program = partial(fused.solve_lanes, max_steps=max_steps, interpret=interpret)
-    offered = None if how == "plain" else one_program
-    return lanes_function(run, offered, everywhere=interpret)(K, C, tol)
+    one_program = None if how == "plain" else partial(fused.solve_lanes, max_steps=max_steps)
+    return lanes_function(run, one_program, how)(K, C, tol)
 
 
 class _Held(NamedTuple):
@@ -221,10 +219,8 @@ def _solve_free_set(
 def _projected_inverse(
     K: Float[Array, "n n"], free: Bool[Array, " n"], how: fused.Choice
 ) -> Float[Array, "n n"]:
-    interpret = how == "interpret"
-    one_program = partial(fused.projected_inverses, interpret=interpret)
-    offered = None if how == "plain" else one_program
-    return lanes_function(_projected_inverses, offered, everywhere=interpret)(K, free)
+    one_program = None if how == "plain" else fused.projected_inverses
+    return lanes_function(_projected_inverses, one_program, how)(K, free)
 
 
 def _projected_inverses(

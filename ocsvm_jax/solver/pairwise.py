@@ -56,7 +56,7 @@ def solve_points(
     """As `ocsvm_solve(kernel.matrix(*points), nu)`, which it is wherever no GPU program serves.
 
     Args:
-      kernel: the kernel, with the same functions each time, or JAX compiles anew.
+      kernel: the kernel, with the same functions each time, or JAX compiles again.
       points: of one dtype.
       nu: scalar in (0, 1].
       sample_weight: (n,) as in `ocsvm_solve`.
@@ -85,8 +85,5 @@ def _iterate(*given: Array, kernel: Pairwise, max_steps: int, how: fused.Choice)
         K = jax.vmap(kernel.matrix)(x, factor, parameter)
         return dual.solve_lanes(K, C, tol, max_steps)
 
-    interpret = how == "interpret"
-    one_program: Callable[..., Any] = partial(
-        fused.solve_points, kernel, max_steps=max_steps, interpret=interpret
-    )
-    return lanes_function(plain, one_program, everywhere=interpret)(*given)
+    one_program = partial(fused.solve_points, kernel, max_steps=max_steps)
+    return lanes_function(plain, one_program, how)(*given)

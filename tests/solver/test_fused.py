@@ -156,6 +156,7 @@ def test_points_without_weight_may_hold_anything():
     w = np.ones(n)
     w[[0, 7, 19]] = 0
     expected = solved(K, bounds(n, nu, w), jnp.full(1, -1.0, jnp.float32))
+    assert np.all(expected.status == Status.CONVERGED)
     K[:, 7], K[:, :, 7], K[:, 0, 5] = np.nan, np.inf, -np.inf
     found = solved(K, bounds(n, nu, w), jnp.full(1, -1.0, jnp.float32))
     jax.tree.map(np.testing.assert_array_equal, on_host(found), on_host(expected))

@@ -91,6 +91,7 @@ def test_points_without_weight_may_hold_anything(value):
     w = np.ones(20)
     w[[0, 7, 19]] = 0
     expected = solved(_RBF, x, factor, 0.2, bounds(20, NU, w))
+    assert np.all(expected.status == Status.CONVERGED)
     x[:, [0, 7, 19]] = value
     found = solved(_RBF, x, factor, 0.2, bounds(20, NU, w))
     jax.tree.map(np.testing.assert_array_equal, found, expected)

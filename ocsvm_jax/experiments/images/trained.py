@@ -142,7 +142,7 @@ def _domains(trained: Trained, workdir: str | Path) -> Domains:
     if trained.domains is None:
         raise ValueError(
             f"{workdir} holds no {DOMAINS_FILE}: it was made by an earlier version. Run the same "
-            "train.py command in it again, which trains nothing anew."
+            "train.py command in it again, which trains nothing again."
         )
     return trained.domains
 

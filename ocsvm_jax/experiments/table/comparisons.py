@@ -7,6 +7,7 @@ say so. The paper's bootstrap of the images has its own tables, and that word do
 import math
 from collections.abc import Mapping
 
+from ocsvm_jax.evaluation.comparison import Rival
 from ocsvm_jax.evaluation.metrics import METRICS
 from ocsvm_jax.evaluation.over_seeds import Welch
 from ocsvm_jax.experiments.table.record import (
@@ -38,15 +39,7 @@ def over_images(record: TableRecord, protocol: str, among: str = ALL) -> dict[st
     header = [*_RIVAL, "p", "Bonferroni", "Holm", f"at most {record.alpha:g}"]
     for metric, compared in _over_images(record, protocol, among).items():
         lines = [
-            [
-                name,
-                signed(rival.difference),
-                f"{signed(rival.low)} to {signed(rival.high)}",
-                format_p(rival.p, resamples),
-                format_p(rival.p, resamples, adjusted=rival.p_bonferroni),
-                format_p(rival.p, resamples, adjusted=rival.p_holm),
-                "yes" if rival.significant else "no",
-            ]
+            [name, *_of_bootstrap(rival, resamples), "yes" if rival.significant else "no"]
             for name, rival in compared.rivals.items()
         ]
         where = f"{metric}, {PROTOCOLS[protocol]}{AMONG[among]}, images resampled"
@@ -59,25 +52,30 @@ def over_seeds(record: TableRecord, protocol: str, among: str = ALL) -> dict[str
     found, resamples = {}, record.resamples
     tests = ["p", "Bonferroni", "Holm", "t", "Welch's p", "Bonferroni", "Holm"]
     for metric, compared in _over_seeds(record, protocol, among).items():
-        lines = []
-        for name, rival in compared.rivals.items():
-            drawn = rival.bootstrap
-            lines.append(
-                [
-                    name,
-                    signed(drawn.difference),
-                    f"{signed(drawn.low)} to {signed(drawn.high)}",
-                    format_p(drawn.p, resamples),
-                    format_p(drawn.p, resamples, adjusted=drawn.p_bonferroni),
-                    format_p(drawn.p, resamples, adjusted=drawn.p_holm),
-                    *_of_welch(rival.welch),
-                    "yes" if rival.significant else "no",
-                ]
-            )
+        lines = [
+            [
+                name,
+                *_of_bootstrap(rival.bootstrap, resamples),
+                *_of_welch(rival.welch),
+                "yes" if rival.significant else "no",
+            ]
+            for name, rival in compared.rivals.items()
+        ]
         where = f"{metric}, {PROTOCOLS[protocol]}{AMONG[among]}, over seeds"
         header = [*_RIVAL, *tests, "significant"]
         found[metric] = Table(f"{where}: {compared.best} minus each rival", header, {"": lines})
     return found
+
+
+def _of_bootstrap(rival: Rival, resamples: int) -> list[str]:
+    """Difference, interval and p-values of a rival."""
+    return [
+        signed(rival.difference),
+        f"{signed(rival.low)} to {signed(rival.high)}",
+        format_p(rival.p, resamples),
+        format_p(rival.p, resamples, adjusted=rival.p_bonferroni),
+        format_p(rival.p, resamples, adjusted=rival.p_holm),
+    ]
 
 
 def _of_welch(test: Welch | None) -> list[str]:
