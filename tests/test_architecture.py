@@ -54,7 +54,7 @@ LAYERS = {
         "__main__",
     ),
     "evaluation": (
-        "adjusted clusters collapse contrast density final latents resampling",
+        "adjusted collapse contrast density final latents resampling",
         "domains metrics scores",
         "comparison pca rank_tests",
         "over_seeds",
@@ -133,7 +133,6 @@ LAYERS = {
 WITHOUT_JAX = (
     "data",
     "evaluation.adjusted",
-    "evaluation.clusters",
     "evaluation.collapse",
     "evaluation.comparison",
     "evaluation.contrast",

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
 
 DENSITY_SCORES = ("gaussian", "knn")
 NEIGHBOURS = 5
 _EPSILON = 1e-6  # added to each standard deviation, as for the final one-class SVM
-_ENTRIES = 2**22  # distances held at a time (32 MiB)
+_ENTRIES = 2**22  # differences of coordinates held at a time (32 MiB)
 
 
 class Gaussian(NamedTuple):
@@ -33,9 +34,15 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def fit(cls, z: Float[np.ndarray, "n d"]) -> "Gaussian":
-        """Fits the mean, and the covariance with the shrinkage of `ledoit_wolf`."""
+        """Fits the mean, and the covariance with the shrinkage of Ledoit and Wolf.
+
+        That is (1 - s) S + s (tr S / d) I with the s that minimises the expected squared error ("A
+        well-conditioned estimator for large-dimensional covariance matrices", 2004).
+        """
         z = z.astype(np.float64)
-        covariance, shrinkage = ledoit_wolf(z)
+        # On first use, since what imports this module needs the core alone.
+        covariances = extras.load("sklearn.covariance", __name__, "train")
+        covariance, shrinkage = covariances.ledoit_wolf(z)
         eigenvalues, vectors = np.linalg.eigh(covariance)
         # Latents that are all the same have no covariance; every distance is then 0.
         spans = eigenvalues > np.finfo(np.float64).eps * max(float(eigenvalues[-1]), 0.0)
@@ -47,36 +54,12 @@ class Gaussian(NamedTuple):
         return np.square((z.astype(np.float64) - self.mean) @ self.whitening).sum(axis=1)
 
 
-def ledoit_wolf(z: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "d d"], float]:
-    """(1 - s) S + s (tr S / d) I with the s that minimises the expected squared error.
-
-    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
-    (2004). S is the covariance with divisor n.
-
-    Args:
-      z: (n, d) points, n at least 1.
-
-    Returns:
-      The covariance and s in [0, 1], which is 0 where S is a multiple of the identity.
-    """
-    n, d = z.shape
-    centred = z - z.mean(0)
-    S = centred.T @ centred / n
-    scale = float(np.trace(S)) / d
-    from_identity = float(np.square(S - scale * np.eye(d)).sum())
-    # The mean over points of |x x' - S|^2, divided by n: the variance of S.
-    fourth = float(np.square(np.square(centred).sum(axis=1)).mean())
-    of_sample = max(fourth - float(np.square(S).sum()), 0.0) / n
-    s = min(of_sample, from_identity) / from_identity if from_identity > 0 else 0.0
-    return (1.0 - s) * S + s * scale * np.eye(d), s
-
-
 def neighbour_distance(
     train: Float[np.ndarray, "n d"], z: Float[np.ndarray, "m d"], k: int = NEIGHBOURS
 ) -> Float[np.ndarray, " m"]:
     """The mean Euclidean distance to the k nearest training points, exactly, in float64.
 
-    Distances are computed in blocks of rows; memory does not grow with m.
+    Rows of z are taken in blocks, so that memory grows with m by the result alone.
 
     Args:
       train: (n, d) points; with n < k, all of them are the neighbours.
@@ -88,14 +71,17 @@ def neighbour_distance(
     """
     if k < 1:
         raise ValueError(f"k is {k}: it must be at least 1.")
-    # Distances are expanded into products; an offset that all points share would cost digits.
+    # The search expands distances into products, where an offset that all points share would cost
+    # digits.
     centre = train.astype(np.float64).mean(0)
     train, z = train - centre, z.astype(np.float64) - centre
-    k, norms = min(k, len(train)), np.square(train).sum(axis=1)
-    out, rows = np.empty(len(z)), max(1, _ENTRIES // len(train))
+    k = min(k, len(train))
+    neighbors = extras.load("sklearn.neighbors", __name__, "train")
+    found = neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute").fit(train)
+    out, rows = np.empty(len(z)), max(1, _ENTRIES // (k * train.shape[1]))
     for start in range(0, len(z), rows):
         block = z[start : start + rows]
-        near = np.argpartition(norms - 2.0 * (block @ train.T), k - 1, axis=1)[:, :k]
+        near = found.kneighbors(block, return_distance=False)
         gaps = block[:, None, :] - train[near]
         out[start : start + rows] = np.sqrt(np.square(gaps).sum(axis=2)).mean(axis=1)
     return out

@@ -14,15 +14,19 @@ them lies higher, and hides them.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 from numpy.typing import ArrayLike
 
-from ocsvm_jax.evaluation.clusters import kmeans, silhouette
+from ocsvm_jax import extras
 from ocsvm_jax.files import whole_file
+
+with extras.needed_by(__name__, "train"):
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
 
 STATISTICS = (
     "mean",
@@ -39,6 +43,7 @@ _MOST_GROUPS = 10
 _STRUCTURE = 0.5
 _SMALLEST = 20  # images of a group: quartiles of fewer are noise
 _SILHOUETTE_OF = 2000  # images at most
+_STARTS = 8  # of k-means, of which the best is kept
 # An image is far from every group beyond so many times the largest distance within the nearest.
 _REACH = 1.5
 
@@ -199,17 +204,27 @@ def fit_groups(images: Images, key: Array) -> Groups:
     points = (values - mean) / sd
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     some = np.random.default_rng(seed).permutation(len(points))[:_SILHOUETTE_OF]
-    best, value, chosen = _STRUCTURE, float("nan"), kmeans(points, 1, seed)
+    best, value, chosen = _STRUCTURE, float("nan"), _kmeans(points, 1, seed)
     for k in range(2, 1 + min(_MOST_GROUPS, len(np.unique(points, axis=0)))):
-        found = kmeans(points, k, seed)
+        found = _kmeans(points, k, seed)
         sizes = np.bincount(found.label, minlength=k)
         if sizes.min() >= _SMALLEST and len(np.unique(found.label[some])) > 1:
-            structure = silhouette(points[some], found.label[some])
+            structure = float(silhouette_score(points[some], found.label[some]))
             if structure > best:
                 best, value, chosen = structure, structure, found
     distance = np.linalg.norm(points - chosen.centres[chosen.label], axis=1)
     reach = [_REACH * distance[chosen.label == i].max() for i in range(len(chosen.centres))]
     return Groups(mean, sd, chosen.centres, np.array(reach), value)
+
+
+class _Partition(NamedTuple):
+    centres: Float[np.ndarray, "k s"]
+    label: Int[np.ndarray, " n"]
+
+
+def _kmeans(points: Float[np.ndarray, "n s"], k: int, seed: int) -> _Partition:
+    found: Any = KMeans(n_clusters=k, n_init=_STARTS, random_state=seed).fit(points)  # pyright: ignore[reportArgumentType]
+    return _Partition(found.cluster_centers_, found.labels_)
 
 
 def group_of(groups: Groups, images: Images) -> Int[np.ndarray, " n"]:

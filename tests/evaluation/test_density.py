@@ -14,20 +14,13 @@ def points(n, d, seed=0, offset=0.0):
     return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + offset
 
 
-@pytest.mark.parametrize(("n", "d"), [(2, 3), (20, 5), (400, 8), (30, 60), (50, 1)])
-def test_covariance_is_that_of_scikit_learn(n, d):
-    z = points(n, d, offset=3.0)
-    expected = LedoitWolf().fit(z)
-    covariance, shrinkage = density.ledoit_wolf(z)
-    assert shrinkage == pytest.approx(expected.shrinkage_, rel=1e-9)
-    np.testing.assert_allclose(covariance, expected.covariance_, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(("n", "d"), [(40, 5), (400, 8), (30, 60)])
+@pytest.mark.parametrize(("n", "d"), [(20, 5), (400, 8), (30, 60), (50, 1)])
 def test_gaussian_score_is_the_mahalanobis_distance(n, d):
-    z, new = points(n, d), points(50, d, seed=1)
-    expected = LedoitWolf().fit(z).mahalanobis(new)
-    np.testing.assert_allclose(Gaussian.fit(z).score(new), expected, rtol=1e-7)
+    z, new = points(n, d, offset=3.0), points(50, d, seed=1)
+    expected = LedoitWolf().fit(z)
+    found = Gaussian.fit(z)
+    assert found.shrinkage == pytest.approx(expected.shrinkage_, rel=1e-9)
+    np.testing.assert_allclose(found.score(new), expected.mahalanobis(new), rtol=1e-7)
 
 
 def test_latents_that_are_all_the_same():
