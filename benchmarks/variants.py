@@ -43,7 +43,7 @@ from ocsvm_jax.guidance import guidance_loss, misfit, remembered, solve_halves  
 from ocsvm_jax.methods import METHODS  # noqa: E402
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, squared_error  # noqa: E402
 from ocsvm_jax.methods.ogae import guided_method, phases_of  # noqa: E402
-from ocsvm_jax.methods.turned_ogae import turned_log_odds  # noqa: E402
+from ocsvm_jax.methods.separation import log_odds_of_anomalies  # noqa: E402
 from ocsvm_jax.methods.turning import half_turn, stretch  # noqa: E402
 from ocsvm_jax.networks import Decoder, Encoder  # noqa: E402
 from ocsvm_jax.networks.pair import Network, Pair, from_flax  # noqa: E402
@@ -190,7 +190,7 @@ def _split_method(
             if not turned:
                 return guidance_loss(jnp.roll(z, -first, 0), betas=betas, **arguments)
             halves = solve_halves(jnp.roll(z, -first, 0), kernel=None, betas=betas, **arguments)
-            loss = turned_log_odds(halves, jnp.roll(z_turned, -first, 0)[-(size // 2) :])
+            loss = log_odds_of_anomalies(halves, jnp.roll(z_turned, -first, 0)[-(size // 2) :])
             return loss, remembered(halves, misfit(halves)[1])
 
         firsts = jnp.arange(variant.splits) * (size // variant.splits)

@@ -80,13 +80,13 @@ class _OfDifferences(_OnPairs):
     Scaling the points instead would round them first, and far from 0 distances would lose digits.
     """
 
-    def of_scaled(
+    def log_of_scaled(
         self, x: Float[Array, "n d"], y: Float[Array, "m d"], factor: Float[Array, " d"] | None
     ) -> Float[Array, "n m"]:
         raise NotImplementedError
 
     def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        return self.of_scaled(x, y, None)
+        return jnp.exp(self.log_of_scaled(x, y, None))
 
 
 @pytree(data_fields=["gamma"])
@@ -96,11 +96,11 @@ class RBF(_OfDifferences):
 
     gamma: Any
 
-    def of_scaled(
+    def log_of_scaled(
         self, x: Float[Array, "n d"], y: Float[Array, "m d"], factor: Float[Array, " d"] | None
     ) -> Float[Array, "n m"]:
         gamma = _cast(self.gamma, x)
-        return jnp.exp(-gamma * squared_distances_to(x, y, factor, gamma))
+        return -gamma * squared_distances_to(x, y, factor, gamma)
 
 
 @pytree(data_fields=["gamma"])
@@ -110,10 +110,10 @@ class Laplacian(_OfDifferences):
 
     gamma: Any
 
-    def of_scaled(
+    def log_of_scaled(
         self, x: Float[Array, "n d"], y: Float[Array, "m d"], factor: Float[Array, " d"] | None
     ) -> Float[Array, "n m"]:
-        return jnp.exp(-_cast(self.gamma, x) * absolute_distances(x, y, factor))
+        return -_cast(self.gamma, x) * absolute_distances(x, y, factor)
 
 
 @pytree()
@@ -159,12 +159,18 @@ class Scaled(_OnPairs):
     scale: Any
 
     def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        kernel, scale = self.kernel, _cast(self.scale, x)
-        while isinstance(kernel, Scaled):
-            kernel, scale = kernel.kernel, scale * _cast(kernel.scale, x)
+        kernel, scale = _innermost(self, x)
         if isinstance(kernel, _OfDifferences):
-            return kernel.of_scaled(x, y, 1 / scale)
+            return jnp.exp(kernel.log_of_scaled(x, y, 1 / scale))
         return gram(kernel, x / scale[None, :], y / scale[None, :])
+
+
+def _innermost(scaled: Scaled, x: Float[Array, "n d"]) -> tuple[Any, Float[Array, " d"]]:
+    """The kernel that is no `Scaled`, and the product of all scales."""
+    kernel, scale = scaled.kernel, _cast(scaled.scale, x)
+    while isinstance(kernel, Scaled):
+        kernel, scale = kernel.kernel, scale * _cast(kernel.scale, x)
+    return kernel, scale
 
 
 @pytree(meta_fields=["num_points"])
@@ -290,6 +296,30 @@ def gram(
         # k(x, x) = 1, but in expanded form a point's distance to itself may round to more than 0.
         K = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, K)
     return K
+
+
+def log_gram(
+    kernel: Kernel, x: Num[ArrayLike, "n d"], y: Num[ArrayLike, "m d"]
+) -> Float[Array, "n m"]:
+    """log k(x_i, y_j) of an RBF or a Laplacian kernel, scaled or not: never -inf, unlike log(K).
+
+    Args:
+      kernel: `rbf` or `laplacian`, scaled or not.
+      x: (n, d) points.
+      y: (m, d) points.
+
+    Raises:
+      ValueError: if the kernel is another one, whose values may be negative.
+    """
+    if not is_shift_invariant(kernel):
+        raise ValueError(
+            f"kernel is {kernel!r}; only the RBF and the Laplacian kernel have a logarithm."
+        )
+    x, y = pairs_in_one_dtype(as_numbers(x, "x"), as_numbers(y, "y"), True)
+    if isinstance(kernel, Scaled):
+        innermost, scale = _innermost(kernel, x)
+        return innermost.log_of_scaled(x, y, 1 / scale)
+    return kernel.log_of_scaled(x, y, None)
 
 
 def is_shift_invariant(kernel: Any) -> bool:

@@ -85,10 +85,10 @@ LAYERS = {
         "pairs",
     ),
     "methods": (
-        "arguments base turning",
-        "ae kernel_names radius ring sae vae",
+        "arguments base noise turning",
+        "ae edits kernel_names radius random_convolutions ring sae separation vae",
         "hypersphere ogae",
-        "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
+        "deep_svdd dspsvdd dvaesvdd edited_ogae soft_deep_svdd turned_ogae",
     ),
     "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),
     "path": (

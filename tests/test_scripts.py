@@ -44,7 +44,7 @@ OVERRIDES = {
 }
 SCORES = (
     *("contrast", "contrast+error", "error-contrast", "gaussian", "knn", "last_m", "ocsvm"),
-    "reconstruction",
+    *("ocsvm-log", "reconstruction"),
 )
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,12 +14,12 @@ from jaxtyping import Array, Float
 from ocsvm_jax.arrays.scaling import standardized
 from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.fit import ocsvm_fit
-from ocsvm_jax.kernels import Kernel, resolve_gamma, scaled
+from ocsvm_jax.kernels import Kernel, is_shift_invariant, log_gram, resolve_gamma, scaled
 from ocsvm_jax.methods.kernel_names import kernel_named
 from ocsvm_jax.model import OCSVM
 
 # The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
-FINAL_SCORES = ("ocsvm", "contrast", "contrast+error")
+FINAL_SCORES = ("ocsvm", "ocsvm-log", "contrast", "contrast+error")
 _ROUND = 1024
 
 
@@ -105,6 +107,24 @@ def ocsvm_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, 
     """
     expansion = in_blocks(_rounded_up(ocsvm).kernel_expansion, [z], block=_ROUND)
     return float(ocsvm.rho) - expansion.astype(np.float64)
+
+
+def ocsvm_log_score(ocsvm: OCSVM, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"] | None:
+    """log(rho) - log(f + rho) at each latent: in the order of -f, and without its saturation.
+
+    Far from all support vectors f + rho is 0 in float32 and -f is rho, whatever the distance; this
+    score still grows with it. None for a kernel without a logarithm.
+    """
+    if not is_shift_invariant(ocsvm.kernel):
+        return None
+    log_expansion = in_blocks(partial(_log_expansion, _rounded_up(ocsvm)), [z], block=_ROUND)
+    return float(np.log(ocsvm.rho)) - log_expansion.astype(np.float64)
+
+
+@jax.jit
+def _log_expansion(ocsvm: OCSVM, z: Float[Array, "n d"]) -> Float[Array, " n"]:
+    log_k = log_gram(ocsvm.kernel, ocsvm.in_coordinates(z), ocsvm.support_vectors)
+    return jax.nn.logsumexp(log_k, b=ocsvm.coefficients[None, :], axis=1)
 
 
 def _rounded_up(ocsvm: OCSVM) -> OCSVM:

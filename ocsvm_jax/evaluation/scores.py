@@ -16,7 +16,13 @@ from ocsvm_jax.blocks import in_blocks
 from ocsvm_jax.evaluation import collapse
 from ocsvm_jax.evaluation.contrast import Units, Views, log_views
 from ocsvm_jax.evaluation.density import LatentDensity
-from ocsvm_jax.evaluation.final import Final, fit_latents, ocsvm_score, score_name
+from ocsvm_jax.evaluation.final import (
+    Final,
+    fit_latents,
+    ocsvm_log_score,
+    ocsvm_score,
+    score_name,
+)
 from ocsvm_jax.files import write_json
 from ocsvm_jax.methods.base import Method, Score
 from ocsvm_jax.methods.turning import half_turn
@@ -129,6 +135,9 @@ class FinalOCSVM(NamedTuple):
         """The scores of `final.FINAL_SCORES` that the images and the method have."""
         upright, views = new.final(self.ocsvm)
         out = {"ocsvm": upright}
+        log_score = ocsvm_log_score(self.ocsvm, new.upright.z)
+        if log_score is not None:
+            out["ocsvm-log"] = log_score
         if views is None or self.contrast is None:
             return out
         out["contrast"] = views.contrast

@@ -39,6 +39,8 @@ def unset(name: str, latent_dim: int) -> Config:
 
 def _type(recipe: Recipe, field: str, default: Any) -> type:
     """Type accepted on the command line: `object` for a number or a name."""
+    if isinstance(default, tuple):
+        return tuple
     choices = {type(choice) for choice in _leaves(get_type_hints(recipe.build)[field])}
     return object if str in choices and not isinstance(default, str) else type(default)
 

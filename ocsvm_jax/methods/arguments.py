@@ -69,8 +69,25 @@ def one_of(choices: Sequence[str]) -> Check:
     return check
 
 
+def some_of(choices: Sequence[str]) -> Check:
+    """Returns a check that a value is one or more of these names, each at most once."""
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+            raise ArgumentError(
+                f"{name} is {shown(value)}; it must be a tuple of one or more of {tuple(choices)}."
+            )
+        for one in value:
+            one_of(choices)(f"a name in {name}", one)
+        if len(set(value)) < len(value):
+            raise ArgumentError(f"{name} is {tuple(value)}; each name may stand there once.")
+
+    return check
+
+
 check_nu = number(lambda value: 0 < value <= 1, "it must lie in (0, 1]")
 check_weight = number(lambda value: 0 <= value < math.inf, "it must be finite, at least 0")
+check_share = number(lambda value: 0 <= value <= 1, "it must lie in [0, 1]")
 check_pretrain = number(lambda value: 0 <= value < 1, "it must be a share of the epochs in [0, 1)")
 _positive = 'it must be a positive number, "scale" or "auto"'
 _check_positive = number(lambda value: 0 < value < math.inf, _positive)

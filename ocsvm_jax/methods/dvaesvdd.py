@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from ocsvm_jax.methods.arguments import Number, check_weight
 from ocsvm_jax.methods.base import Forward, Method, encoded, gradient_method, plain_score
+from ocsvm_jax.methods.noise import next_noise
 from ocsvm_jax.methods.vae import (
     mean_head,
     mean_reconstruction_score,
-    next_noise,
     variational_loss,
 )
 from ocsvm_jax.networks.pair import Network

@@ -202,6 +202,7 @@ def guided_method(
     last_m: int,
     target: Callable[[Array], Array] | None = None,
     kernel: Kernel | None = None,
+    draws: bool = False,
 ) -> Method:
     """Builds a method guided by one-class SVMs of its batches, and stores the last M of them.
 
@@ -213,6 +214,7 @@ def guided_method(
       last_m: as in `ogae`.
       target: `target(images)` is what the decoder should reconstruct; None for the images.
       kernel: of the one-class SVMs; None for RBF kernels of the gammas in the records.
+      draws: whether the objective draws, from the `noise` of its memory.
     """
     at_least(1)("last_m", last_m)
 
@@ -232,11 +234,12 @@ def guided_method(
         }
 
     def init_memory(params, stats, images, key):
-        del key
+        noise = jax.random.key_data(key) if draws else ()
+        memory = ring.Memory((), jnp.int32(0), noise)
         record = jax.eval_shape(
-            lambda: objective(params, stats, None, images, jnp.int32(0), True)[1].record
+            lambda: objective(params, stats, memory, images, jnp.int32(0), True)[1].record
         )
-        return ring.empty(record, last_m)
+        return ring.empty(record, last_m, noise)
 
     def prepare(state, mean_of, epoch):
         del mean_of

@@ -10,6 +10,7 @@ from ocsvm_jax.arrays.packing import Packed, packed
 from ocsvm_jax.guidance import GuidanceAux
 from ocsvm_jax.kernels import Kernel, gram, rbf
 from ocsvm_jax.methods.base import Score, State
+from ocsvm_jax.methods.noise import next_noise
 
 
 class Memory(NamedTuple):
@@ -19,16 +20,18 @@ class Memory(NamedTuple):
       entries: a `GuidanceAux` whose arrays have a leading axis of M; step i is at i % M. Between
         `pack` and `unpack` a `Packed`.
       steps: () total number of steps taken.
+      noise: key data for the next step of a method that draws, see `noise`; () for others.
     """
 
     entries: Any
     steps: Int[Array, ""]
+    noise: Any = ()
 
 
-def empty(record: GuidanceAux, size: int) -> Memory:
+def empty(record: GuidanceAux, size: int, noise: Any = ()) -> Memory:
     """A ring for `size` records of this type: arrays, or their shapes and dtypes."""
     zeros = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), record)
-    return Memory(zeros, jnp.int32(0))
+    return Memory(zeros, jnp.int32(0), noise)
 
 
 def remember(memory: Memory, record: GuidanceAux) -> Memory:
@@ -37,7 +40,8 @@ def remember(memory: Memory, record: GuidanceAux) -> Memory:
     size = jax.tree.leaves(memory.entries)[0].shape[0]
     slot = memory.steps % size
     entries = jax.tree.map(lambda kept, entry: kept.at[slot].set(entry), memory.entries, new)
-    return Memory(entries, memory.steps + 1)
+    noise = memory.noise if isinstance(memory.noise, tuple) else next_noise(memory.noise)
+    return Memory(entries, memory.steps + 1, noise)
 
 
 def pack(state: State) -> State:

@@ -19,20 +19,15 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
-from ocsvm_jax.arrays.distances import absolute_distances, squared_distances
-from ocsvm_jax.guidance import Halves, misfit, remembered, solve_halves
-from ocsvm_jax.kernels import Laplacian
-from ocsvm_jax.methods.arguments import ArgumentError, Gamma, Number, check_flag, check_weight
+from ocsvm_jax.guidance import misfit, remembered, solve_halves
+from ocsvm_jax.methods.arguments import Gamma, Number, check_flag, check_weight
 from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, mean_error
 from ocsvm_jax.methods.ogae import GAMMA, guidance_options, guided_method, phases_of
-from ocsvm_jax.methods.turning import half_turn
+from ocsvm_jax.methods.separation import check_positive_kernel, log_odds_of_anomalies
+from ocsvm_jax.methods.turning import half_turn, stretching
 from ocsvm_jax.methods.turning import stretch as stretched
-from ocsvm_jax.networks.pair import Network, Pair
-
-# Lower bound on alpha that keeps the logarithm of a kernel sum finite.
-_ALPHA_FLOOR = 1e-12
+from ocsvm_jax.networks.pair import Network
 
 
 def turned_ogae(
@@ -88,20 +83,11 @@ def turned_ogae(
     check_weight("guidance_weight", guidance_weight)
     check_flag("stretch", stretch)
     phases = phases_of(num_epochs, schedule, betas, betas_second)
-    if kernel == "linear":
-        raise ArgumentError(
-            "kernel is 'linear'; turned_ogae needs 'rbf' or 'laplacian': its log-odds are those of "
-            "sums of a positive kernel."
-        )
+    check_positive_kernel("turned_ogae", kernel, gamma)
     options = guidance_options(nu, gamma, standardize, differentiate_dual, kernel)
-    if isinstance(gamma, str):
-        raise ArgumentError(
-            f"gamma is {gamma!r}; turned_ogae needs a number: the log-odds are those of a "
-            "kernel of one width."
-        )
     prepared = stretched if stretch else None
     if prepared:
-        network = Network(_stretching(network.encoder), network.decoder)
+        network = Network(stretching(network.encoder), network.decoder)
 
     def objective(params, stats, memory, images, epoch, train):
         del memory
@@ -114,7 +100,7 @@ def turned_ogae(
         reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
         halves = solve_halves(z, betas=phases.betas(epoch), **options)
         guidance, num_outside = misfit(halves)
-        turned = turned_log_odds(halves, z_turned)
+        turned = log_odds_of_anomalies(halves, z_turned)
         loss = reconstruction + guidance_weight * guidance
         loss = loss + turned_weight * turned
         parts = {
@@ -137,32 +123,3 @@ def turned_ogae(
         target=prepared,
         kernel=options["kernel"],
     )
-
-
-def _stretching(encoder: Pair) -> Pair:
-    def apply(params, stats, x, train):
-        return encoder.apply(params, stats, stretched(x), train)
-
-    return Pair(encoder.init, apply)
-
-
-def turned_log_odds(halves: Halves, z_turned: Float[Array, "half d"]) -> Float[Array, ""]:
-    """mean_i log(1 + e(z_T,i) / e(z_L,i)), see `turned_ogae`; rho cancels.
-
-    Args:
-      halves: solved halves of the upright latents, with an RBF or a Laplacian kernel.
-      z_turned: (b/2, d) latents of the turned images of z_L, not standardised.
-    """
-    turned = (z_turned - halves.mean_L[None, :]) / halves.std_L[None, :]
-    log_odds = _log_expansion(halves, turned) - _log_expansion(halves, halves.z_L)
-    return jnp.mean(jax.nn.softplus(log_odds))
-
-
-def _log_expansion(halves: Halves, z: Float[Array, "m d"]) -> Float[Array, " m"]:
-    """log sum_j alpha_j k(z_i, z_sv,j), without underflow far from all z_sv."""
-    if isinstance(halves.kernel, Laplacian):
-        exponents = -halves.kernel.gamma * absolute_distances(z, halves.z_sv, None)
-    else:
-        exponents = -halves.gamma * squared_distances(z, halves.z_sv)
-    log_alpha = jnp.log(jnp.maximum(halves.solution.alpha, _ALPHA_FLOOR))
-    return jax.nn.logsumexp(exponents + log_alpha[None, :], axis=1)

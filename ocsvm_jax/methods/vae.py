@@ -19,6 +19,7 @@ from ocsvm_jax.methods.base import (
     plain_score,
     squared_error,
 )
+from ocsvm_jax.methods.noise import key_of_step, next_noise
 from ocsvm_jax.networks.pair import Network
 
 
@@ -75,17 +76,6 @@ def mean_reconstruction_score(network: Network):
     return score
 
 
-def next_noise(memory: Array) -> Array:
-    """Key data for the next step; unlike keys, checkpoints can hold their data."""
-    return jax.random.key_data(_split(memory)[0])
-
-
-def _split(memory: Array) -> tuple[Array, Array]:
-    """The key for all further steps, and the key for this one."""
-    further, this = jax.random.split(jax.random.wrap_key_data(memory))
-    return further, this
-
-
 def variational_loss(
     network: Network,
     params: Any,
@@ -105,7 +95,7 @@ def variational_loss(
     mean, log_var = jnp.split(heads, 2, axis=-1)
     z = mean
     if train:
-        draw = jax.random.normal(_split(noise)[1], mean.shape, mean.dtype)
+        draw = jax.random.normal(key_of_step(noise), mean.shape, mean.dtype)
         z = mean + jnp.exp(log_var / 2) * draw
     x_hat, decoder_stats = decoded(network, params, stats, z, train)
     reconstruction = mean_error(images, x_hat)

@@ -17,6 +17,7 @@ NAN = float("nan")
 WEIGHTS = {
     "guidance_weight",
     "turned_weight",
+    "edited_weight",
     "kl_weight",
     "similarity_weight",
     "reconstruction_weight",
@@ -37,6 +38,8 @@ WRONG = {
     "kernel": ("gaussian", "polynomial", None),
     "radius": ("learnt", None),
     "pretrain": (-0.1, 1.0, NAN, "half"),
+    "edits": ((), "turned", ("turned", "turned"), 3, None),
+    "convolved": (-0.1, 1.1, NAN, "half", None),
 } | dict.fromkeys(WEIGHTS, (-1.0, NAN, float("inf"), "large", None))
 
 

@@ -30,6 +30,7 @@ from ocsvm_jax.training import loop as training
 
 STEPS, STEPS_PER_EPOCH, RATE = 150, 15, 2e-3
 PRETRAINED = {"pretrain": 0.3}
+LARGEST = ("ogae", "turned_ogae", "edited_ogae")
 CASES = {name: (name, {}) for name in METHODS} | {
     "sae, squared": ("sae", {"similarity": "squared"}),
     "deep_svdd, pretrained": ("deep_svdd", PRETRAINED),
@@ -233,9 +234,9 @@ def test_scores_are_larger_for_more_anomalous(scores):
 
 
 def names_of(some):
-    """The methods whose recipes are such; the two with the largest programs are slow."""
+    """The methods whose recipes are such; those with the largest programs are slow."""
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("ogae", "turned_ogae") else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGEST else [])
         for name, recipe in METHODS.items()
         if some(recipe)
     ]
@@ -246,6 +247,7 @@ TRACED = {
     "guidance_weight": (0.01, 0.5),
     "nu": (0.4, 0.2),
     "turned_weight": (0.01, 0.5),
+    "edited_weight": (0.01, 0.5),
     "gamma": (0.1, 0.7),
     "betas": ((1.0, 0.0), (0.5, 0.25)),
     "betas_second": ((1.0, 1.0), (0.0, 1.0)),

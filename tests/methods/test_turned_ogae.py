@@ -9,7 +9,7 @@ from support.small import BATCH, NETWORK, built, normal_images
 
 from ocsvm_jax import laplacian
 from ocsvm_jax.guidance import guidance_loss, solve_halves
-from ocsvm_jax.methods.turned_ogae import turned_log_odds
+from ocsvm_jax.methods.separation import log_odds_of_anomalies
 from ocsvm_jax.methods.turning import half_turn
 
 HALF, D = 6, 3
@@ -24,7 +24,7 @@ def latents(seed=0):
 @jax.jit
 def loss(z, z_turned, betas=(1.0, 1.0)):
     halves = solve_halves(z, kernel=None, betas=betas, **GUIDANCE)
-    return turned_log_odds(halves, z_turned)
+    return log_odds_of_anomalies(halves, z_turned)
 
 
 def test_log_odds_against_libsvm():
@@ -57,7 +57,7 @@ def test_log_odds_of_a_laplacian_kernel():
         return np.exp(-0.3 * distances) @ np.asarray(halves.solution.alpha)
 
     expected = np.mean(log1p(expansion(turned) / expansion(np.asarray(halves.z_L))))
-    found = turned_log_odds(halves, jnp.asarray(z_turned))
+    found = log_odds_of_anomalies(halves, jnp.asarray(z_turned))
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 

@@ -34,6 +34,7 @@ class Row(NamedTuple):
 
 
 _FINAL, _ERROR, _DISTANCE = "-f, final one-class SVM", "reconstruction error", "distance to centre"
+_LOG = "log form of -f, final one-class SVM"
 _CONTRAST = "contrast of -f and of log error"
 # What is fitted to the same latents as the final one-class SVM, see `evaluation.density`.
 DENSITY_WORDS = {
@@ -75,6 +76,7 @@ ROWS = (
     ),
     Row("AE, contrast", "ae", "contrast+error", _CONTRAST, group="ours", searched=False),
     Row("OgAE, contrast", "ogae", "contrast+error", _CONTRAST, group="ours", searched=False),
+    Row("Edited OgAE", "edited_ogae", "ocsvm-log", _LOG, group="ours"),
     Row("Turned OgAE", "turned_ogae", "contrast+error", _CONTRAST, group="ours"),
     Row("Turned OgAE, -f alone", "turned_ogae", "ocsvm", _FINAL, group="ours", searched=False),
     # Turned OgAE without one part of its loss; all other settings are the card's.

@@ -57,6 +57,9 @@ def oracle(name, final):
     f = {key: svm.decision_function(v[0] / scale) / (0.2 * len(z)) for key, v in views.items()}
     if name == "ocsvm":
         return -f["valid", "up"]
+    if name == "ocsvm-log":
+        rho = -svm.intercept_[0] / (0.2 * len(z))
+        return np.log(rho) - np.log(f["valid", "up"] + rho)
     contrast = {part: f[part, "turned"] - f[part, "up"] for part in ("train", "valid")}
     if name == "contrast":
         return contrast["valid"]
@@ -109,7 +112,7 @@ def test_figures_on_validation_images():
         *FINAL_SCORES,
         *DENSITY_SCORES,
     }
-    assert len(figures) == 4 + 3 * len(FINALS)
+    assert len(figures) == 4 + len(FINAL_SCORES) * len(FINALS)
     for final, settings in FINALS.items():
         for name in FINAL_SCORES:
             auroc = roc_auc_score(LABELS, oracle(name, settings))
