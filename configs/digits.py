@@ -26,8 +26,8 @@ def get_config() -> ConfigDict:
     config.data.train_corruptions = ("identity", "motion_blur", "translate")
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
-    # "ogae", "turned_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd", "dspsvdd" or
-    # "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields, too, with their
+    # "ogae", "turned_ogae", "edited_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd",
+    # "dspsvdd" or "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields, too, with their
     # defaults unless set: --config.method.name=vae --config.method.kl_weight=0.2. Their meaning is
     # documented there: kl_weight weighs the KL divergence summed over latent dimensions, and
     # guidance_weight n_sv times the sum of the misfits, not their mean.

@@ -72,6 +72,7 @@ def get_config() -> ConfigDict:
             "stretch": (True, False),
         }
     )
+    grids.edited_ogae = ConfigDict({"edited_weight": (1.0, 0.1), "guidance_weight": (1e-3, 0.0)})
     grids.deep_svdd = ConfigDict({"pretrain": (0.0, 0.5)})
     grids.soft_deep_svdd = ConfigDict({"pretrain": (0.0, 0.5), "nu": (0.01, 0.03, 0.1, 0.3, 0.5)})
     grids.dspsvdd = ConfigDict({"reconstruction_weight": (0.1, 1.0, 10.0)})
