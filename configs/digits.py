@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
     config.data.test_corruptions = ("stripe", "canny_edges", "brightness")
 
     # "ogae", "turned_ogae", "edited_ogae", "ae", "vae", "sae", "deep_svdd", "soft_deep_svdd",
-    # "dspsvdd" or "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields, too, with their
-    # defaults unless set: --config.method.name=vae --config.method.kl_weight=0.2. Their meaning is
-    # documented there: kl_weight weighs the KL divergence summed over latent dimensions, and
-    # guidance_weight n_sv times the sum of the misfits, not their mean.
+    # "dspsvdd" or "dvaesvdd". The arguments of its function in ocsvm_jax/methods are fields, too,
+    # with their defaults unless set: --config.method.name=vae --config.method.kl_weight=0.2. Their
+    # meaning is documented there: kl_weight weighs the KL divergence summed over latent dimensions,
+    # and guidance_weight n_sv times the sum of the misfits, not their mean.
     config.method = method_fields.unset("ogae", latent_dim=32)
 
     config.train = ConfigDict()
