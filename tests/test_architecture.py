@@ -90,7 +90,13 @@ LAYERS = {
         "hypersphere ogae",
         "deep_svdd dspsvdd dvaesvdd soft_deep_svdd turned_ogae",
     ),
-    "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),
+    "networks": (
+        "forms pair",
+        "convolution convolution_valid",
+        "autoencoder",
+        "mlp patch patched",
+        "fitting",
+    ),
     "path": (
         "batches criteria progress rows",
         "defaults grid unseen",
@@ -106,11 +112,10 @@ LAYERS = {
         "launches",
     ),
     "sklearn": (
-        "accuracy conversion host_kernels parameters",
+        "accuracy calibration conversion host_kernels parameters",
         "inputs scoring",
         "fitted_kernel solving",
         "base",
-        "calibration",
         "one_class svdd",
     ),
     "solver": (
