@@ -28,7 +28,7 @@ LAYERS = {
         "fit",
         "path sklearn training",
         "evaluation",
-        "reports",
+        "detectors reports",
         "experiments",
     ),
     "arrays": (
@@ -52,6 +52,12 @@ LAYERS = {
         "subject",
         "generate",
         "__main__",
+    ),
+    "detectors": (
+        "design inputs ranks",
+        "fitted parameters training",
+        "detector_file",
+        "base",
     ),
     "evaluation": (
         "adjusted collapse contrast density final latents resampling",

@@ -20,6 +20,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 SUBMODULES = [
     "conformal",
+    "detectors",
     "explain",
     "export",
     "localized",

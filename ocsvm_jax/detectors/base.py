@@ -1,5 +1,6 @@
 """The base class of the detectors: scikit-learn's interface around a trained method."""
 
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ocsvm_jax import forks
-from ocsvm_jax.detectors import parameters
+from ocsvm_jax.detectors import detector_file, parameters
 from ocsvm_jax.detectors.design import Design
 from ocsvm_jax.detectors.fitted import Fitted, One, check_method
 from ocsvm_jax.detectors.inputs import Scaling, checked_images
@@ -85,8 +86,7 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         self._scaling, self._fitted, self.history_ = scaling, fitted, history
         self.latent_dim_, self.n_epochs_ = design.latent_dim, design.plan.epochs
         # Rows that were not trained on: the others score higher than new ones.
-        held_out = -fitted.anomaly(x[rows.held_out])
-        self.offset_ = float(np.quantile(held_out, given["false_alarm"], method="lower"))
+        self.offset_ = _offset(-fitted.anomaly(x[rows.held_out]), given["false_alarm"])
         self._drop_calibration()
         return self
 
@@ -110,6 +110,40 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         """Latents of the rows in each model, (n_models, n, latent_dim_)."""
         return self._with(X, "latents")
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the fitted detector to one `.npz` file, atomically and without pickle.
+
+        Its calibration is kept, too. `load` of the same class reads it.
+
+        Raises:
+          FileNotFoundError: if the folder does not exist.
+          sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        detector_file.write(path, self, self._given())
+
+    @classmethod
+    def load(cls: type[Own], path: str | os.PathLike, network: Any = None) -> Own:
+        """Reads a detector written by `save`, which gives the same scores to the bit.
+
+        Nothing in the file is executed. Scores on another device or release of JAX may differ by
+        rounding.
+
+        Args:
+          path: the file.
+          network: the pair (encoder, decoder) of the fit, if it was your own: the file holds its
+            weights, but not its code.
+
+        Raises:
+          OSError: if the file cannot be read, for example FileNotFoundError.
+          ValueError: if the file is damaged, is not a saved detector, is one of another class or
+            format, or its weights are not those of the network.
+        """
+        saved = detector_file.read(path, cls._method, cls.__name__, network)
+        detector = cls(**saved.parameters)
+        detector.__dict__ |= saved.attributes
+        return detector
+
     def _with(self, X: Any, what: str) -> Any:
         """A method of the fitted models, of the scaled rows."""
         check_is_fitted(self)
@@ -125,7 +159,7 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         name = type(self).__name__
         if reset:
             series = isinstance(self.network, str)
-            axes = np.ndim(X) if not hasattr(X, "ndim") else X.ndim
+            axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
             kind: Kind = "series" if series else "images" if axes in (3, 4) else "vectors"
         else:
             kind = self._scaling.kind
@@ -222,3 +256,12 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
                 "False to start anew."
             )
         return [one.state for one in before.ones]
+
+
+def _offset(scores: Float[np.ndarray, " h"], false_alarm: float) -> float:
+    """The threshold of the conformal rule, or the lowest score if there are too few for the rate.
+
+    The rule promises its rate for rows that nothing was decided by; early stopping looks at these.
+    """
+    place = int(false_alarm * (len(scores) + 1))
+    return float(np.sort(scores)[max(place, 1) - 1])
