@@ -5,7 +5,8 @@ import json
 import os
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ class Saved(NamedTuple):
 
 
 def write(
-    path: str | os.PathLike | BinaryIO,
+    path: str | os.PathLike | BufferedIOBase,
     kernel: Any,
     arrays: dict[str, Any],
     promise: dict[str, Any] | None = None,
@@ -70,7 +71,7 @@ def write(
         np.savez(file, **saved)  # pyright: ignore[reportArgumentType]
 
 
-def read(path: str | os.PathLike | BinaryIO) -> Saved:
+def read(path: str | os.PathLike | BufferedIOBase) -> Saved:
     """Reads the kernel and the arrays of a file; never executes anything in it.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
@@ -61,8 +61,8 @@ class Fitted:
 
     def state_shapes(self) -> Any:
         """Shapes and dtypes of the state of a model."""
-        one = jax.ShapeDtypeStruct((1, *self.design.shape), np.float32)
-        return self.program.state_shapes(self.member(0), one)  # pyright: ignore[reportArgumentType]
+        one = jnp.zeros((1, *self.design.shape), jnp.float32)
+        return self.program.state_shapes(self.member(0), one)
 
     def with_finals(self, x: Shaped[np.ndarray, "n *shape"], final: Final) -> "Fitted":
         """The models with one-class SVMs of training rows, and references, where they need them.
