@@ -191,9 +191,7 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         recipe = METHODS[self._method]
         settings = {name: parameters.settled(given[name]) for name in recipe.fields}
         numbers = recipe.numbers_in(settings)
-        plan = plan_of(
-            scaling.kind, rows, given["epochs"], given["batch_size"], given["patience"]
-        )
+        plan = plan_of(scaling.kind, rows, given["epochs"], given["batch_size"], given["patience"])
         own = None if isinstance(self.network, str) else self.network
         design = Design(
             method=self._method,

@@ -113,7 +113,11 @@ def read(path: str | os.PathLike, method: str, name: str, network: Any) -> Saved
     if found != FORMAT:
         raise ValueError(
             f"{os.fspath(path)} has the format {found!r}; this version reads {FORMAT!r}. "
-            + ("OCSVM.load reads it." if str(found).startswith("ocsvm_jax.OCSVM/") else "Fit again.")
+            + (
+                "OCSVM.load reads it."
+                if str(found).startswith("ocsvm_jax.OCSVM/")
+                else "Fit again."
+            )
         )
     if header["method"] != method:
         raise ValueError(

@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_array
 from ocsvm_jax.networks.fitting import AXES, Kind
 
 SCALINGS = ("standard", "robust", "none")
-# Farther than this from the centre, in units of the scale, a value counts as so far: float32 holds
-# neither the square of an arbitrary float64 nor its sum over columns.
-_FARTHEST = 1e6
+# Farther than this from the centre, in units of the scale, a value counts as so far: float32 does
+# not hold the square of an arbitrary float64, nor its sum over columns.
+_FARTHEST = 1e15
 _CHANNELS = (1, 3, 4)  # of images that are stored with their channels first
 
 

@@ -133,7 +133,9 @@ def described(method: str, summary: str) -> str:
     if METHODS[method].heads > 1:
         heads = "\n    The encoder has two outputs per latent dimension: mean and log-variance."
     if not METHODS[method].bias:
-        heads += "\n    Neither should have biases: with them, one point would serve for all inputs."
+        heads += (
+            "\n    Neither should have biases: with them, one point would serve for all inputs."
+        )
     own_args = _arguments_of(method)
     args = _SHARED_ARGS.format(own=own_args, scores=scores.replace("'", '"'), heads=heads)
     args = "\n".join(line for line in args.splitlines() if line.strip())
@@ -185,7 +187,9 @@ def check(method: str, given: Mapping[str, Any]) -> None:
         try:
             check_gamma("final_gamma", given["final_gamma"])
         except ArgumentError as error:
-            raise ArgumentError(f"{str(error).rstrip('.')}, {' or '.join(map(repr, RULES))}.") from None
+            raise ArgumentError(
+                f"{str(error).rstrip('.')}, {' or '.join(map(repr, RULES))}."
+            ) from None
     _check_network(given["network"])
     if not isinstance(given["workdir"], str | os.PathLike | None):
         raise ArgumentError(f"workdir is {given['workdir']!r}; it must be None or a path.")

@@ -139,7 +139,11 @@ def _check_same(workdir: Path, then: dict[str, Any], now: dict[str, Any]) -> Non
     if changed:
         lines = "".join(
             f"\n  {name}: "
-            + ("other rows" if name == "data" else f"{then.get(name)!r} there, {now.get(name)!r} now")
+            + (
+                "other rows"
+                if name == "data"
+                else f"{then.get(name)!r} there, {now.get(name)!r} now"
+            )
             for name in changed
         )
         raise ValueError(

@@ -31,6 +31,7 @@ _LONG = 32  # above this length, the first stage divides an axis by 4
 _WIDEST = 64
 
 Grid = Float[Array, "b *space c"]
+Other = Float[Array, "b *other o"]  # of other lengths and channels
 
 
 class Stage(NamedTuple):
@@ -65,18 +66,18 @@ def stages_of(space: Sequence[int], narrowest: int) -> list[Stage]:
     return stages
 
 
-def folded(x: Grid, factors: Sequence[int]) -> Grid:
+def folded(x: Grid, factors: Sequence[int]) -> Other:
     """Blocks of pixels as channels; rows and columns of zeros complete the last blocks."""
     sizes = [-(-n // f) for n, f in zip(x.shape[1:-1], factors, strict=True)]
     ends = [(0, s * f - n) for s, f, n in zip(sizes, factors, x.shape[1:-1], strict=True)]
-    x = _padded(x, ends)
+    x = jnp.pad(x, [(0, 0), *ends, (0, 0)])
     x = x.reshape(len(x), *itertools.chain(*zip(sizes, factors, strict=True)), x.shape[-1])
     axes = range(1, 2 * len(factors) + 1)
     x = x.transpose(0, *axes[::2], *axes[1::2], x.ndim - 1)
     return x.reshape(len(x), *sizes, -1)
 
 
-def unfolded(x: Grid, factors: Sequence[int], sizes: Sequence[int]) -> Grid:
+def unfolded(x: Grid, factors: Sequence[int], sizes: Sequence[int]) -> Other:
     """Channels as blocks of pixels, the reverse of `folded`, cropped to `sizes`."""
     n, space = len(factors), x.shape[1:-1]
     x = x.reshape(len(x), *space, *factors, -1)
@@ -84,10 +85,6 @@ def unfolded(x: Grid, factors: Sequence[int], sizes: Sequence[int]) -> Grid:
     x = x.transpose(0, *pairs, 2 * n + 1)
     x = x.reshape(len(x), *(s * f for s, f in zip(space, factors, strict=True)), x.shape[-1])
     return x[:, *(slice(size) for size in sizes)]
-
-
-def _padded(x: Grid, ends: Sequence[tuple[int, int]]) -> Grid:
-    return jnp.pad(x, [(0, 0), *ends, (0, 0)])
 
 
 class _Patched(Network):

@@ -73,9 +73,7 @@ def test_every_detector(cls, vectors, images, tmp_path):
     unused = {"ocsvm"} if "ocsvm" not in names else set()
     assert set(parameters.SCORES[cls._method]) - unused <= names.keys()
     np.testing.assert_array_equal(detector.decision_function(q), scores - detector.offset_)
-    np.testing.assert_array_equal(
-        detector.predict(q), np.where(scores >= detector.offset_, 1, -1)
-    )
+    np.testing.assert_array_equal(detector.predict(q), np.where(scores >= detector.offset_, 1, -1))
     assert detector.latents(q).shape == (1, len(q), detector.latent_dim_)
     assert [entry["epoch"] for entry in detector.history_[0]] == [1, 2]
     detector.save(tmp_path / "detector.npz")
