@@ -111,13 +111,9 @@ def read(path: str | os.PathLike, method: str, name: str, network: Any) -> Saved
             message = f"{os.fspath(path)} is not a detector saved by {name}.save"
             raise ValueError(f"{message}: {type(error).__name__}: {error}") from error
     if found != FORMAT:
+        advice = "OCSVM.load reads it" if str(found).startswith("ocsvm_jax.OCSVM/") else "fit again"
         raise ValueError(
-            f"{os.fspath(path)} has the format {found!r}; this version reads {FORMAT!r}. "
-            + (
-                "OCSVM.load reads it."
-                if str(found).startswith("ocsvm_jax.OCSVM/")
-                else "Fit again."
-            )
+            f"{os.fspath(path)} has the format {found!r}; {name}.load reads {FORMAT!r}: {advice}."
         )
     if header["method"] != method:
         raise ValueError(

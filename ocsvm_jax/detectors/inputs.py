@@ -85,20 +85,17 @@ class Scaling(NamedTuple):
             )
         if self.kind != "images":
             return
-        found = _kind_of_dtype(x)
-        low, high = np.min(x), np.max(x)
-        if self.dtype == "uint8" and found == "integer" and 0 <= low and high <= 255:
-            return
-        if found != self.dtype and {found, self.dtype} != {"uint8", "integer"}:
+        found, low, high = _kind_of_dtype(x), np.min(x), np.max(x)
+        fits = {
+            "uint8": found == "uint8" or (found == "integer" and low >= 0 and high <= 255),
+            "integer": found != "float",
+            "float": found == "float",
+        }
+        if not fits[self.dtype]:
             raise ValueError(
                 f"X holds {x.dtype} images from {low:g} to {high:g}; this {name} was fitted to "
-                f"{self.dtype} images from {self.centre:g} to {self.centre + self.scale:g}. Convert "
-                "them to the same values."
-            )
-        if self.dtype == "uint8" and found == "integer":
-            raise ValueError(
-                f"X holds {x.dtype} images from {low:g} to {high:g}; this {name} was fitted to "
-                "uint8 images from 0 to 255. Convert them to the same values."
+                f"{self.dtype} images from {self.centre:g} to {self.centre + self.scale:g}. "
+                "Convert them to the same values."
             )
 
 
@@ -138,7 +135,7 @@ def _range_of(x: Shaped[np.ndarray, "n ..."]) -> tuple[float, float]:
     if x.dtype == np.uint8:
         return 0.0, 255.0
     low, high = float(np.min(x)), float(np.max(x))
-    return (0.0, 1.0) if x.dtype.kind == "f" and 0 <= low and high <= 1 else (low, high)
+    return (0.0, 1.0) if x.dtype.kind == "f" and low >= 0 and high <= 1 else (low, high)
 
 
 def _standard(columns: Shaped[np.ndarray, "n c"]) -> tuple[np.ndarray, np.ndarray]:

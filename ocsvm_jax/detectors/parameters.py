@@ -106,7 +106,7 @@ def constructor(method: str) -> Any:
     """The `__init__` of the detector of a method, with the signature that scikit-learn reads."""
     parameters = defaults(method)
 
-    def __init__(self: Any, **given: Any) -> None:
+    def __init__(self: Any, **given: Any) -> None:  # noqa: N807
         for name in given:
             if name not in parameters:
                 raise TypeError(

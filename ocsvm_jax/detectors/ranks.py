@@ -1,4 +1,4 @@
-"""Ranks of scores among those of the training rows: what scores of several models have in common."""
+"""Ranks of scores among those of the training rows, by which several models can be averaged."""
 
 from collections.abc import Sequence
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -136,19 +137,16 @@ def entered(workdir: Path | None, description: dict[str, Any], *data: Any) -> It
 
 def _check_same(workdir: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    if changed:
-        lines = "".join(
-            f"\n  {name}: "
-            + (
-                "other rows"
-                if name == "data"
-                else f"{then.get(name)!r} there, {now.get(name)!r} now"
-            )
-            for name in changed
-        )
+    lines = [
+        "data: other rows"
+        if name == "data"
+        else f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+        for name in changed
+    ]
+    if lines:
         raise ValueError(
-            f"workdir is {workdir}, which holds another fit:{lines}\nPass another workdir, or "
-            "remove that one. Nothing was changed."
+            f"workdir is {workdir}, which holds another fit:\n  " + "\n  ".join(lines) + "\nPass "
+            "another workdir, or remove that one. Nothing was changed."
         )
 
 
@@ -156,8 +154,6 @@ def digest_of(weights: Sequence[Any] | None) -> str | None:
     """A digest of the weights that a training starts from."""
     if weights is None:
         return None
-    import jax
-
     leaves = jax.tree.leaves([(state.params, state.stats) for state in weights])
     return hashlib.sha256(sha256(*map(np.asarray, leaves)).encode()).hexdigest()
 

@@ -54,7 +54,7 @@ def test_parameters_are_those_of_the_method(cls):
 
 
 def test_a_parameter_that_does_not_exist():
-    with pytest.raises(TypeError, match="OgAE has no parameter 'latent_dims'. Did you mean 'lat"):
+    with pytest.raises(TypeError, match=r"OgAE has no parameter 'latent_dims'. Did you mean 'lat"):
         OgAE(latent_dims=3)
     with pytest.raises(TypeError, match="AE has no parameter 'nu'"):
         AE(nu=0.1)

@@ -112,7 +112,7 @@ def test_what_can_not_be_fitted(x, message):
 
 
 def test_vectors_can_not_be_turned():
-    with pytest.raises(ValueError, match="TurnedOgAE compares images.*OgAE takes both"):
+    with pytest.raises(ValueError, match=r"TurnedOgAE compares images.*OgAE takes both"):
         TurnedOgAE(**TINY).fit(TABLE)
 
 

@@ -112,7 +112,7 @@ def test_calibration(vectors):
     p = detector.p_values(far)
     np.testing.assert_array_equal(p, conformal_p_values(scores, detector.score_samples(far)))
     np.testing.assert_array_equal(detector.predict(far) == -1, p <= 0.1)
-    with pytest.raises(ValueError, match="a false-alarm rate of 0.001 takes at least 999"):
+    with pytest.raises(ValueError, match=r"a false-alarm rate of 0.001 takes at least 999"):
         detector.calibrate(x[30:], false_alarm=0.001)
     assert not hasattr(detector.fit(x[:30]), "calibration_scores_")
 
@@ -134,7 +134,7 @@ def test_early_stopping(vectors):
 
 
 def test_divergence_is_an_error(vectors):
-    with pytest.raises(ValueError, match="training has diverged.*Lower learning_rate"):
+    with pytest.raises(ValueError, match=r"training has diverged.*Lower learning_rate"):
         AE(epochs=5, batch_size=8, learning_rate=1e25).fit(vectors[0])
 
 

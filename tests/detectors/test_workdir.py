@@ -68,7 +68,7 @@ def test_another_fit_is_refused(vectors, tmp_path):
 def test_folders_that_can_not_be_used(vectors, tmp_path):
     x, _ = vectors
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="which is not empty and holds no detector.json"):
+    with pytest.raises(ValueError, match=r"which is not empty and holds no detector.json"):
         AE(**GIVEN, workdir=tmp_path).fit(x)
     with pytest.raises(ValueError, match="which is a file; pass a new or empty folder"):
         AE(**GIVEN, workdir=tmp_path / "file").fit(x)
