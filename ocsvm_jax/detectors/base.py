@@ -164,7 +164,7 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         else:
             kind = self._scaling.kind
         if kind == "vectors":
-            x = validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+            x: Any = validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
             return x, kind
         x = checked_images(X, kind, name)
         if reset:

@@ -13,6 +13,7 @@ SCALINGS = ("standard", "robust", "none")
 # Farther than this from the centre, in units of the scale, a value counts as so far: float32 does
 # not hold the square of an arbitrary float64, nor its sum over columns.
 _FARTHEST = 1e15
+_OF_A_NORMAL = 1.349  # interquartile range of a normal distribution, in standard deviations
 _CHANNELS = (1, 3, 4)  # of images that are stored with their channels first
 
 
@@ -50,16 +51,17 @@ class Scaling(NamedTuple):
         if kind == "images":
             low, high = _range_of(x)
             # Constant images have no range.
-            return cls(kind, shape, given, dtype, np.float64(low), np.float64(high - low or 1.0))
+            return cls(kind, shape, given, dtype, np.asarray(low), np.asarray(high - low or 1.0))
         columns = x.reshape(-1, shape[-1])
         if how == "none":
             return cls(kind, shape, given, dtype, np.zeros(shape[-1]), np.ones(shape[-1]))
         centre, scale = _standard(columns)
         if how == "robust":
-            robust = RobustScaler().fit(columns)
+            robust, standard = RobustScaler().fit(columns), scale
+            centre, scale = np.asarray(robust.center_), np.asarray(robust.scale_) / _OF_A_NORMAL
             # The middle half of a column may be constant while the rest is not.
-            spread = np.ptp(np.percentile(columns, (25, 75), axis=0), axis=0) > 0
-            centre, scale = robust.center_, np.where(spread, robust.scale_ / 1.349, scale)
+            quartiles = np.percentile(columns, (25, 75), axis=0)
+            scale = np.where(quartiles[0] < quartiles[1], scale, standard)
         return cls(kind, shape, given, dtype, centre, scale)
 
     def apply(self, x: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
@@ -94,7 +96,8 @@ class Scaling(NamedTuple):
         if not fits[self.dtype]:
             raise ValueError(
                 f"X holds {x.dtype} images from {low:g} to {high:g}; this {name} was fitted to "
-                f"{self.dtype} images from {self.centre:g} to {self.centre + self.scale:g}. "
+                f"{self.dtype} images from {float(self.centre):g} to "
+                f"{float(self.centre + self.scale):g}. "
                 "Convert them to the same values."
             )
 
@@ -110,9 +113,10 @@ def checked_images(x: Any, kind: Kind, name: str) -> Shaped[np.ndarray, "n ..."]
     Raises:
       ValueError: if x is of another shape, holds NaN or infinite values or no numbers.
     """
-    x = check_array(x, allow_nd=True, ensure_2d=False, dtype=None, input_name="X", estimator=name)
+    options: dict[str, Any] = {"allow_nd": True, "ensure_2d": False, "estimator": name}
+    x = check_array(x, input_name="X", **options | {"dtype": None})
     if x.dtype.kind not in "buif":
-        x = check_array(x, allow_nd=True, ensure_2d=False, dtype="numeric", input_name="X")
+        x = check_array(x, dtype="numeric", input_name="X", **options)
     axes = AXES[kind]
     if x.ndim not in (axes, axes + 1) or 0 in x.shape:
         wanted = {"images": "(n, h, w) or (n, h, w, c)", "series": "(n, t) or (n, t, c)"}[kind]

@@ -91,7 +91,8 @@ def from_nnx(module: nnx.Module) -> Pair:
         called: Any = nnx.merge(graph, *states)
         called.train() if train else called.eval()
         y = called(x)
-        return y, nnx.to_pure_dict(nnx.split(called, nnx.Param, ...)[2]) if train else stats
+        moved: Any = nnx.split(called, nnx.Param, ...)[2]
+        return y, nnx.to_pure_dict(moved) if train else stats
 
     return Pair(init, apply)
 

@@ -84,8 +84,10 @@ def run_epochs(
         nullcontext(progress) if progress else _bar(plan.epochs) as progress,
     ):
         done = (checkpoints.latest() if checkpoints else None) or 0
-        resumed = checkpoints is not None and done > 0
-        run = checkpoints.restore(jax.eval_shape(unstarted)) if resumed else unstarted()
+        if checkpoints and done:
+            run = checkpoints.restore(jax.eval_shape(unstarted))
+        else:
+            run = unstarted()
         models = histories(workdir, np.size(run.epoch), done)
         progress(sum(len(model.entries) for model in models), math.nan)
         active = _active(run, models, plan)

@@ -84,7 +84,7 @@ def test_an_own_network_of_images(images):
 def test_an_own_network_of_other_weights(vectors, tmp_path):
     x, _ = vectors
     AE(**TINY, network=(Half((2,)), Half((5,)))).fit(x).save(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"weights float32 \(5, 2\) where the network has .*5, 3"):
+    with pytest.raises(ValueError, match=r"weights float32 \(2, 5\) where the network has .*3, 5"):
         AE.load(tmp_path / "a.npz", network=(Half((3,)), Half((5,))))
     with pytest.raises(ValueError, match="arrays of weights, and the network has"):
         AE.load(tmp_path / "a.npz", network=OWN["functions"]())
