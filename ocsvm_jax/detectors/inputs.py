@@ -114,7 +114,8 @@ def checked_images(x: Any, kind: Kind, name: str) -> Shaped[np.ndarray, "n ..."]
       ValueError: if x is of another shape, holds NaN or infinite values or no numbers.
     """
     options: dict[str, Any] = {"allow_nd": True, "ensure_2d": False, "estimator": name}
-    x = check_array(x, input_name="X", **options | {"dtype": None})
+    as_it_is: Any = None
+    x = check_array(x, dtype=as_it_is, input_name="X", **options)
     if x.dtype.kind not in "buif":
         x = check_array(x, dtype="numeric", input_name="X", **options)
     axes = AXES[kind]

@@ -11,6 +11,7 @@ from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
 from ocsvm_jax.detectors import AE, OgAE
 from ocsvm_jax.detectors.ranks import mean_rank
 from ocsvm_jax.path import robust_defaults
+from ocsvm_jax.training import population
 
 TINY = {"epochs": 2, "batch_size": 8}
 # Of 60 rows, by the seed 0: at random, as is documented.
@@ -87,6 +88,22 @@ def test_several_models_are_the_single_ones(vectors):
     references = np.sort(several.scores(train)["reconstruction"], axis=1)
     expected = -mean_rank(list(errors), list(references))
     np.testing.assert_array_equal(several.score_samples(far), expected)
+
+
+@pytest.mark.parametrize("cls", [AE, OgAE])
+def test_models_under_vmap(cls, vectors, tmp_path, monkeypatch):
+    """As on an accelerator: the same models up to rounding, also after an interruption."""
+    x, far = vectors
+    expected = cls(**TINY, n_models=3).fit(x)
+    monkeypatch.setattr(population, "models_at_once", lambda: 2)
+    together = cls(**TINY, n_models=3, workdir=tmp_path).fit(x)
+    assert sorted(path.name for path in tmp_path.glob("models-*")) == ["models-0", "models-2"]
+    assert [len(entries) for entries in together.history_] == [2, 2, 2]
+    np.testing.assert_allclose(together.latents(far), expected.latents(far), rtol=1e-3, atol=1e-4)
+    # The last one has no other beside it.
+    np.testing.assert_array_equal(together.latents(far)[2], expected.latents(far)[2])
+    again = cls(**TINY, n_models=3, workdir=tmp_path).fit(x)
+    np.testing.assert_array_equal(again.score_samples(far), together.score_samples(far))
 
 
 def test_the_offset_is_the_threshold_of_the_held_out_rows(vectors):
