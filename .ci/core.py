@@ -68,6 +68,7 @@ def refused(action: str, line: str) -> None:
 
 refused("ocsvm_jax.sklearn", "scikit-learn, which is not installed: pip install 'ocsvm_jax[sklearn")
 refused("from ocsvm_jax.sklearn import OneClassSVM", "pip install 'ocsvm_jax[sklearn]'")
+refused("ocsvm_jax.detectors.OgAE", "pip install 'ocsvm_jax[sklearn]'")
 refused("ocsvm_jax.export.save_exported(exported, 'x')", "pip install 'ocsvm_jax[export]'")
 refused("import ocsvm_jax.evaluation.metrics", "pip install 'ocsvm_jax[train]'")
 refused("import ocsvm_jax.reports.figures", "pip install 'ocsvm_jax[train]'")

@@ -3,8 +3,9 @@
 Equation (7) of the paper (arXiv 2507.21164) is `guidance_loss`; the dual behind it is
 `ocsvm_solve`, its iteration ocsvm_jax/solver/dual.py, its derivative ocsvm_jax/solver/implicit.py.
 
-The submodules `conformal`, `explain`, `export`, `localized`, `methods`, `networks`, `path` and
-`sklearn` are imported when they are first used: `ocsvm_jax.path` needs no import of its own.
+The submodules `conformal`, `detectors`, `explain`, `export`, `localized`, `methods`, `networks`,
+`path` and `sklearn` are imported when they are first used: `ocsvm_jax.path` needs no import of its
+own.
 """
 
 import importlib
@@ -31,6 +32,7 @@ from ocsvm_jax.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # so that type checkers and editors see what `__getattr__` imports
     from ocsvm_jax import conformal as conformal
+    from ocsvm_jax import detectors as detectors
     from ocsvm_jax import explain as explain
     from ocsvm_jax import export as export
     from ocsvm_jax import localized as localized
@@ -69,6 +71,7 @@ __all__ = [
 
 _SUBMODULES = (
     "conformal",
+    "detectors",
     "explain",
     "export",
     "localized",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from io import BufferedIOBase
 from typing import Any, NamedTuple
 
 import jax
@@ -189,8 +190,8 @@ class OCSVM:
         object.__setattr__(model, "info", info)
         return model
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes an `.npz` file atomically and without pickle.
+    def save(self, path: str | os.PathLike | BufferedIOBase) -> None:
+        """Writes an `.npz` file atomically and without pickle, or into a file that is open.
 
         Raises:
           FileNotFoundError: if the folder does not exist.
@@ -199,7 +200,7 @@ class OCSVM:
         model_file.write(path, self.kernel, self.arrays())
 
     @staticmethod
-    def load(path: str | os.PathLike) -> "OCSVM":
+    def load(path: str | os.PathLike | BufferedIOBase) -> "OCSVM":
         """Reads a file written by `save`; never executes anything in the file.
 
         float64 arrays become float32 unless JAX's float64 is enabled. Support vectors far from 0

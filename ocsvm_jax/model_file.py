@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+from contextlib import nullcontext
 from functools import partial
+from io import BufferedIOBase
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +43,7 @@ class Saved(NamedTuple):
 
 
 def write(
-    path: str | os.PathLike,
+    path: str | os.PathLike | BufferedIOBase,
     kernel: Any,
     arrays: dict[str, Any],
     promise: dict[str, Any] | None = None,
@@ -49,7 +51,7 @@ def write(
     """Writes the arrays and the kernel atomically.
 
     Args:
-      path: the file.
+      path: the file, or one that is open for writing, such as a part of a larger file.
       kernel: the kernel of the model.
       arrays: arrays by name.
       promise: false_alarm and confidence of a calibration, or None.
@@ -63,19 +65,22 @@ def write(
     header |= {} if promise is None else {"promise": promise}
     saved = {name: np.asarray(array) for name, array in arrays.items()}
     saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    with whole_file(path) as file:
+    # Open files are their caller's.
+    opened = whole_file(path) if isinstance(path, str | os.PathLike) else nullcontext(path)
+    with opened as file:
         np.savez(file, **saved)  # pyright: ignore[reportArgumentType]
 
 
-def read(path: str | os.PathLike) -> Saved:
-    """Reads the kernel and the arrays; never executes anything in the file.
+def read(path: str | os.PathLike | BufferedIOBase) -> Saved:
+    """Reads the kernel and the arrays of a file; never executes anything in it.
 
     Raises:
       OSError: if the file cannot be read, for example FileNotFoundError.
       ValueError: if the file is damaged or not a saved model, or holds numbers out of the range of
         float32 while JAX's float64 is off.
     """
-    with open(path, "rb") as file:
+    named = isinstance(path, str | os.PathLike)
+    with open(path, "rb") if named else nullcontext(path) as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 header = json.loads(archive["header"].tobytes())
@@ -90,7 +95,8 @@ def read(path: str | os.PathLike) -> Saved:
             promise = _checked_promise(header.get("promise"))
         # A damaged archive may raise almost any exception.
         except Exception as error:
-            message = f"{os.fspath(path)} is not a model saved by OCSVM.save"
+            name = os.fspath(path) if named else "the file"
+            message = f"{name} is not a model saved by OCSVM.save"
             raise ValueError(f"{message}: {error}") from error
     kernel, arrays = _in_dtype_of_jax(kernel, arrays)
     return Saved(kernel, {name: jnp.asarray(array) for name, array in arrays.items()}, promise)

@@ -28,7 +28,7 @@ LAYERS = {
         "fit",
         "path sklearn training",
         "evaluation",
-        "reports",
+        "detectors reports",
         "experiments",
     ),
     "arrays": (
@@ -52,6 +52,12 @@ LAYERS = {
         "subject",
         "generate",
         "__main__",
+    ),
+    "detectors": (
+        "design inputs ranks",
+        "fitted parameters training",
+        "detector_file",
+        "base",
     ),
     "evaluation": (
         "adjusted collapse contrast density final latents resampling",
@@ -90,7 +96,13 @@ LAYERS = {
         "hypersphere ogae",
         "deep_svdd dspsvdd dvaesvdd edited_ogae soft_deep_svdd turned_ogae",
     ),
-    "networks": ("forms pair", "convolution convolution_valid", "autoencoder", "patch"),
+    "networks": (
+        "forms pair",
+        "convolution convolution_valid",
+        "autoencoder",
+        "mlp patch patched",
+        "fitting",
+    ),
     "path": (
         "batches criteria progress rows",
         "defaults grid unseen",
@@ -106,11 +118,10 @@ LAYERS = {
         "launches",
     ),
     "sklearn": (
-        "accuracy conversion host_kernels parameters",
+        "accuracy calibration conversion host_kernels parameters",
         "inputs scoring",
         "fitted_kernel solving",
         "base",
-        "calibration",
         "one_class svdd",
     ),
     "solver": (

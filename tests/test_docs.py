@@ -19,6 +19,7 @@ from sklearn.svm import OneClassSVM
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming_from.md"
 TOOLS_PAGE = ROOT / "docs" / "ecosystem.md"
+DETECTORS_PAGE = ROOT / "docs" / "detectors.md"
 INDEX = ROOT / "benchmarks" / "RESULTS.md"
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
 # What a run printed, kept as it was: its paths and modules are those of its commit.
@@ -112,6 +113,13 @@ def test_a_tool(run, name, monkeypatch, tmp_path):
         ocsvm = importlib.import_module("pyod.models.ocsvm")
         monkeypatch.setattr(ocsvm, "OneClassSVM", ocsvm.OneClassSVM)  # put back afterwards
     run(TOOLS_SETUP + before + TOOLS_SECTIONS[name])
+
+
+def test_the_page_of_detectors(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # it leaves a file and a folder
+    blocks = _blocks(DETECTORS_PAGE.read_text())
+    assert sum("assert" in block for block in blocks) >= 5
+    run(blocks)
 
 
 @pytest.mark.parametrize("name", ["scikit-learn", *PEERS])

@@ -25,7 +25,8 @@ from support.training import without_times
 from ocsvm_jax.evaluation import domains, metrics
 from ocsvm_jax.experiments import config as experiment
 from ocsvm_jax.experiments.images import run as image_runs
-from ocsvm_jax.experiments.workdir import TRAINING, read_config, sole_user
+from ocsvm_jax.experiments.workdir import TRAINING, read_config
+from ocsvm_jax.files import sole_user
 from ocsvm_jax.model import OCSVM
 from ocsvm_jax.training import loop as training
 

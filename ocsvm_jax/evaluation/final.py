@@ -2,9 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ from ocsvm_jax.fit import ocsvm_fit
 from ocsvm_jax.kernels import Kernel, is_shift_invariant, log_gram, resolve_gamma, scaled
 from ocsvm_jax.methods.kernel_names import kernel_named
 from ocsvm_jax.model import OCSVM
+from ocsvm_jax.path import choose_model, robust_defaults
 
 # The scores that use a final one-class SVM; a name such as "contrast gamma=0.1 ..." says which.
 FINAL_SCORES = ("ocsvm", "ocsvm-log", "contrast", "contrast+error")
+# Rules for gamma beyond those of `resolve_gamma`, which compare the points.
+RULES: dict[str, Callable[..., Any]] = {"neighbours": robust_defaults, "chosen": choose_model}
 _ROUND = 1024
 
 
@@ -28,8 +31,9 @@ class Final(NamedTuple):
 
     Attributes:
       nu: in (0, 1].
-      gamma: of the kernel: a positive number; of the RBF kernel also "scale" or "auto". The linear
-        kernel has none.
+      gamma: of the kernel: a positive number; of the RBF kernel also "scale" or "auto", and the
+        rules of `ocsvm_jax.path`, "neighbours" (`robust_defaults`) or "chosen" (`choose_model`).
+        The linear kernel has none.
       standardize: whether latents are divided by their standard deviation first.
       kernel: "rbf", "laplacian" or "linear".
     """
@@ -47,8 +51,12 @@ class Final(NamedTuple):
         return " ".join(f"{k}={value}" for k, value in sorted(fields.items()) if k != left_out)
 
     def kernel_for(self, z: Float[Array, "n d"]) -> Kernel:
-        """The kernel; "scale" and "auto" are resolved on the points z."""
-        gamma = resolve_gamma(self.gamma, z) if self.kernel == "rbf" else self.gamma
+        """The kernel; a rule for gamma is applied to the points z."""
+        gamma = self.gamma
+        if gamma in RULES:
+            gamma = RULES[gamma](np.asarray(z)).gamma  # pyright: ignore[reportArgumentType]
+        elif self.kernel == "rbf":
+            gamma = resolve_gamma(gamma, z)
         return kernel_named(self.kernel, gamma)  # pyright: ignore[reportArgumentType]
 
 

@@ -75,8 +75,8 @@ def model_of(method: Method, state: Any) -> Model:
 _model = jax.jit(seen, static_argnums=0)
 
 
-def see(model: Model, images: Images) -> Seen:
-    """Passes images through a model once, in blocks."""
+def see(model: Model, images: Images, block: int = _BLOCK) -> Seen:
+    """Passes images through a model once, in blocks of so many."""
 
     def rows(x: Array) -> tuple[Array, dict[str, Score]]:
         z, scores = model(x)
@@ -86,15 +86,17 @@ def see(model: Model, images: Images) -> Seen:
             for name, part in scores.items()
         }
 
-    z, own = in_blocks(rows, [images], block=_BLOCK)
+    z, own = in_blocks(rows, [images], block=block)
     # Added in float64, where the offset does not drown the differences; see `Score`.
     return Seen(z, {n: part.values.astype(np.float64) + part.offset for n, part in own.items()})
 
 
-def see_both_ways(model: Model, images: Images) -> BothWays:
+def see_both_ways(model: Model, images: Images, block: int = _BLOCK) -> BothWays:
     """Passes images through a model upright and, if they have an upright, turned."""
-    turned = see(model, np.ascontiguousarray(half_turn(images))) if images.ndim == 4 else None
-    return BothWays(see(model, images), turned)
+    turned = None
+    if images.ndim == 4:
+        turned = see(model, np.ascontiguousarray(half_turn(images)), block)
+    return BothWays(see(model, images, block), turned)
 
 
 def own_scores(new: BothWays) -> dict[str, Float[np.ndarray, " n"]]:

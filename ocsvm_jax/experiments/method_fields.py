@@ -112,10 +112,8 @@ def built(
     Raises:
       ValueError: if a value is invalid; the message begins with "method.".
     """
-    taken = [*recipe.fields, *(["num_epochs"] if recipe.takes_epochs else [])]
-    arguments = {name: settings[name] for name in taken if name in settings}
     with fields_named():
-        return recipe.build(network, optimizer, **arguments)
+        return recipe.made(network, optimizer, settings)
 
 
 @contextmanager

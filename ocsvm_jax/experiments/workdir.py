@@ -5,26 +5,18 @@ Checkpoints and finished runs do not record which images they were made from: `d
 content, so that the files may be moved.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from ocsvm_jax.data import Dataset, ImageSet
 from ocsvm_jax.experiments.config import Config, plain
 from ocsvm_jax.experiments.method_fields import without_foreign
-from ocsvm_jax.files import write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ocsvm_jax.files import sha256, sole_user, write_json
 
 CONFIG_FILE = "config.json"
 # Raised whenever the same card and the same data train another model, which must not go on from a
@@ -122,49 +114,6 @@ def same_data(workdir: Path, data: Mapping[str, Any]) -> None:
     """
     _check_data(workdir, data)
     _note_data(workdir, data)
-
-
-@contextmanager
-def sole_user(directory: Path) -> Iterator[None]:
-    """Keeps other processes from writing into a directory.
-
-    The operating system holds the lock, so a killed process leaves nothing behind. Without support
-    for locks (Windows, some network file systems) no process is kept out.
-
-    Args:
-      directory: created if it does not exist; nothing is written into it.
-
-    Raises:
-      ValueError: if another process is using it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"another process is at work in {directory}: wait until it has ended, or pass "
-                "another --workdir. Nothing was changed."
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(handle)
-
-
-def sha256(*arrays: np.ndarray) -> str:
-    """SHA-256 over values, shapes and dtypes of arrays; strings may be stored in any width."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        plain = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-        digest.update(repr((plain.shape, plain.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(plain).data)  # no copy: cohorts may be large
-    return digest.hexdigest()
 
 
 def identity_of(train: ImageSet, sets: Mapping[str, Dataset]) -> dict[str, str]:

@@ -96,6 +96,25 @@ class Recipe(NamedTuple):
         """Whether `build` needs to know the length of the training, `num_epochs`."""
         return any(p.name == "num_epochs" for p in self._keywords())
 
+    def made(
+        self,
+        network: Network,
+        optimizer: optax.GradientTransformation,
+        settings: Mapping[str, Any],
+    ) -> Method:
+        """The method with those of the settings that are its arguments.
+
+        Raises:
+          ArgumentError: a value is invalid; a subclass of ValueError.
+        """
+        taken = [*self.fields, *(["num_epochs"] if self.takes_epochs else [])]
+        arguments = {name: settings[name] for name in taken if name in settings}
+        return self.build(network, optimizer, **arguments)
+
+    def numbers_in(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the settings that may be traced: numbers, or lists of numbers."""
+        return {n: settings[n] for n in self.traced if not isinstance(settings[n], str)}
+
     def _keywords(self) -> list[inspect.Parameter]:
         parameters = inspect.signature(self.build).parameters.values()
         return [p for p in parameters if p.kind is p.KEYWORD_ONLY]

@@ -13,6 +13,7 @@ from ocsvm_jax import forks
 from ocsvm_jax.kernels import Precomputed
 from ocsvm_jax.sklearn import inputs
 from ocsvm_jax.sklearn.accuracy import Request, Solved
+from ocsvm_jax.sklearn.calibration import CalibratedMixin
 from ocsvm_jax.sklearn.fitted_kernel import FittedKernelMixin
 from ocsvm_jax.sklearn.parameters import (
     check_parameters,
@@ -26,9 +27,11 @@ from ocsvm_jax.solver.checks import normalized_weights
 
 Estimator = TypeVar("Estimator", bound="KernelEstimator")
 _NO_LIMIT = np.iinfo(np.int32).max
+# Exceeds the difference between two scores of the same point, relative to the largest score.
+_ROUNDING = 256
 
 
-class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
+class KernelEstimator(CalibratedMixin, OutlierMixin, FittedKernelMixin, BaseEstimator):
     """An estimator fitted by solving a dual; subclasses define which dual, and the scale."""
 
     # Set by every fit; documented in the public subclasses.
@@ -112,6 +115,15 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         """+1 inside and -1 outside, (q,) integers."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    def _lowered(self, scores: np.ndarray) -> np.ndarray:
+        # Rounding must not move a score that many points share below its own threshold.
+        rounding = _ROUNDING * float(np.finfo(self._dtype).eps)
+        return scores - rounding * float(np.max(np.abs(scores), initial=0))
+
+    def _set_offset(self, offset: float) -> None:
+        self.offset_ = np.array([offset])
+        self.intercept_ = -self.offset_
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = is_precomputed(self.kernel)
@@ -175,8 +187,7 @@ class KernelEstimator(OutlierMixin, FittedKernelMixin, BaseEstimator):
         self._set_support(solved, x)
         self._set_scale(solved, w)
         self.intercept_ = -self.offset_
-        for calibrated in ("offset_fit_", "calibration_scores_"):
-            self.__dict__.pop(calibrated, None)
+        self._drop_calibration()
         self.n_iter_ = max(solved.num_steps, 1)
         self.fit_status_ = int(solved.gap > asked)
         self._report(solved, asked)

@@ -5,16 +5,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ocsvm_jax.conformal import conformal_p_values, conformal_threshold
-from ocsvm_jax.sklearn.base import KernelEstimator
-
-# Exceeds the difference between two scores of the same point, relative to the largest score.
-_ROUNDING = 256
 
 Calibrated = TypeVar("Calibrated", bound="CalibratedMixin")
 
 
-class CalibratedMixin(KernelEstimator):
-    """Calibration with normal points that were not in the fit."""
+class CalibratedMixin:
+    """Calibration with normal points that were not in the fit, of any detector with an offset."""
+
+    # Set by every fit of the detector.
+    offset_: Any
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Scores, larger for more normal points."""
+        raise NotImplementedError
 
     def calibrate(
         self: Calibrated,
@@ -26,7 +29,7 @@ class CalibratedMixin(KernelEstimator):
 
         nu promises nothing about new points. Scores of normal points that were not in the fit do,
         whatever the data, as long as they and the new points are exchangeable (drawn in the same
-        way). `decision_function`, `predict` and `intercept_` change with `offset_`;
+        way). `decision_function` and `predict` (and `intercept_`) change with `offset_`;
         `score_samples` does not. The offset of the fit is kept as `offset_fit_`, and a new fit
         drops the calibration.
 
@@ -43,15 +46,11 @@ class CalibratedMixin(KernelEstimator):
           ValueError: if there are too few points for the rate; the message says how many are
             needed.
         """
-        scores = self.score_samples(X_cal)
-        # Rounding must not move a score that many points share below its own threshold.
-        rounding = _ROUNDING * float(np.finfo(self._dtype).eps)
-        lowered = scores - rounding * float(np.max(np.abs(scores), initial=0))
-        threshold = conformal_threshold(lowered, false_alarm, confidence=confidence)
+        scores = self._lowered(self.score_samples(X_cal))
+        threshold = conformal_threshold(scores, false_alarm, confidence=confidence)
         self.offset_fit_ = getattr(self, "offset_fit_", self.offset_)
-        self.calibration_scores_ = lowered
-        self.offset_ = np.array([float(threshold)])
-        self.intercept_ = -self.offset_
+        self.calibration_scores_ = scores
+        self._set_offset(float(threshold))
         return self
 
     def p_values(self, X: Any) -> np.ndarray:
@@ -70,3 +69,14 @@ class CalibratedMixin(KernelEstimator):
             )
         scores = self.score_samples(X)
         return np.asarray(conformal_p_values(self.calibration_scores_, scores))
+
+    def _lowered(self, scores: np.ndarray) -> np.ndarray:
+        """The scores minus how much two scores of one point may differ by rounding."""
+        return scores
+
+    def _set_offset(self, offset: float) -> None:
+        self.offset_ = offset
+
+    def _drop_calibration(self) -> None:
+        for calibrated in ("offset_fit_", "calibration_scores_"):
+            self.__dict__.pop(calibrated, None)

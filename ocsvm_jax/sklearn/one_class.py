@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ocsvm_jax.kernels import Linear
 from ocsvm_jax.sklearn.accuracy import Solved, slack
-from ocsvm_jax.sklearn.calibration import CalibratedMixin
+from ocsvm_jax.sklearn.base import KernelEstimator
 from ocsvm_jax.sklearn.conversion import to_sklearn
 
 
-class OneClassSVM(CalibratedMixin):
+class OneClassSVM(KernelEstimator):
     """One-class SVM with the parameters, attributes, scale and sign of scikit-learn's.
 
     It differs from `sklearn.svm.OneClassSVM` as follows:

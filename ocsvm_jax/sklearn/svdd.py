@@ -13,7 +13,7 @@ from ocsvm_jax.arrays.pytrees import pytree
 from ocsvm_jax.kernels import RBF, Linear, gram
 from ocsvm_jax.sklearn import host_kernels
 from ocsvm_jax.sklearn.accuracy import Solved, slack
-from ocsvm_jax.sklearn.calibration import CalibratedMixin
+from ocsvm_jax.sklearn.base import KernelEstimator
 from ocsvm_jax.sklearn.parameters import gives_matrices, is_precomputed
 from ocsvm_jax.sklearn.scoring import expansion
 
@@ -50,7 +50,7 @@ def _half_distance(kernel: HalfDistance, x: Any, y: Any) -> np.ndarray:
     return host_kernels.host_gram(kernel.kernel, x, y) - own(x)[:, None] - own(y)[None, :]
 
 
-class SVDD(CalibratedMixin):
+class SVDD(KernelEstimator):
     """Support vector data description: the smallest ball in feature space with at most nu outside.
 
     Minimises R^2 + sum_i w_i xi_i / (nu * sum(w)) over a centre a and a radius R, subject to

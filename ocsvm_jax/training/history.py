@@ -22,18 +22,23 @@ class History:
       entries: one for each epoch, in memory as on disk.
     """
 
-    def __init__(self, path: Path, epochs_done: int):
-        """Reads the entries of the first `epochs_done` epochs, and drops all others."""
-        # A run that was killed may have lines beyond its last checkpoint, the last one cut short.
-        self.entries = [e for e in _entries(path) if e["epoch"] <= epochs_done]
-        self._path = path
-        _write(path, self.entries)
+    def __init__(self, path: Path | None, epochs_done: int):
+        """Reads the entries of the first `epochs_done` epochs, and drops all others.
+
+        Without a path there is nothing to read, and nothing is written.
+        """
+        self._path, self.entries = path, []
+        if path is not None:
+            # A run that was killed may have lines beyond its last checkpoint, the last cut short.
+            self.entries = [e for e in _entries(path) if e["epoch"] <= epochs_done]
+            _write(path, self.entries)
 
     def append(self, entry: Entry) -> None:
         """Adds an epoch, in memory and on disk."""
         self.entries.append(entry)
-        with open(self._path, "a") as file:
-            file.write(json.dumps(entry) + "\n")
+        if self._path is not None:
+            with open(self._path, "a") as file:
+                file.write(json.dumps(entry) + "\n")
 
     @property
     def diverged(self) -> bool:
@@ -41,12 +46,16 @@ class History:
         return bool(self.entries and not_finite(self.entries[-1]))
 
 
-def histories(directory: Path, number: int, done: int) -> list[History]:
+def histories(directory: Path | None, number: int, done: int) -> list[History]:
     """The histories of all models of a directory, up to its checkpoint after `done` epochs.
+
+    Without a directory they are in memory only.
 
     Raises:
       ValueError: if there is a checkpoint (`done` > 0) without them.
     """
+    if directory is None:
+        return [History(None, 0) for _ in range(number)]
     names = ["metrics"] if number == 1 else [f"metrics-{i}" for i in range(number)]
     paths = [directory / f"{name}.jsonl" for name in names]
     before = directory / "history.json"

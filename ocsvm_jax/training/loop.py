@@ -47,7 +47,7 @@ def run_epochs(
     epoch: Callable[[Run, Bool[np.ndarray, " k"], int], tuple[Run, Mapping[str, Array]]],
     unstarted: Callable[[], Run],
     plan: Plan,
-    workdir: Path,
+    workdir: Path | None,
     *,
     unit: str,
     steps: int,
@@ -62,7 +62,7 @@ def run_epochs(
         `run` and all parts have an axis of k models in front, or for a single model none.
       unstarted: the run before its first epoch; also traced, for the shapes of a checkpoint.
       plan: how long to train.
-      workdir: existing directory for checkpoints and histories.
+      workdir: existing directory for checkpoints and histories; None to write none.
       unit: what a batch consists of, such as "images", for the speed.
       steps: batches per epoch.
       progress: called with the epochs of all models together done since the last call (at first
@@ -80,11 +80,14 @@ def run_epochs(
         history that was written before it.
     """
     with (
-        Checkpoints(workdir / _CHECKPOINTS) as checkpoints,
+        Checkpoints(workdir / _CHECKPOINTS) if workdir else nullcontext() as checkpoints,
         nullcontext(progress) if progress else _bar(plan.epochs) as progress,
     ):
-        done = checkpoints.latest() or 0
-        run = checkpoints.restore(jax.eval_shape(unstarted)) if done else unstarted()
+        done = (checkpoints.latest() if checkpoints else None) or 0
+        if checkpoints and done:
+            run = checkpoints.restore(jax.eval_shape(unstarted))
+        else:
+            run = unstarted()
         models = histories(workdir, np.size(run.epoch), done)
         progress(sum(len(model.entries) for model in models), math.nan)
         active = _active(run, models, plan)
@@ -104,7 +107,7 @@ def run_epochs(
                 models[i].append(entry)
             progress(len(trained), float(np.mean(parts["loss"][trained])))
             active = _active(run, models, plan)
-            if not active.any() or done % plan.checkpoint_every == 0:
+            if checkpoints and (not active.any() or done % plan.checkpoint_every == 0):
                 checkpoints.save(done, run)
     return run, models
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped
 
-from ocsvm_jax.methods.base import Method, Score
+from ocsvm_jax.methods.base import Method, Score, State
 from ocsvm_jax.training.epoch import Feed, Run, begin, check_enough, kept_state, one_epoch, seen
 from ocsvm_jax.training.history import Entry
 from ocsvm_jax.training.loop import Plan, run_epochs
@@ -119,8 +119,9 @@ def train(
     program: Program,
     members: Sequence[Member],
     images: Shaped[Array, "n *shape"],
-    directory: Path,
+    directory: Path | None,
     progress: Callable[[int, float], Any] = lambda epochs, loss: None,
+    weights: Sequence[State] | None = None,
 ) -> list[Outcome]:
     """Trains a population, or continues from its last checkpoint.
 
@@ -132,8 +133,10 @@ def train(
       members: the models.
       images: all images, on the device.
       directory: for checkpoints while the population is trained; the caller removes it with
-        `forget` when the outcomes are in a safe place.
+        `forget` when the outcomes are in a safe place. None to write none.
       progress: see `ocsvm_jax.training.loop.run_epochs`.
+      weights: states whose parameters and statistics the members start from, in place of random
+        ones; the optimizer and the memory of the method begin anew.
 
     Raises:
       ValueError: if the number of members is not the size of the program, a member has too few
@@ -152,7 +155,7 @@ def train(
 
     run, histories = run_epochs(
         epoch,
-        lambda: program.start(stacked, images),
+        lambda: _with_weights(program.start(stacked, images), weights),
         plan,
         directory,
         unit="images",
@@ -169,6 +172,18 @@ def train(
 def forget(directory: Path) -> None:
     """Removes the checkpoints of a population whose outcomes are kept elsewhere."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _with_weights(run: Run, weights: Sequence[State] | None) -> Run:
+    if weights is None:
+        return run
+    params, stats = jax.tree.map(
+        lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]),
+        *((state.params, state.stats) for state in weights),
+    )
+    state = run.state._replace(params=params, stats=stats)
+    # A copy, because an epoch reuses the memory of what it is given.
+    return run._replace(state=state, best=jax.tree.map(jnp.copy, state))
 
 
 def _over_members(function: Callable[..., Any], axes: tuple, size: int) -> Callable[..., Any]:

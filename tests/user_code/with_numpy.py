@@ -10,6 +10,7 @@ from ocsvm_jax.conformal import (
     conformal_p_values,
     conformal_threshold,
 )
+from ocsvm_jax.detectors import AE, OgAE
 from ocsvm_jax.explain import contributions, decision_gradient, integrated_gradients
 from ocsvm_jax.export import export_scoring, save_exported
 from ocsvm_jax.localized import fit_locations, log_score_locations, score_locations
@@ -91,6 +92,15 @@ def estimators(x: Array32, weight: Array32) -> np.ndarray:
     estimator.calibrate(x, false_alarm=0.05)
     labels: np.ndarray = SVDD(nu=0.1).fit(x).predict(x)
     return labels * estimator.decision_function(x) + estimator.score_samples(x)
+
+
+def detectors(x: Array32, images: NDArray[np.uint8]) -> np.ndarray:
+    """The methods of the paper."""
+    detector = OgAE(latent_dim=8, guidance_weight=1e-3, n_models=2).fit(images)
+    detector.calibrate(images, false_alarm=0.05).save("detector.npz")
+    labels: np.ndarray = AE(epochs=10, workdir="work").fit(x).predict(x)
+    latents = OgAE.load("detector.npz").latents(images)
+    return labels * detector.score_samples(images) + detector.p_values(images) + latents[0, :, 0]
 
 
 def lazily(x: Array32) -> object:

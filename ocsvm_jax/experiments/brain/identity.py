@@ -9,7 +9,8 @@ import numpy as np
 
 from ocsvm_jax.data.brain import Cohort
 from ocsvm_jax.experiments.brain.study import Study
-from ocsvm_jax.experiments.workdir import EXCLUDED, GRID, sha256
+from ocsvm_jax.experiments.workdir import EXCLUDED, GRID
+from ocsvm_jax.files import sha256
 
 
 def of(read: Study) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class Runs:
 
     def _key(self, spec: Spec) -> tuple[str, int, str]:
         """What the runs of a population must share: method, epochs and all static settings."""
-        traced = _traced(spec.method, self._settings(spec))
+        traced = METHODS[spec.method].numbers_in(self._settings(spec))
         static = {k: v for k, v in self._settings(spec).items() if k not in traced}
         return spec.method, spec.epochs, json.dumps(static, sort_keys=True)
 
@@ -195,7 +195,7 @@ class Runs:
         return self._programs[key, size]
 
     def _member(self, spec: Spec) -> population.Member:
-        traced = _traced(spec.method, self._settings(spec))
+        traced = METHODS[spec.method].numbers_in(self._settings(spec))
         return population.Member(traced, spec.seed, *self.rows(spec.seed))
 
 
@@ -213,15 +213,6 @@ def check(plan: TablePlan, specs: Sequence[Spec]) -> None:
                 )
         settings = settings | spec.point | {"num_epochs": spec.epochs}
         experiment.method_of(settings, plan.train.learning_rate)
-
-
-def _traced(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that may be traced: numbers or lists of numbers."""
-    return {
-        name: settings[name]
-        for name in METHODS[method].traced
-        if not isinstance(settings[name], str)
-    }
 
 
 def _digest(names: Sequence[str]) -> str:

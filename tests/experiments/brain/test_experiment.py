@@ -18,7 +18,7 @@ nib = pytest.importorskip("nibabel", reason="the extra [mri] is not installed")
 
 from ocsvm_jax.experiments.brain import experiment  # noqa: E402
 from ocsvm_jax.experiments.brain import training as patch_training  # noqa: E402
-from ocsvm_jax.experiments.workdir import sole_user  # noqa: E402
+from ocsvm_jax.files import sole_user  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("standard_promotion")]
 

@@ -17,7 +17,7 @@ from ocsvm_jax.evaluation.pca import PCA
 from ocsvm_jax.experiments.table import baselines, experiment, judge, testing
 from ocsvm_jax.experiments.table.progress import Progress
 from ocsvm_jax.experiments.table.record import to_json
-from ocsvm_jax.experiments.workdir import sole_user
+from ocsvm_jax.files import sole_user
 from ocsvm_jax.training import population
 
 # What it compiles, it runs for long.
@@ -210,7 +210,7 @@ def test_other_images_in_the_same_place_are_refused(finished, monkeypatch):
 def test_a_directory_where_another_process_works(finished):
     workdir, _ = finished
     program = (
-        "import sys, time, pathlib; from ocsvm_jax.experiments.workdir import sole_user\n"
+        "import sys, time, pathlib; from ocsvm_jax.files import sole_user\n"
         "with sole_user(pathlib.Path(sys.argv[1])):\n"
         "    print('in', flush=True); sys.stdin.read()"
     )
