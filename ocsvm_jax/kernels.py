@@ -311,15 +311,16 @@ def log_gram(
     Raises:
       ValueError: if the kernel is another one, whose values may be negative.
     """
-    if not is_shift_invariant(kernel):
+    points, others = pairs_in_one_dtype(as_numbers(x, "x"), as_numbers(y, "y"), True)
+    factor, innermost = None, kernel
+    if isinstance(kernel, Scaled):
+        innermost, scale = _innermost(kernel, points)
+        factor = 1 / scale
+    if not isinstance(innermost, _OfDifferences) or others is None:
         raise ValueError(
             f"kernel is {kernel!r}; only the RBF and the Laplacian kernel have a logarithm."
         )
-    x, y = pairs_in_one_dtype(as_numbers(x, "x"), as_numbers(y, "y"), True)
-    if isinstance(kernel, Scaled):
-        innermost, scale = _innermost(kernel, x)
-        return innermost.log_of_scaled(x, y, 1 / scale)
-    return kernel.log_of_scaled(x, y, None)
+    return innermost.log_of_scaled(points, others, factor)
 
 
 def is_shift_invariant(kernel: Any) -> bool:

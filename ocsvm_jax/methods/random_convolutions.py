@@ -33,11 +33,11 @@ def randomly_convolved(
     filters = jax.random.normal(filter_key, (b, _SIZE, _SIZE, c, c), images.dtype)
     margin = (_SIZE // 2, _SIZE // 2)
     padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode="edge")
-    convolved = sum(
-        jnp.einsum("bhwc,bcd->bhwd", padded[:, i : i + h, j : j + w], filters[:, i, j])
-        for i in range(_SIZE)
-        for j in range(_SIZE)
-    )
+    convolved = jnp.zeros_like(images)
+    for i in range(_SIZE):
+        for j in range(_SIZE):
+            shifted = padded[:, i : i + h, j : j + w]
+            convolved += jnp.einsum("bhwc,bcd->bhwd", shifted, filters[:, i, j])
     weight = jax.random.uniform(mix_key, (b, 1, 1, 1), images.dtype)
     mixed = stretch(weight * stretch(images) + (1 - weight) * stretch(convolved))
     changes = jax.random.bernoulli(share_key, share, (b, 1, 1, 1))
