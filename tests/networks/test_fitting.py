@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from ocsvm_jax.networks import default_latent_dim, default_network
-from ocsvm_jax.networks.patched import folded, stages_of, unfolded
+from ocsvm_jax.networks.patched import (
+    by_convolution,
+    by_products,
+    folded,
+    stages_of,
+    unfolded,
+)
 
 SHAPES = [
     ("vectors", (1,)),
@@ -88,6 +94,21 @@ def test_folding_and_a_product_are_a_strided_convolution(sizes):
     dimensions = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), ends, dimension_numbers=dimensions)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("space", [(7, 5), (6,), (1, 4)], ids=str)
+def test_both_forms_of_the_convolution(space):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *space, 3)))
+    kernel = jnp.asarray(rng.normal(size=(*(3,) * len(space), 3, 4)))
+    expected = np.zeros((2, *space, 4))
+    for place in np.ndindex(*space):
+        for tap in np.ndindex(*kernel.shape[:-2]):
+            other = tuple(p + t - 1 for p, t in zip(place, tap, strict=True))
+            if all(0 <= o < n for o, n in zip(other, space, strict=True)):
+                expected[:, *place] += np.asarray(x)[:, *other] @ np.asarray(kernel)[tap]
+    for form in (by_products, by_convolution):
+        np.testing.assert_allclose(form(x, kernel), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (1, 2), (4, 1)], ids=str)
