@@ -13,6 +13,7 @@ from ocsvm_jax.kernels import (
     gram,
     laplacian,
     linear,
+    log_gram,
     polynomial,
     rbf,
     resolve_gamma,
@@ -51,6 +52,31 @@ def test_against_scikit_learn(name):
     np.testing.assert_allclose(
         gram(KERNELS[name], x), pairwise.MATRICES[name](np.asarray(x), np.asarray(x)), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "power", "scale"),
+    [
+        (rbf(0.3), 2, 1.0),
+        (laplacian(0.3), 1, 1.0),
+        (scaled(scaled(rbf(0.3), jnp.array([1.0, 2.0])), jnp.array([3.0, 1.0])), 2, [3.0, 2.0]),
+    ],
+    ids=["rbf", "laplacian", "scaled twice"],
+)
+def test_the_logarithm_of_a_kernel(kernel, power, scale):
+    """Also where the kernel itself is 0."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 2)), np.concatenate([rng.normal(size=(4, 2)), [[1e3, -1e3]]])
+    differences = np.abs(x[:, None] - y[None]) / scale
+    found = log_gram(kernel, x, y)
+    np.testing.assert_allclose(found, -0.3 * (differences**power).sum(-1), rtol=1e-12)
+    np.testing.assert_allclose(jnp.exp(found), gram(kernel, x, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear", "polynomial", "sigmoid"])
+def test_other_kernels_have_no_logarithm(name):
+    with pytest.raises(ValueError, match="only the RBF and the Laplacian kernel have a logarithm"):
+        log_gram(KERNELS[name], jnp.ones((2, 3)), jnp.ones((2, 3)))
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from ocsvm_jax.evaluation import final, scores
 from ocsvm_jax.evaluation.final import Final
@@ -83,7 +84,7 @@ def test_blocks(fitted, n):
     assert z.dtype == np.float32
     np.testing.assert_allclose(z, latents(some), rtol=1e-5)
     found = score(fitted, some)
-    assert set(found) == {"sum", "far", "ocsvm", "contrast"}
+    assert set(found) == {"sum", "far", "ocsvm", "ocsvm-log", "contrast"}
     np.testing.assert_allclose(found["sum"], latents(some).sum(1), rtol=1e-5)
     assert found["ocsvm"].shape == (n,)
 
@@ -108,7 +109,7 @@ def test_vectors_have_no_upright():
     of_some = seen(some, scores.model_of(method, STATE))
     assert of_some.turned is None
     found = scores.all_scores(scores.FinalOCSVM.fit(of_some, settings()), of_some)
-    assert set(found) == {"sum", "ocsvm"}
+    assert set(found) == {"sum", "ocsvm", "ocsvm-log"}
 
 
 def test_saved_and_loaded(fitted, tmp_path):
@@ -120,7 +121,12 @@ def test_saved_and_loaded(fitted, tmp_path):
     for name, values in score(again, some).items():
         np.testing.assert_array_equal(values, score(fitted, some)[name])
     (tmp_path / "contrast.json").unlink()
-    assert set(score(scores.FinalOCSVM.load(tmp_path), some)) == {"sum", "far", "ocsvm"}
+    assert set(score(scores.FinalOCSVM.load(tmp_path), some)) == {
+        "sum",
+        "far",
+        "ocsvm",
+        "ocsvm-log",
+    }
 
 
 def test_ocsvm_score_is_minus_the_decision_function(fitted):
@@ -138,6 +144,29 @@ def test_ocsvm_score_is_minus_the_decision_function(fitted):
     np.testing.assert_array_equal(
         padded.coefficients[: len(fitted.coefficients)], fitted.coefficients
     )
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "laplacian"])
+def test_the_log_score_goes_on_where_the_kernel_underflows(kernel):
+    """By NumPy and SciPy in float64; -f is rho for all of the far latents."""
+    z = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    model = final.fit_latents(z, Final(nu=0.2, gamma=0.5, kernel=kernel))
+    new = np.concatenate([z[:20] + 0.1, z[:5] + 300, z[:5] + 600])
+    differences = (new[:, None] - np.asarray(model.support_vectors)) / (z.std(0) + 1e-6)
+    powers = np.abs(differences) if kernel == "laplacian" else differences**2
+    log_sums = logsumexp(-0.5 * powers.sum(-1), b=np.asarray(model.coefficients), axis=1)
+    found = final.ocsvm_log_score(model, new)
+    np.testing.assert_allclose(found, np.log(float(model.rho)) - log_sums, rtol=1e-5, atol=1e-5)
+    plain = final.ocsvm_score(model, new)
+    assert len(set(plain[20:])) == 1
+    np.testing.assert_array_equal(np.sign(found[:20]), np.sign(plain[:20]))
+    assert found[25:].min() > found[20:25].max()
+
+
+def test_a_linear_kernel_has_no_log_score():
+    z = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32) + 3
+    model = final.fit_latents(z, Final(nu=0.2, standardize=False, kernel="linear"))
+    assert final.ocsvm_log_score(model, z) is None
 
 
 def test_a_score_does_not_depend_on_the_other_images(fitted):
