@@ -92,8 +92,9 @@ LAYERS = {
     ),
     "methods": (
         "arguments base noise turning",
-        "ae edits kernel_names radius random_convolutions ring sae separation vae",
+        "ae edits kernel_names radius random_convolutions ring sae vae",
         "hypersphere ogae",
+        "separation",
         "deep_svdd dspsvdd dvaesvdd edited_ogae soft_deep_svdd turned_ogae",
     ),
     "networks": (

@@ -252,7 +252,7 @@ class Detector(CalibratedMixin, OutlierMixin, BaseEstimator):
         if other:
             raise ValueError(
                 f"warm_start is True, but the last fit had another {other[0]}; set warm_start to "
-                "False to start anew."
+                "False to start from new weights."
             )
         return [one.state for one in before.ones]
 

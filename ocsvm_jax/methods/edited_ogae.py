@@ -13,26 +13,15 @@ The anomaly score is that of the paper: the final one-class SVM on the latents.
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from ocsvm_jax.guidance import misfit, remembered, solve_halves
-from ocsvm_jax.methods.arguments import (
-    Gamma,
-    Number,
-    check_flag,
-    check_share,
-    check_weight,
-    some_of,
-)
-from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, mean_error
+from ocsvm_jax.methods.arguments import Gamma, Number, check_share, some_of
+from ocsvm_jax.methods.base import Method
 from ocsvm_jax.methods.edits import EDITS, edited
 from ocsvm_jax.methods.noise import key_of_step
-from ocsvm_jax.methods.ogae import GAMMA, guidance_options, guided_method, phases_of
+from ocsvm_jax.methods.ogae import GAMMA, guidance_options, phases_of
 from ocsvm_jax.methods.random_convolutions import randomly_convolved
-from ocsvm_jax.methods.separation import check_positive_kernel, log_odds_of_anomalies
-from ocsvm_jax.methods.turning import stretch as stretched
-from ocsvm_jax.methods.turning import stretching
+from ocsvm_jax.methods.separation import check_positive_kernel, separating_method
 from ocsvm_jax.networks.pair import Network
 
 
@@ -53,10 +42,10 @@ def edited_ogae(
     differentiate_dual: bool = True,
     last_m: int = 10,
 ) -> Method:
-    """Minimises mean squared error + lambda_E * mean log-odds of edited images + lambda * guidance.
+    """Minimises mean squared error + lambda * guidance + lambda_E * mean log-odds of edited images.
 
     With e(z) = sum_j alpha_j k(z_sv,j, z), the decision function of the batch's one-class SVM plus
-    rho, and z_E the latents of the images of z_L under an edit, the second term is the mean over
+    rho, and z_E the latents of the images of z_L under an edit, the third term is the mean over
     the edits of
 
         mean_i log(1 + e(z_E,i) / e(z_L,i))
@@ -85,53 +74,27 @@ def edited_ogae(
     Raises:
       ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
-    check_weight("edited_weight", edited_weight)
-    check_weight("guidance_weight", guidance_weight)
     some_of(tuple(EDITS))("edits", edits)
     check_share("convolved", convolved)
-    check_flag("stretch", stretch)
     check_positive_kernel("edited_ogae", kernel, gamma)
     names, both = tuple(edits), (1.0, 1.0)
-    phases = phases_of(num_epochs, "constant", both, both)
-    options = guidance_options(nu, gamma, standardize, differentiate_dual, kernel)
-    prepared = stretched if stretch else None
-    if prepared:
-        network = Network(stretching(network.encoder), network.decoder)
 
-    def objective(params, stats, memory, images, epoch, train):
-        del epoch
-        half = images.shape[0] // 2
+    def artificial(images, memory, train):
         key = key_of_step(memory.noise) if train else jax.random.key(0)
         convolution_key, edit_key = jax.random.split(key)
         shown = randomly_convolved(images, convolution_key, convolved)
-        anomalies = edited(shown[half : 2 * half], edit_key, names)
-        everything = jnp.concatenate([shown, *anomalies])
-        latents, encoder_stats = encoded(network, params, stats, everything, train)
-        z, *z_edited = jnp.split(latents, [len(images) + i * half for i in range(len(names))])
-        x_hat, decoder_stats = decoded(network, params, stats, z, train)
-        reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
-        halves = solve_halves(z[: 2 * half], betas=both, **options)
-        guidance, num_outside = misfit(halves)
-        separation = sum(log_odds_of_anomalies(halves, z) for z in z_edited) / len(names)
-        loss = reconstruction + edited_weight * separation + guidance_weight * guidance
-        parts = {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "guidance": guidance,
-            "edited": separation,
-            "outside": num_outside / half,
-        }
-        stats = {"encoder": encoder_stats, "decoder": decoder_stats}
-        aux = jax.lax.stop_gradient(remembered(halves, num_outside))
-        return loss, Forward(stats, parts, aux, z)
+        return shown, edited(shown[images.shape[0] // 2 :], edit_key, names)
 
-    return guided_method(
+    return separating_method(
         network,
         optimizer,
-        objective,
-        phases,
+        artificial,
+        phases_of(num_epochs, "constant", both, both),
+        guidance_options(nu, gamma, standardize, differentiate_dual, kernel),
+        name="edited",
+        weight=edited_weight,
+        guidance_weight=guidance_weight,
+        stretch=stretch,
         last_m=last_m,
-        target=prepared,
-        kernel=options["kernel"],
         draws=True,
     )

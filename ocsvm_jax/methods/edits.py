@@ -1,8 +1,8 @@
 """Artificial anomalies: images edited so that their parts no longer belong together.
 
-Each edit is a function `edit(images, key) -> images` of a batch (b, h, w, c), which draws anew for
-each image and can be jitted. None is made for a class of images: they turn, mirror, remove, insert,
-permute, bend and displace. Sizes are fractions of the image.
+Each edit is a function `edit(images, key) -> images` of a batch (b, h, w, c) that draws for each
+image on its own and can be jitted. None is made for a class of images: they turn, mirror, remove,
+insert, permute, bend and displace. Sizes are fractions of the image.
 
 Edited images as negative examples are an idea of Golan and El-Yaniv (2018, symmetries and shifts)
 and of Li, Sohn, Yoon and Pfister, CutPaste, CVPR 2021 (pasted parts). The others are known as

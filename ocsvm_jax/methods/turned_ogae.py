@@ -16,17 +16,13 @@ nothing to learn.
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from ocsvm_jax.guidance import misfit, remembered, solve_halves
-from ocsvm_jax.methods.arguments import Gamma, Number, check_flag, check_weight
-from ocsvm_jax.methods.base import Forward, Method, decoded, encoded, mean_error
-from ocsvm_jax.methods.ogae import GAMMA, guidance_options, guided_method, phases_of
-from ocsvm_jax.methods.separation import check_positive_kernel, log_odds_of_anomalies
-from ocsvm_jax.methods.turning import half_turn, stretching
-from ocsvm_jax.methods.turning import stretch as stretched
+from ocsvm_jax.methods.arguments import Gamma, Number
+from ocsvm_jax.methods.base import Method
+from ocsvm_jax.methods.ogae import GAMMA, guidance_options, phases_of
+from ocsvm_jax.methods.separation import check_positive_kernel, separating_method
+from ocsvm_jax.methods.turning import half_turn
 from ocsvm_jax.networks.pair import Network
 
 
@@ -79,47 +75,21 @@ def turned_ogae(
     Raises:
       ArgumentError: an argument is outside its range; a subclass of ValueError.
     """
-    check_weight("turned_weight", turned_weight)
-    check_weight("guidance_weight", guidance_weight)
-    check_flag("stretch", stretch)
-    phases = phases_of(num_epochs, schedule, betas, betas_second)
     check_positive_kernel("turned_ogae", kernel, gamma)
-    options = guidance_options(nu, gamma, standardize, differentiate_dual, kernel)
-    prepared = stretched if stretch else None
-    if prepared:
-        network = Network(stretching(network.encoder), network.decoder)
 
-    def objective(params, stats, memory, images, epoch, train):
-        del memory
-        half = images.shape[0] // 2
-        both = jnp.concatenate([images, half_turn(images[half : 2 * half])])
-        latents, encoder_stats = encoded(network, params, stats, both, train)
-        z, z_turned = latents[: 2 * half], latents[2 * half :]
-        x_hat, decoder_stats = decoded(network, params, stats, z, train)
-        # The encoder stretches its input; the target of the reconstruction is stretched here.
-        reconstruction = mean_error(prepared(images) if prepared else images, x_hat)
-        halves = solve_halves(z, betas=phases.betas(epoch), **options)
-        guidance, num_outside = misfit(halves)
-        turned = log_odds_of_anomalies(halves, z_turned)
-        loss = reconstruction + guidance_weight * guidance
-        loss = loss + turned_weight * turned
-        parts = {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "guidance": guidance,
-            "turned": turned,
-            "outside": num_outside / half,
-        }
-        stats = {"encoder": encoder_stats, "decoder": decoder_stats}
-        aux = jax.lax.stop_gradient(remembered(halves, num_outside))
-        return loss, Forward(stats, parts, aux, z)
+    def artificial(images, memory, train):
+        del memory, train
+        return images, [half_turn(images[images.shape[0] // 2 :])]
 
-    return guided_method(
+    return separating_method(
         network,
         optimizer,
-        objective,
-        phases,
+        artificial,
+        phases_of(num_epochs, schedule, betas, betas_second),
+        guidance_options(nu, gamma, standardize, differentiate_dual, kernel),
+        name="turned",
+        weight=turned_weight,
+        guidance_weight=guidance_weight,
+        stretch=stretch,
         last_m=last_m,
-        target=prepared,
-        kernel=options["kernel"],
     )

@@ -136,7 +136,7 @@ def train(
         `forget` when the outcomes are in a safe place. None to write none.
       progress: see `ocsvm_jax.training.loop.run_epochs`.
       weights: states whose parameters and statistics the members start from, in place of random
-        ones; the optimizer and the memory of the method begin anew.
+        ones; the optimizer and the memory of the method start afresh.
 
     Raises:
       ValueError: if the number of members is not the size of the program, a member has too few
