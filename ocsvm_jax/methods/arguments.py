@@ -78,7 +78,11 @@ def some_of(choices: Sequence[str]) -> Check:
                 f"{name} is {shown(value)}; it must be a tuple of one or more of {tuple(choices)}."
             )
         for one in value:
-            one_of(choices)(f"a name in {name}", one)
+            if one not in choices:
+                near = did_you_mean(one, choices)
+                raise ArgumentError(
+                    f"{name} is {tuple(value)}; {one!r} is not one of {tuple(choices)}.{near}"
+                )
         if len(set(value)) < len(value):
             raise ArgumentError(f"{name} is {tuple(value)}; each name may stand there once.")
 

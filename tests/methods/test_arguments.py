@@ -38,7 +38,7 @@ WRONG = {
     "kernel": ("gaussian", "polynomial", None),
     "radius": ("learnt", None),
     "pretrain": (-0.1, 1.0, NAN, "half"),
-    "edits": ((), "turned", ("turned", "turned"), 3, None),
+    "edits": ((), "turned", ("turned", "turned"), ("erasd",), (3,), 3, None),
     "convolved": (-0.1, 1.1, NAN, "half", None),
 } | dict.fromkeys(WEIGHTS, (-1.0, NAN, float("inf"), "large", None))
 
